@@ -1,0 +1,40 @@
+# Works on a fresh machine with Python 3.11+ and make alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check docs demo bench clean
+
+run: $(STAMP)
+	$(BIN)/python app.py
+
+test: $(STAMP)
+	$(BIN)/python tests/install_chromium.py
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m diagnostics explain all --format md --output docs/checks.md
+
+demo: $(STAMP)
+	$(BIN)/python -m pipeline demo
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/planted_faults.py
+	$(BIN)/python benchmarks/speed.py
+
+$(STAMP): requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+# torch first and alone: it is the one package with builds for several devices, and a build that is already
+# there must satisfy the others instead of being replaced
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,96 @@
+"""From findings to ranked root causes, by the table configs/causes.yaml.
+
+Each finding adds or takes away evidence in log-odds (nats) for the causes that list it; a cause's confidence is
+the logistic function of its sum. A cause whose evidence another, surer cause explains loses part of it. The
+table is plain so that a person can read and change it; benchmarks/planted_faults.py measures what it is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diagnostics.report import Cause, Finding, Skipped
+from diagnostics.thresholds import Thresholds
+from pipeline.config_files import load_config
+
+
+def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits: Thresholds) -> tuple[Cause, ...]:
+    """Causes supported by at least one warning or error, most probable first; none for a healthy subject."""
+    table: Mapping[str, Mapping[str, Any]] = load_config("causes.yaml")
+    if not any(f.severity in ("warning", "error") for f in findings):
+        return ()
+    sums: dict[str, float] = {}
+    supporting: dict[str, list[tuple[float, str]]] = {}
+    opposing: dict[str, list[tuple[float, str]]] = {}
+    for cause, row in table.items():
+        total = float(row["prior"])
+        bad = False
+        for_, against = row.get("for") or {}, row.get("against") or {}
+        counted: dict[str, float] = {}
+        for finding in findings:
+            weight = _weight(for_, finding)
+            if weight and weight > counted.get(finding.code, 0.0):
+                total += weight - counted.get(finding.code, 0.0)  # one check counts once, by its strongest outcome
+                counted[finding.code] = weight
+                supporting.setdefault(cause, []).append((weight, finding.code))
+                bad = bad or finding.severity in ("warning", "error")
+            if weight := _weight(against, finding):
+                total -= weight
+                opposing.setdefault(cause, []).append((weight, finding.code))
+        if bad:
+            sums[cause] = total
+    first = {cause: _logistic(total) for cause, total in sums.items()}
+    explained = {
+        cause: total - sum(
+            float(strength) * first[other]
+            for other, strength in (table[cause].get("explained_by") or {}).items()
+            if first.get(other, 0.0) > first[cause] or sums.get(other, -9.0) > total
+        )
+        for cause, total in sums.items()
+    }  # fmt: skip
+    ranked = sorted(explained, key=lambda c: (-explained[c], c))
+    kept = [c for c in ranked if _logistic(explained[c]) >= limits["cause_confidence_min"]]
+    result = []
+    for place, cause in enumerate(kept):
+        neighbours = [c for c in kept[max(0, place - 1) : place + 2] if c != cause]
+        confidence = _logistic(explained[cause])
+        close = any(abs(_logistic(explained[n]) - confidence) < limits["causes_close"] for n in neighbours)
+        result.append(
+            Cause(
+                cause,
+                round(min(confidence, 0.98), 2),  # nothing seen from outside is certain
+                _codes(supporting.get(cause, ())),
+                _codes(opposing.get(cause, ())),
+                _next_test(table[cause], skipped) if close or confidence < limits["cause_sure"] else None,
+            )
+        )
+    return tuple(result)
+
+
+def _weight(row: Mapping[str, Any], finding: Finding) -> float:
+    """Weight of a finding: its outcome by name, or any warning/error of its code (`TOK004: 2`)."""
+    exact = row.get(finding.signal)
+    if exact is not None:
+        return float(exact)
+    if finding.severity in ("warning", "error"):
+        return float(row.get(finding.code, 0.0))
+    return 0.0
+
+
+def _logistic(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+def _codes(weighted: Sequence[tuple[float, str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(code for _, code in sorted(weighted, key=lambda w: -w[0])))
+
+
+def _next_test(row: Mapping[str, Any], skipped: Sequence[Skipped]) -> str | None:
+    """The first test of the row that was not run yet. Each names the check whose skipping makes it worthwhile."""
+    not_run = {s.code for s in skipped}
+    for test, codes in (row.get("next_tests") or {}).items():
+        if not codes or not_run.intersection(codes):
+            return str(test)
+    return None

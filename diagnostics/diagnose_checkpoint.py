@@ -1,0 +1,155 @@
+"""One checkpoint from path to report: opens it, runs the checks, ranks the causes, says it in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import metadata
+
+from diagnostics import __version__
+from diagnostics.causes import rank_causes
+from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.report import Finding, Report, Skipped, Subject, verdict_of
+from diagnostics.run_checks import Check, Event, run_checks
+from diagnostics.thresholds import Thresholds, load_thresholds
+from diagnostics.words import say, say_finding, say_skipped
+from pipeline.checkpoint import Checkpoint, open_checkpoint
+
+# Stated in every report: their versions change what a checkpoint does.
+VERSIONS_STATED = ("torch", "transformers", "tokenizers", "peft", "safetensors", "huggingface_hub")
+
+
+class Interrupted(Exception):
+    """Ctrl-C while checks ran. `report` holds what was found by then; the checks left are skipped as cancelled."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__("interrupted")
+        self.report = report
+
+
+def depth_for(path: str, *, model_config: str | None = None) -> str:
+    """The depth a user most likely wants: everything for a model this machine runs within about a minute.
+
+    Hub ids: `files`, nothing large is fetched unasked. Raises `PathNotFound`.
+    """
+    checkpoint = open_checkpoint(path, model_config=model_config)
+    if checkpoint.local_folder() is None:
+        return "files"
+    parameters = sum(t.numel for t in checkpoint.tensors.values())
+    if checkpoint.kind == "adapter":
+        base = CheckpointSubject(checkpoint).base
+        parameters += sum(t.numel for t in base.tensors.values()) if base is not None else 0
+    return "samples" if parameters <= load_thresholds()["auto_depth_max_parameters"] else "weights"
+
+
+def diagnose_checkpoint(
+    path: str, *, tokenizer: str | None = None, model_config: str | None = None, base: str | None = None,
+    data: Sequence[str] = (), log: Sequence[str] = (), prompts: str | None = None, depth: str = "files",
+    max_rows: int = 64, seed: int = 0, device: str = "cpu", thresholds: Sequence[str] = (), lang: str = "en",
+    cancel: threading.Event | None = None, on_event: Callable[[Event], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Report:  # fmt: skip
+    """Diagnose one checkpoint. Nothing is written, no process of the subject is trusted.
+
+    path: anything `pipeline.checkpoint.open_checkpoint` takes. depth: files | weights | forward | samples.
+    on_event: called for every event of `run_checks` as it happens, findings in `lang` already said.
+    Raises `pipeline.checkpoint.PathNotFound` and `diagnostics.thresholds.UnknownThreshold`, both with one line,
+    and `Interrupted` on Ctrl-C.
+    """
+    limits = load_thresholds(thresholds)
+    checkpoint = open_checkpoint(path, tokenizer=tokenizer, model_config=model_config)
+    if base is not None:
+        open_checkpoint(base)  # a wrong --base is the caller's mistake: said at once, not after a minute
+    subject = CheckpointSubject(
+        checkpoint, base_path=base, data_paths=tuple(data), log_paths=tuple(log), prompts_path=prompts,
+        max_rows=max_rows, seed=seed, device=device, note=on_note or (lambda text: None),
+    )  # fmt: skip
+    try:
+        return _judge(subject, CHECKPOINT_CHECKS, limits, depth, lang, cancel, on_event)
+    finally:
+        subject.close()
+
+
+def _judge(
+    subject: CheckpointSubject, checks: Sequence[Check], limits: Thresholds, depth: str, lang: str,
+    cancel: threading.Event | None, on_event: Callable[[Event], None] | None,
+) -> Report:  # fmt: skip
+    findings: list[Finding] = []
+    skipped: list[Skipped] = []
+    seconds: dict[str, float] = {}
+    usable = subject.checkpoint.problem is None
+    if not usable:
+        checks = checks[:1]  # the first check says what the path is; the others would only repeat it
+    interrupted = False
+    try:
+        for event in run_checks(checks, subject, limits, depth=depth, cancel=cancel, seconds=seconds):
+            if event.finding is not None:
+                findings.append(event.finding)
+                event = replace(event, finding=say_finding(event.finding, lang))
+            if event.skipped is not None:
+                skipped.append(event.skipped)
+                event = replace(event, skipped=say_skipped(event.skipped, lang))
+            if on_event is not None:
+                on_event(event)
+    except KeyboardInterrupt:
+        interrupted = True
+        reported = {f.code for f in findings} | {s.code for s in skipped}
+        skipped += [Skipped(c.code, "cancelled") for c in checks if c.code not in reported]
+    report = Report(
+        subject=Subject(
+            "checkpoint", subject.checkpoint.name, subject.checkpoint.revision, fingerprint(subject.checkpoint)
+        ),
+        verdict=verdict_of(findings, usable),
+        causes=rank_causes(findings, skipped, limits),
+        findings=tuple(findings),
+        skipped=tuple(skipped),
+        metrics=subject.metrics,
+        samples=tuple(subject.samples),
+        curves=subject.curves,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        versions=_versions(),
+        tool_version=__version__,
+        depth=depth,
+        seconds=seconds,
+        thresholds=dict(limits.changed),
+    )
+    said = say(report, lang)
+    if interrupted:
+        raise Interrupted(said)
+    return said
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS_STATED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """`sha256:` over names, shapes, dtypes and sizes of the weights and the text of the small files.
+
+    Cheap at any size: it tells two uploads apart, not two trainings of equal shape. The fingerprint of the
+    values themselves is a metric of depth `weights`.
+    """
+    seen = [
+        [file.name, file.size, [(t.name, t.shape, t.dtype) for t in file.tensors]]
+        for file in (checkpoint.weight_files if checkpoint.problem is None else ())
+    ]
+    small = [
+        (f.name, f.value)
+        for f in (checkpoint.config, checkpoint.generation_config, checkpoint.adapter_config,
+                  checkpoint.tokenizer.config, checkpoint.tokenizer.special_tokens_map)
+        if f.present
+    ]  # fmt: skip
+    text = json.dumps([seen, small, checkpoint.tokenizer.chat_template_file, checkpoint.problem], sort_keys=True,
+                      default=str)  # fmt: skip
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()

@@ -1,0 +1,252 @@
+"""The one renderer of reports: plain text, Markdown, and one self-contained HTML file.
+
+All text that comes from the subject (names, tokens, generated answers) is shown as text: escaped in HTML, fenced
+or back-quoted in Markdown, control characters made visible everywhere.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diagnostics.report import Cause, Finding, Report
+from diagnostics.words import family_words
+from pipeline.config_files import load_config
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_MARKS = {"ok": "✓", "info": "·", "warning": "!", "error": "✗"}
+_ORDER = {"error": 0, "warning": 1, "info": 2, "ok": 3}
+
+
+def visible(text: str) -> str:
+    """`text` with control and bidirectional characters made visible, so that none can act on a terminal."""
+    return _CONTROL.sub(lambda m: f"\\x{ord(m.group()):02x}" if ord(m.group()) < 256 else f"\\u{ord(m.group()):04x}", text)
+
+
+def _words(lang: str) -> Mapping[str, Any]:
+    return load_config(f"words/{lang}/report.yaml")["around"]
+
+
+def counts_line(report: Report) -> str:
+    """`2 errors · 3 warnings · 41 fine · 4 not run`."""
+    words = _words(report.lang)
+    numbers = {s: sum(f.severity == s for f in report.findings) for s in _ORDER}
+    parts = [
+        words["errors"].format(n=numbers["error"]),
+        words["warnings"].format(n=numbers["warning"]),
+        words["fine"].format(n=numbers["ok"] + numbers["info"]),
+        words["not_run"].format(n=len(report.skipped)),
+    ]
+    return " · ".join(parts)
+
+
+def verdict_line(report: Report) -> str:
+    """The verdict as a sentence a person would say."""
+    words = _words(report.lang)
+    if report.causes:
+        top = report.causes[0]
+        return f"{top.title} ({words['sure'].format(percent=round(100 * top.confidence))})"
+    return str(words["verdict"][report.verdict])
+
+
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Errors, warnings, info, fine; within one severity in the order they were found."""
+    return sorted(findings, key=lambda f: _ORDER[f.severity])
+
+
+def _evidence_text(finding: Finding) -> str:
+    return "; ".join(f"{e.where} = {_short(e.value)}" for e in finding.evidence[:4])
+
+
+def _short(value: Any, limit: int = 120) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def to_text(report: Report) -> str:
+    """For a terminal: verdict, causes, what is wrong, what was not measured; the fine ones in one line each family."""
+    words = _words(report.lang)
+    lines = [f"{report.subject.name}: {verdict_line(report)}", f"  {counts_line(report)}"]
+    for place, cause in enumerate(report.causes, 1):
+        lines += ["", f"{place}. {cause.title}  {round(100 * cause.confidence)}%  [{cause.id}]", f"   {cause.explanation}"]
+        lines.append(f"   {words['for']}: {' '.join(cause.supporting)}   {words['against']}: {' '.join(cause.opposing) or '–'}")
+        lines.append(f"   {words['fix']}: {cause.fix}")
+        if cause.next_test:
+            lines.append(f"   {words['next_test']}: {cause.next_test}")
+    shown = [f for f in worst_first(report.findings) if f.severity != "ok"]
+    if shown:
+        lines += ["", f"{words['findings']}:"]
+    for finding in shown:
+        lines.append(f"  {_MARKS[finding.severity]} {finding.code} {finding.message}")
+        if finding.severity in ("error", "warning"):
+            if evidence := _evidence_text(finding):
+                lines.append(f"      {evidence}")
+            if finding.fix:
+                lines.append(f"      {words['fix']}: {finding.fix}")
+    fine = [f.code for f in report.findings if f.severity == "ok"]
+    if fine:
+        lines += ["", f"{words['fine_codes']}: {' '.join(dict.fromkeys(fine))}"]
+    if report.skipped:
+        lines += ["", f"{words['skipped']}:"]
+        by_reason: dict[str, list[str]] = {}
+        for entry in report.skipped:
+            by_reason.setdefault(entry.reason, []).append(entry.code)
+        lines += [f"  {' '.join(codes)}: {reason}" for reason, codes in by_reason.items()]
+    return "\n".join(visible(line) for text in lines for line in text.split("\n")) + "\n"
+
+
+def _md(text: str) -> str:
+    """Text as Markdown shows it literally, links and HTML included."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>()#+|~!&])", r"\\\1", visible(text))
+    return escaped.replace("\n", " ").replace("://", ":\u200b//")
+
+
+def _md_code(text: str) -> str:
+    """Text as an inline code span, whatever back-quotes it holds."""
+    text = visible(text).replace("\n", "⏎")
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if text else ""
+
+
+def to_markdown(report: Report) -> str:
+    """For an issue tracker or a chat."""
+    words = _words(report.lang)
+    lines = [f"# DPO Doctor: {_md(report.subject.name)}", "", f"**{_md(verdict_line(report))}**", "", counts_line(report), ""]
+    for cause in report.causes:
+        lines += [f"## {_md(cause.title)} ({round(100 * cause.confidence)}%)", "", _md(cause.explanation), ""]
+        lines.append(f"- {words['for']}: {', '.join(cause.supporting)}; {words['against']}: {', '.join(cause.opposing) or '–'}")
+        lines.append(f"- {words['fix']}: {_md(cause.fix)}")
+        if cause.next_test:
+            lines.append(f"- {words['next_test']}: {_md(cause.next_test)}")
+        lines.append("")
+    lines += [f"## {words['findings']}", ""]
+    for finding in worst_first(report.findings):
+        lines.append(f"- {_MARKS[finding.severity]} **{finding.code}** {_md(finding.message)}")
+        for entry in finding.evidence[:6] if finding.severity in ("error", "warning") else ():
+            lines.append(f"  - {_md_code(entry.where)} = {_md_code(_short(entry.value, 300))}")
+        if finding.fix:
+            lines.append(f"  - {words['fix']}: {_md(finding.fix)}")
+    if report.skipped:
+        lines += ["", f"## {words['skipped']}", ""]
+        lines += [f"- {s.code}: {_md(s.reason)}" for s in report.skipped]
+    if report.samples:
+        lines += ["", f"## {words['samples']}", ""]
+        for sample in report.samples:
+            lines.append(f"- {_md_code(str(sample.get('prompt', '')))} · {sample.get('strategy', '')}")
+            lines.append(f"  - {_md_code(str(sample.get('text', '')))}")
+    versions = ", ".join(f"{n} {v}" for n, v in report.versions.items())
+    lines += ["", f"{report.created} · DPO Doctor {report.tool_version} · {versions} · {report.subject.fingerprint}", ""]
+    return "\n".join(lines)
+
+
+_STYLE = """
+:root{color-scheme:light dark;--bg:#fbfaf8;--card:#fff;--ink:#1f2328;--dim:#656d76;--line:#e4e1db;--accent:#0f766e;
+--error:#c4314b;--warning:#b26a00;--info:#4a6fa5;--ok:#2e7d4f}
+@media(prefers-color-scheme:dark){:root{--bg:#15181c;--card:#1d2126;--ink:#e6e8ea;--dim:#9aa4ae;--line:#30363d;
+--accent:#2dd4bf;--error:#ff7b8e;--warning:#f0b429;--info:#8fb3e8;--ok:#6fcf97}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);
+font:16px/1.6 system-ui,-apple-system,"Segoe UI","Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif}
+main{max-width:60rem;margin:0 auto;padding:2rem 1rem 4rem}h1{font-size:1.6rem;line-height:1.3;margin:.2rem 0}
+h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p{margin:.4rem 0}.dim{color:var(--dim);font-size:.9rem}
+.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem 1.2rem;margin:.8rem 0}
+.cause h3{margin:0;font-size:1.1rem}.sure{float:right;color:var(--accent);font-weight:600}
+code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,"Noto Sans Mono CJK SC",monospace;font-size:.88em;
+overflow-wrap:anywhere;white-space:pre-wrap}ul{list-style:none;padding:0;margin:0}
+li.finding{border-left:4px solid var(--line);padding:.3rem .8rem;margin:.5rem 0}
+.error{border-left-color:var(--error)!important}.warning{border-left-color:var(--warning)!important}
+.info{border-left-color:var(--info)!important}.ok{border-left-color:var(--ok)!important}
+.code{color:var(--dim);font-size:.8rem;margin-right:.5rem}table{border-collapse:collapse;width:100%;font-size:.9rem}
+td,th{border-bottom:1px solid var(--line);padding:.4rem;text-align:left;vertical-align:top}
+.bar{fill:var(--line)}.bar.best{fill:var(--accent)}.bar.declared{fill:var(--info)}text{fill:var(--ink)}
+.scroll{overflow-x:auto}details summary{cursor:pointer}
+"""
+
+
+def _h(value: Any) -> str:
+    return html.escape(visible(str(value)), quote=True)
+
+
+def to_html(report: Report) -> str:
+    """One HTML file without scripts or outside links; a policy in its head forbids both."""
+    words = _words(report.lang)
+    parts = [
+        f'<!doctype html><html lang="{_h(report.lang)}"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f"<title>DPO Doctor: {_h(report.subject.name)}</title><style>{_STYLE}</style></head><body><main>",
+        f'<p class="dim">DPO Doctor · {_h(report.subject.name)} · {_h(report.created)}</p>',
+        f"<h1>{_h(verdict_line(report))}</h1><p>{_h(counts_line(report))}</p>",
+    ]
+    by_code = {f.code: f for f in reversed(worst_first(report.findings))}
+    parts += [_cause_html(cause, by_code, words) for cause in report.causes]
+    if autopsy := report.curves.get("format_autopsy"):
+        parts.append(f"<h2>{_h(words['autopsy'])}</h2><div class='card scroll'>{_autopsy_svg(autopsy, words)}</div>")
+    if report.samples:
+        parts.append(f"<h2>{_h(words['samples'])}</h2><div class='card scroll'><table>")
+        for sample in report.samples:
+            cells = (sample.get("prompt", ""), sample.get("strategy", ""), sample.get("text", ""))
+            parts.append("<tr>" + "".join(f"<td><code>{_h(cell)}</code></td>" for cell in cells) + "</tr>")
+        parts.append("</table></div>")
+    parts.append(f"<h2>{_h(words['findings'])}</h2><ul>")
+    parts += [_finding_html(f, report.lang, words) for f in worst_first(report.findings)]
+    parts.append("</ul>")
+    if report.skipped:
+        parts.append(f"<h2>{_h(words['skipped'])}</h2><ul>")
+        parts += [f"<li><span class='code'>{_h(s.code)}</span>{_h(s.reason)}</li>" for s in report.skipped]
+        parts.append("</ul>")
+    versions = ", ".join(f"{n} {v}" for n, v in report.versions.items())
+    parts.append(f"<p class='dim'>DPO Doctor {_h(report.tool_version)} · {_h(versions)}<br>{_h(report.subject.fingerprint)}</p>")
+    parts.append("</main></body></html>\n")
+    return "".join(parts)
+
+
+def _cause_html(cause: Cause, by_code: Mapping[str, Finding], words: Mapping[str, Any]) -> str:
+    def listed(codes: Sequence[str]) -> str:
+        items = (f"<li><span class='code'>{_h(c)}</span>{_h(by_code[c].message) if c in by_code else ''}</li>" for c in codes)
+        return "<ul>" + "".join(items) + "</ul>" if codes else "<p>–</p>"
+
+    next_test = f"<p><b>{_h(words['next_test'])}</b> {_h(cause.next_test)}</p>" if cause.next_test else ""
+    return (
+        f"<section class='card cause'><span class='sure'>{round(100 * cause.confidence)}%</span>"
+        f"<h3>{_h(cause.title)}</h3><p>{_h(cause.explanation)}</p><p><b>{_h(words['fix'])}</b> {_h(cause.fix)}</p>{next_test}"
+        f"<details><summary>{_h(words['for'])} / {_h(words['against'])}</summary><b>{_h(words['for'])}</b>"
+        f"{listed(cause.supporting)}<b>{_h(words['against'])}</b>{listed(cause.opposing)}</details></section>"
+    )
+
+
+def _finding_html(finding: Finding, lang: str, words: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{_h(e.where)}</code></td><td><code>{_h(_short(e.value, 2000))}</code></td></tr>"
+        for e in finding.evidence
+    )
+    evidence = f"<details><summary>{_h(words['evidence'])}</summary><div class='scroll'><table>{rows}</table></div></details>" if rows else ""
+    fix = f"<p><b>{_h(words['fix'])}</b> {_h(finding.fix)}</p>" if finding.fix else ""
+    title = family_words(finding.code, lang).get("title", finding.check)
+    return (
+        f"<li class='finding {finding.severity}'><span class='code' title='{_h(title)}'>{_h(finding.code)}</span>"
+        f"{_h(finding.message)}{fix}{evidence}</li>"
+    )
+
+
+def _autopsy_svg(rows: Sequence[Mapping[str, Any]], words: Mapping[str, Any]) -> str:
+    """Bars of nats per token by prompt format, best first."""
+    kept = sorted((r for r in rows if isinstance(r.get("nats"), (int, float))), key=lambda r: r["nats"])[:14]
+    if not kept:
+        return ""
+    widest = max(float(r["nats"]) for r in kept) or 1.0
+    bars = []
+    for place, row in enumerate(kept):
+        kind = "best" if row.get("best") else "declared" if row.get("declared") else ""
+        marks = " · ".join(words[m] for m in ("best", "declared") if row.get(m))
+        y = 26 * place
+        width = 340 * float(row["nats"]) / widest
+        label = f"{row.get('label') or row.get('format')}"
+        bars.append(
+            f"<text x='0' y='{y + 16}' font-size='13'>{_h(_short(label, 34))}</text>"
+            f"<rect class='bar {kind}' x='240' y='{y + 4}' width='{width:.1f}' height='16' rx='3'/>"
+            f"<text x='{248 + width:.1f}' y='{y + 16}' font-size='12'>{float(row['nats']):.3f} {_h(marks)}</text>"
+        )
+    height = 26 * len(kept)
+    return f"<svg viewBox='0 0 760 {height}' width='760' height='{height}' role='img'>{''.join(bars)}</svg>"

@@ -1,0 +1,108 @@
+"""Sentences in both languages. Checks give outcome ids and numbers; this is the only place that makes text.
+
+configs/words/LANG/FAMILY.yaml holds, per code: `title`, `about`, one sentence per outcome, `fix` (or
+`fix_OUTCOME`). configs/words/LANG/causes.yaml holds the causes, report.yaml the words around them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from diagnostics.report import Cause, Finding, Report, Skipped
+from pipeline.config_files import load_config
+
+LANGUAGES = ("en", "zh")
+_FIELD = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
+MAX_PARAM = 400  # characters of a user's string inside a sentence; the evidence holds it whole
+
+
+def fill(template: str, params: Mapping[str, Any]) -> str:
+    """Put params into `{name}` or `{name:.2f}`. A missing or unfit value is shown as it is, never raised.
+
+    Not str.format: values are user data and must never be able to reach attributes.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        name, spec = match.group(1), match.group(2)
+        if name not in params:
+            return match.group(0)
+        value = params[name]
+        if isinstance(value, (list, tuple)):
+            text = ", ".join(str(v) for v in value)
+        elif spec and isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                text = format(value, spec)
+            except ValueError:
+                text = str(value)
+        else:
+            text = str(value)
+        return text if len(text) <= MAX_PARAM else text[:MAX_PARAM] + "…"
+
+    return _FIELD.sub(one, template)
+
+
+def family_words(code: str, lang: str) -> Mapping[str, Any]:
+    """The entry of one code in one language; empty when there is none."""
+    entry = load_config(f"words/{lang}/{code[:3]}.yaml").get(code)
+    return entry if isinstance(entry, dict) else {}
+
+
+def _sentence(code: str, outcome: str, params: Mapping[str, Any], lang: str) -> tuple[str, str]:
+    words = family_words(code, lang)
+    message = words.get(outcome)
+    if message is None:  # a test asserts that this never happens for outcomes the checks can give
+        message = f"{words.get('title', code)}: {outcome}"
+    fix = words.get(f"fix_{outcome}", words.get("fix", ""))
+    return fill(str(message), params), fill(str(fix), params)
+
+
+def say_finding(finding: Finding, lang: str) -> Finding:
+    """The same finding with message and fix in `lang`. Fine findings carry no fix."""
+    message, fix = _sentence(finding.code, finding.outcome, finding.params, lang)
+    return replace(finding, message=message, fix=fix if finding.severity in ("warning", "error") else "")
+
+
+def say_skipped(skipped: Skipped, lang: str) -> Skipped:
+    """The same entry with its reason in `lang`."""
+    reasons = load_config(f"words/{lang}/report.yaml")["skipped"]
+    return replace(skipped, reason=fill(str(reasons.get(skipped.reason_id, skipped.reason_id)), skipped.params))
+
+
+def say_cause(cause: Cause, findings: Mapping[str, Finding], lang: str) -> Cause:
+    """The same cause in `lang`; its explanation ends with the sentence of its strongest finding."""
+    words = load_config(f"words/{lang}/causes.yaml").get(cause.id, {})
+    strongest = next((findings[c] for c in cause.supporting if c in findings), None)
+    parts = [str(words.get("explanation", "")).strip()]
+    if strongest is not None:
+        parts.append(strongest.message)
+    fix = strongest.fix if strongest is not None and strongest.fix else str(words.get("fix", ""))
+    next_test = None
+    if cause.next_test_id:
+        next_test = load_config(f"words/{lang}/causes.yaml")["next_tests"].get(cause.next_test_id, cause.next_test_id)
+    joiner = "" if lang == "zh" else " "
+    return replace(
+        cause,
+        title=str(words.get("title", cause.id)),
+        explanation=joiner.join(p for p in parts if p),
+        fix=fix,
+        next_test=next_test,
+    )
+
+
+def say(report: Report, lang: str) -> Report:
+    """The whole report in `lang`, made from outcome ids: nothing is measured again."""
+    findings = tuple(say_finding(f, lang) for f in report.findings)
+    rank = {"error": 0, "warning": 1, "info": 2, "ok": 3}
+    by_code: dict[str, Finding] = {}
+    for finding in sorted(findings, key=lambda f: rank[f.severity]):
+        by_code.setdefault(finding.code, finding)
+    return replace(
+        report,
+        lang=lang,
+        findings=findings,
+        skipped=tuple(say_skipped(s, lang) for s in report.skipped),
+        causes=tuple(say_cause(c, by_code, lang) for c in report.causes),
+    )

@@ -1,0 +1,1 @@
+"""Makes things: opens checkpoints and data, renders prompts, generates, trains. Judges nothing."""

@@ -1,0 +1,71 @@
+"""The table of causes: readable, complete, and ranking as it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diagnostics.causes import rank_causes
+from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.report import Finding
+from diagnostics.thresholds import load_thresholds
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = yaml.safe_load((ROOT / "configs" / "causes.yaml").read_text(encoding="utf-8"))
+CAUSES = {
+    "not_a_checkpoint", "incomplete_checkpoint", "unsafe_weights", "corrupt_weights", "weights_not_loaded",
+    "wrong_weights", "adapter_empty", "adapter_wrong_base", "vocab_mismatch", "untrained_tokens",
+    "stop_token_mismatch", "stop_token_never_learned", "eos_is_plain_text", "double_bos", "template_mismatch",
+    "padding_side", "undertrained", "overtrained", "decoding_settings", "repetition", "numeric_overflow",
+}  # fmt: skip
+
+
+def finding(code: str, outcome: str, severity: str = "error") -> Finding:
+    return Finding(code, "a-check", severity, outcome)
+
+
+def test_every_cause_of_the_contract_is_there() -> None:
+    assert set(TABLE) >= CAUSES
+
+
+@pytest.mark.parametrize("cause", sorted(TABLE))
+def test_rows_name_only_what_exists(cause: str) -> None:
+    codes = {c.code for c in CHECKPOINT_CHECKS}
+    words = {
+        code: entry
+        for family in {c[:3] for c in codes}
+        for code, entry in yaml.safe_load((ROOT / "configs/words/en" / f"{family}.yaml").read_text("utf-8")).items()
+    }
+    for side in ("for", "against"):
+        for signal, weight in (TABLE[cause].get(side) or {}).items():
+            code, _, outcome = signal.partition("/")
+            assert code in codes, signal
+            assert not outcome or outcome in words[code], f"{signal}: no such outcome"
+            assert 0 < float(weight) <= 9
+    for other in TABLE[cause].get("explained_by") or {}:
+        assert other in TABLE
+    assert TABLE[cause].get("for"), "a cause nothing can support"
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_cause_has_words(lang: str) -> None:
+    words = yaml.safe_load((ROOT / f"configs/words/{lang}/causes.yaml").read_text("utf-8"))
+    for cause, row in TABLE.items():
+        assert words[cause]["title"] and words[cause]["explanation"] and words[cause]["fix"]
+        assert set(row.get("next_tests") or {}) <= set(words["next_tests"])
+
+
+def test_nothing_wrong_gives_no_cause() -> None:
+    fine = [finding(c.code, "ok", "ok") for c in CHECKPOINT_CHECKS] + [finding("TOK005", "pad_is_eos", "info")]
+    assert rank_causes(fine, [], load_thresholds()) == ()
+
+
+def test_evidence_against_lowers_confidence() -> None:
+    limits = load_thresholds()
+    bad = finding("TOK004", "terminator_not_stopped_on")
+    alone = rank_causes([bad], [], limits)[0]
+    assert alone.id == "stop_token_mismatch" and alone.confidence > 0.7
+    opposed = rank_causes([bad, finding("GEN003", "ok", "ok")], [], limits)[0]
+    assert opposed.confidence < alone.confidence and "GEN003" in opposed.opposing

@@ -1,0 +1,90 @@
+"""Both languages say everything a check can find, with the same placeholders."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.explain import SECTIONS, docstring_sections
+from diagnostics.run_checks import DEPTHS
+from diagnostics.words import fill
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = ROOT / "configs" / "words"
+FIELDS = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
+
+
+def _load(lang: str, name: str) -> dict:
+    return yaml.safe_load((WORDS / lang / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def _outcomes(function: object) -> set[tuple[str, str]]:
+    """(severity, outcome) of every ok/info/warning/error call with a literal outcome in the function's source."""
+    found = set()
+    for node in ast.walk(ast.parse(inspect.getsource(function))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ok", "info", "warning", "error"):
+            first = node.args[0] if node.args else None
+            if first is None and node.func.id == "ok":
+                found.add(("ok", "ok"))
+            elif isinstance(first, ast.Constant) and isinstance(first.value, str):
+                found.add((node.func.id, first.value))
+    return found
+
+
+@pytest.mark.parametrize("check", CHECKPOINT_CHECKS, ids=lambda c: c.code)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_outcome_has_words(check, lang: str) -> None:
+    entry = _load(lang, check.code[:3])[check.code]
+    assert entry["title"] and entry["about"]
+    for severity, outcome in _outcomes(check.function):
+        assert outcome in entry, f"{lang} {check.code}/{outcome}"
+        if severity in ("warning", "error"):
+            assert entry.get(f"fix_{outcome}") or entry.get("fix"), f"{lang} {check.code}/{outcome} has no fix"
+
+
+@pytest.mark.parametrize("family", sorted(p.stem for p in (WORDS / "en").glob("*.yaml")))
+def test_languages_hold_the_same_entries(family: str) -> None:
+    english, chinese = _load("en", family), _load("zh", family)
+
+    def compare(left: object, right: object, path: str) -> None:
+        assert type(left) is type(right), path
+        if isinstance(left, dict):
+            assert left.keys() == right.keys(), path
+            for key in left:
+                compare(left[key], right[key], f"{path}/{key}")
+        elif isinstance(left, str) and not path.endswith(("/about", "/title")):
+            assert set(FIELDS.findall(left)) == set(FIELDS.findall(right)), path
+
+    compare(english, chinese, family)
+
+
+@pytest.mark.parametrize("check", CHECKPOINT_CHECKS, ids=lambda c: c.code)
+def test_every_check_is_documented(check) -> None:
+    sections = docstring_sections(check)
+    assert set(SECTIONS) <= set(sections), f"{check.code} lacks {set(SECTIONS) - set(sections)}"
+    assert all(sections[s] for s in SECTIONS)
+
+
+def test_codes_are_unique_and_depths_known() -> None:
+    codes = [c.code for c in CHECKPOINT_CHECKS]
+    assert len(codes) == len(set(codes))
+    depths = [DEPTHS.index(c.depth) for c in CHECKPOINT_CHECKS]
+    assert depths == sorted(depths), "cheapest first"
+
+
+def test_words_can_not_reach_attributes() -> None:
+    assert fill("{a}", {"a": "{b}", "b": "x"}) == "{b}"
+    assert fill("{a.__class__} {missing} {n:.2f}", {"a": 1, "n": 1.234}) == "{a.__class__} {missing} 1.23"
+    assert len(fill("{a}", {"a": "x" * 10_000})) < 1000
+
+
+def test_thresholds_say_where_they_come_from() -> None:
+    for name, entry in yaml.safe_load((ROOT / "configs" / "thresholds.yaml").read_text(encoding="utf-8")).items():
+        float(entry["value"])
+        assert entry["means"] and entry["source"], name
