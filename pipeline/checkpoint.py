@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,11 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Beside the weights in a training folder, never weights of the model.
 NOT_MODEL_WEIGHTS = re.compile(
     r"^(training_args|optimizer|scheduler|scaler|rng_state.*|random_states.*|trainer_state|zero_pp.*|.*optim_states"
-    r"|consolidated\..*|tokenizer|preprocessor|pytorch_model_fsdp_\d+|sampler.*|dl_state.*|custom_checkpoint.*)"
-    r"\.(bin|pt|pth|ckpt|safetensors)$"
+    r"|mp_rank.*|consolidated\..*|tokenizer|preprocessor|pytorch_model_fsdp_\d+|sampler.*|dl_state.*|custom_checkpoint.*"
+    r"|v(alue_)?head)\.(bin|pt|pth|ckpt|safetensors)$"
 )
+# Parts of the state of a distributed run, one per process.
+SHARDED_STATE = re.compile(r"^(global_step\d*|(pytorch_model|optimizer)(_fsdp)?_\d+)$")
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
     "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
@@ -73,6 +75,7 @@ class Checkpoint:
     stale_index_names: tuple[str, ...] = ()
     chosen_folder: str | None = None  # in a folder of checkpoints: the one taken
     other_folders: tuple[str, ...] = ()
+    broken_links: tuple[str, ...] = ()  # weight files that are links to nothing
     problem: str | None = None
     detail: str = ""
     revision: str | None = None
@@ -85,6 +88,11 @@ class Checkpoint:
     @cached_property
     def weight_files(self) -> tuple[WeightFile, ...]:
         """Headers of all weight files (read on first use; milliseconds each)."""
+        if self.local_folder() is None and len(self.weight_names) > 1:  # a hundred shards, a round trip or two each
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(8) as pool:
+                return tuple(pool.map(lambda name: read_weight_file(self.store, name), self.weight_names))
         return tuple(read_weight_file(self.store, name) for name in self.weight_names)
 
     @cached_property
@@ -200,9 +208,10 @@ def _template_text(store: FileStore, name: str) -> str | None:
 
 def _open_folder(given: str, store: FileStore, revision: str | None = None) -> Checkpoint:
     names = store.names()
+    outer = store
     chosen: str | None = None
     others: tuple[str, ...] = ()
-    if not _has_model(names):
+    if not _has_weights(store):
         candidates = _checkpoint_folders(store)
         if candidates:
             chosen, others = candidates[0], tuple(candidates[1:])
@@ -210,61 +219,68 @@ def _open_folder(given: str, store: FileStore, revision: str | None = None) -> C
             names = store.names()
     weights = _weight_names(store, names)
     adapter = "adapter_config.json" in names or any(n in names for n in ADAPTER_WEIGHTS)
+    index, unused = None, tuple(n for n in INDEX_NAMES if n in names)
     if adapter:
-        kept = tuple(n for n in weights if n in ADAPTER_WEIGHTS)
-        weights = kept[:1]
-    index, stale = None, []
-    for name in INDEX_NAMES:
-        if name in names and not adapter:
-            candidate = read_json(store, name)
-            if index is None:
-                index = candidate
-            else:
-                stale.append(name)
-    if not adapter:
-        weights = _one_format(weights, index)
+        weights = tuple(n for n in ADAPTER_WEIGHTS if n in weights)[:1]
+    else:
+        weights, index = _one_format(store, weights, unused)
+        unused = tuple(n for n in unused if index is None or n != index.name)
+    tokenizer = read_tokenizer_files(store)
+    if tokenizer.store is None and chosen is not None:  # some trainers write it once, into the run's own folder
+        tokenizer = read_tokenizer_files(outer)
+    broken = tuple(n for n in _broken_links(store) if n.endswith(WEIGHT_SUFFIXES))
     found = Checkpoint(
         given, "adapter" if adapter else "folder", store, _json(store, names, "config.json"),
         _json(store, names, "generation_config.json"), _json(store, names, "adapter_config.json"),
-        _json(store, names, "trainer_state.json"), read_tokenizer_files(store), weights, index, tuple(stale),
-        chosen, others, revision=revision,
+        _json(store, names, "trainer_state.json"), tokenizer, weights, index, unused, chosen, others, broken,
+        revision=revision,
     )  # fmt: skip
-    if not names and not store.folders():
+    if not names and not store.folders() and not _broken_links(store):
         return replace(found, kind="none", problem="empty_folder")
-    known = weights or found.config.present or adapter or index or found.tokenizer.store or _run_remains(store, names)
+    known = weights or found.config.present or adapter or index or tokenizer.store or broken or run_remains(store)
     if not known:
-        return replace(found, kind="none", problem="no_checkpoint_files", detail=", ".join(names[:5]))
+        return replace(found, kind="none", problem="no_checkpoint_files", detail=", ".join(names[:5])[:200])
     return found
 
 
-def _has_model(names: Sequence[str]) -> bool:
-    """Weights, an index, or an adapter lie directly here."""
-    here = set(names)
-    if "adapter_config.json" in here or any(n in here for n in (*ADAPTER_WEIGHTS, *INDEX_NAMES)):
-        return True
-    return any(n.endswith(WEIGHT_SUFFIXES) and not NOT_MODEL_WEIGHTS.match(n) for n in names)
+def _broken_links(store: FileStore) -> list[str]:
+    return store.broken_links() if isinstance(store, LocalFolder) else []
 
 
-def _run_remains(store: FileStore, names: Sequence[str]) -> bool:
+def _has_weights(store: FileStore) -> bool:
+    """Weights lie directly here, or ought to: an index that names them, links that lead nowhere."""
+    names = {*store.names(), *_broken_links(store)}
+    return any(n in INDEX_NAMES or (n.endswith(WEIGHT_SUFFIXES) and not NOT_MODEL_WEIGHTS.match(n)) for n in names)
+
+
+def run_remains(store: FileStore) -> bool:
     """What a sharded save leaves when nobody gathered it: DeepSpeed's `global_step*` or FSDP's folders."""
-    return "zero_to_fp32.py" in names or any(f.startswith(("global_step", "pytorch_model_fsdp")) for f in store.folders())
+    return "zero_to_fp32.py" in store.names() or any(SHARDED_STATE.match(folder) for folder in store.folders())
 
 
 def _checkpoint_folders(store: FileStore) -> list[str]:
-    """Sub-folders that hold a model, the one meant first: the trainer's best one if named, else the last step."""
-    found = []
-    for folder in store.folders()[:2000]:
-        try:
-            if _has_model(store.sub(folder).names()):
-                found.append(folder)
-        except OSError:
-            continue
+    """Sub-folders that hold a model, the one meant first: the trainer's best one if named, else the last step.
+    Where none does, those that hold the remains of a sharded save."""
+    inside = {folder: store.sub(folder) for folder in store.folders()[:2000] if not SHARDED_STATE.match(folder)}
+
+    def those(wanted: Callable[[FileStore], bool]) -> list[str]:
+        found = []
+        for folder, content in inside.items():
+            try:
+                if wanted(content):
+                    found.append(folder)
+            except OSError:
+                continue
+        return found
+
+    found = those(_has_weights)
+    if not found and "adapter_config.json" not in store.names():
+        found = those(lambda content: "adapter_config.json" in content.names() or run_remains(content))
 
     def last_step(folder: str) -> tuple[int, float, str]:
         numbers = re.findall(r"\d+", folder)
-        inside = store.sub(folder)
-        newest = max((inside.modified(n) or 0.0 for n in inside.names()), default=0.0)
-        return (int(numbers[-1]) if numbers else -1, newest, folder)
+        newest = max((inside[folder].modified(n) or 0.0 for n in inside[folder].names()), default=0.0)
+        return (int(numbers[-1][:18]) if numbers else -1, newest, folder)
 
     found.sort(key=last_step, reverse=True)
     state = _json(store, store.names(), "trainer_state.json")
@@ -275,39 +291,63 @@ def _checkpoint_folders(store: FileStore) -> list[str]:
     return found
 
 
-def _one_format(weights: tuple[str, ...], index: JsonFile | None) -> tuple[str, ...]:
-    """The files `from_pretrained` would read: the index's shards, else safetensors before pickles."""
-    safe = tuple(n for n in weights if n.endswith(".safetensors") and not n.startswith("adapter_"))
-    if index is not None and isinstance(index.get("weight_map"), dict):
-        listed = {str(v) for v in index.get("weight_map").values()}
-        shards = tuple(n for n in weights if n in listed)
+def _one_format(
+    store: FileStore, weights: tuple[str, ...], indexes: tuple[str, ...]
+) -> tuple[tuple[str, ...], JsonFile | None]:
+    """The files `from_pretrained` would read, and the index it would read them by.
+
+    Its order: model.safetensors, its index, pytorch_model.bin, its index
+    (`_get_resolved_checkpoint_files` in transformers/modeling_utils.py).
+    """
+    for single, index_name in zip(("model.safetensors", "pytorch_model.bin"), INDEX_NAMES, strict=True):
+        if single in weights:
+            return (single,), None
+        if index_name in indexes:
+            index = read_json(store, index_name)
+            listed = listed_shards(index)
+            shards = tuple(n for n in weights if n in listed)
+            # An index that can't be read: the shards are recognised by their names.
+            return shards or tuple(n for n in weights if SHARD.match(n) and not index.value), index
+    for shards in (tuple(n for n in weights if SHARD.match(n) and n.endswith(s)) for s in WEIGHT_SUFFIXES[:2]):
         if shards:
-            return shards
-    if "model.safetensors" in safe:
-        return ("model.safetensors",)
-    if safe:
-        sharded = tuple(n for n in safe if re.match(r"^model-\d+-of-\d+\.safetensors$", n))
-        return sharded or safe
-    if "pytorch_model.bin" in weights:
-        return ("pytorch_model.bin",)
-    return weights
+            return shards, None
+    safe = tuple(n for n in weights if n.endswith(".safetensors"))
+    return safe or weights, None
+
+
+SHARD = re.compile(r"^(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)$")
+
+
+def listed_shards(index: JsonFile) -> frozenset[str]:
+    """File names an index refers to; whatever else stands there is left out."""
+    weight_map = index.get("weight_map")
+    files = weight_map.values() if isinstance(weight_map, dict) else ()
+    return frozenset(file for file in files if isinstance(file, str))
 
 
 def _open_file(given: str, path: Path) -> Checkpoint:
     store = LocalFile(path)
     folder = LocalFolder(path.parent)
     weights = read_weight_file(store, path.name)
+    if weights.problem == "unreadable":
+        return _nothing(given, store, "unreadable", weights.detail)
+    if NOT_MODEL_WEIGHTS.match(path.name):
+        return _nothing(given, store, "not_weights", path.name)
     if weights.problem == "not_weights" or (weights.format == "unknown" and not path.name.endswith(WEIGHT_SUFFIXES)):
         detail = weights.detail or sniff(_first_bytes(path))
         return _nothing(given, store, "image_or_other" if detail else "not_weights", detail)
-    if weights.problem in ("header_too_large", "header_not_json") and not path.name.endswith(WEIGHT_SUFFIXES):
+    # A file of another name counts as weights only when it looks like them (blobs of the Hub cache have no suffix).
+    looks_like = weights.problem is None or (weights.problem == "truncated" and _first_bytes(path)[8:9] == b"{")
+    if weights.format == "safetensors" and not looks_like and not path.name.endswith(WEIGHT_SUFFIXES):
         return _nothing(given, store, "not_weights", sniff(_first_bytes(path)))
-    names = folder.names()
-    adapter = path.name in ADAPTER_WEIGHTS
+    try:
+        names, tokenizer = folder.names(), read_tokenizer_files(folder)
+    except OSError:  # the file may be read, its folder not listed
+        names, tokenizer = [], TokenizerFiles(None)
     return Checkpoint(
-        given, "adapter" if adapter else "state_dict", store, _json(folder, names, "config.json"),
+        given, "adapter" if path.name in ADAPTER_WEIGHTS else "state_dict", store, _json(folder, names, "config.json"),
         _json(folder, names, "generation_config.json"), _json(folder, names, "adapter_config.json"),
-        _json(folder, names, "trainer_state.json"), read_tokenizer_files(folder), (path.name,),
+        _json(folder, names, "trainer_state.json"), tokenizer, (path.name,),
     )  # fmt: skip
 
 

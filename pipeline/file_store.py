@@ -53,26 +53,38 @@ class LocalFolder:
         return str(self.path)
 
     @cached_property
-    def _entries(self) -> tuple[dict[str, os.stat_result], list[str]]:
+    def _entries(self) -> tuple[dict[str, os.stat_result], list[str], list[str]]:
         files: dict[str, os.stat_result] = {}
         folders: list[str] = []
+        broken: list[str] = []
+        denied: OSError | None = None
         with os.scandir(self.path) as entries:
             for entry in entries:
                 try:
                     info = entry.stat()  # follows links; a dangling or looping one raises
-                except OSError:
+                except OSError as error:
+                    if isinstance(error, PermissionError):
+                        denied = error
+                    if entry.is_symlink():
+                        broken.append(entry.name)
                     continue
                 if stat.S_ISREG(info.st_mode):
                     files[entry.name] = info
                 elif stat.S_ISDIR(info.st_mode):
                     folders.append(entry.name)
-        return files, sorted(folders)
+        if denied is not None and not files and not folders:  # a folder that may be listed but not entered
+            raise denied
+        return files, sorted(folders), sorted(broken)
 
     def names(self) -> list[str]:
         return sorted(self._entries[0])
 
     def folders(self) -> list[str]:
         return self._entries[1]
+
+    def broken_links(self) -> list[str]:
+        """Names whose link leads nowhere: a Hub cache that lost its blobs, a folder copied without them."""
+        return self._entries[2]
 
     def size(self, name: str) -> int:
         known = self._entries[0].get(name)

@@ -13,14 +13,17 @@ import errno
 import io
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from pipeline.checkpoint import WEIGHT_SUFFIXES, PathNotFound
+from pipeline.checkpoint import WEIGHT_SUFFIXES, Checkpoint, PathNotFound
+from pipeline.file_store import LocalFolder
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0  # without any byte; the library's own default
+DEADLINE_SECONDS = 60.0  # for one range, however steadily it drips
 # 97 of 100 safetensors headers fit (https://github.com/huggingface/huggingface_hub/pull/1855); a zip's directory too.
 BLOCK_BYTES = 128 * 1024
 # No sound header needs more; the library's own limit is 25 MB. Ends the reading of a hostile or lying file.
@@ -200,7 +203,7 @@ class _RangedFile(io.RawIOBase):
 def _fetch_range(shared: _Shared, path: str, start: int, end: int) -> bytes:
     """Bytes `start` to `end` of one file. Raises OSError with one line. Never reads on when a server sends more."""
     from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
     if shared.down:
         raise OSError(errno.EIO, shared.down)
@@ -208,6 +211,7 @@ def _fetch_range(shared: _Shared, path: str, start: int, end: int) -> bytes:
     # identity: a compressed answer has other offsets than the file
     headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
     data = bytearray()
+    started = time.monotonic()
     try:
         with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS) as answer:
             hf_raise_for_status(answer)
@@ -222,6 +226,11 @@ def _fetch_range(shared: _Shared, path: str, start: int, end: int) -> bytes:
                 data += chunk
                 if len(data) >= skip + end - start:
                     break
+                if time.monotonic() - started > DEADLINE_SECONDS:
+                    raise TimeoutError(f"{end - start:,} bytes did not arrive within {DEADLINE_SECONDS:g} s")
+    except TimeoutError as failed:
+        shared.down = str(failed)
+        raise OSError(errno.ETIMEDOUT, shared.down) from failed
     except OSError as failed:
         if failed.strerror:
             raise
@@ -260,6 +269,24 @@ def open_hub_repo(given: str) -> HubRepo:
                 raise PathNotFound(_what_to_do(given, failed.__cause__ or failed)) from failed
             break
     return repo
+
+
+def downloaded(checkpoint: Checkpoint, note: Callable[[str], None] = lambda text: None) -> Checkpoint:
+    """The same checkpoint with every file that loading it needs on this machine; a local one comes back as it is.
+
+    Only for depths that read the weights themselves. Raises OSError with one line.
+    """
+    tokenizer = checkpoint.tokenizer
+    if isinstance(tokenizer.store, HubRepo):
+        folder = LocalFolder(tokenizer.store.fetch(tokenizer.names, note))
+        checkpoint = replace(checkpoint, tokenizer=replace(tokenizer, store=folder))
+    if not isinstance(checkpoint.store, HubRepo):
+        return checkpoint
+    files = (checkpoint.config, checkpoint.generation_config, checkpoint.adapter_config, checkpoint.trainer_state)
+    small = [f.name for f in (*files, checkpoint.index) if f is not None and f.present]
+    present = set(checkpoint.store.names())
+    wanted = [n for n in (*small, *checkpoint.tokenizer.names, *checkpoint.weight_names) if n in present]
+    return replace(checkpoint, store=LocalFolder(checkpoint.store.fetch(wanted, note)))
 
 
 def _what_to_do(given: str, failed: BaseException) -> str:
@@ -309,7 +336,7 @@ def _reason(failed: BaseException) -> str:
         status = f"HTTP status {failed.response.status_code}"
         return f"{status} ({said[0][:120]})" if said else status
     kinds = " ".join(cls.__name__ for cls in type(failed).__mro__)
-    if "Timeout" in kinds:
+    if "Timeout" in kinds and not isinstance(failed, TimeoutError):
         return f"no answer within {TIMEOUT_SECONDS:g} s"
     if "ProxyError" in kinds:
         return f"the proxy refused ({failed})".replace("\n", " ")[:200]
@@ -333,9 +360,9 @@ def _existing(folder: Path) -> Path:
 
 def _progress(percent: Callable[[int], None] | None) -> Any:
     """A silent progress bar class for the library that passes every fifth percent on."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Silent(tqdm):  # type: ignore[type-arg]
+    class Silent(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.seen, self.said = int(kwargs.get("initial") or 0), 0
             kwargs["disable"] = True

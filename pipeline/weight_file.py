@@ -6,13 +6,12 @@ torch zip and legacy files: see torch_pickle.py.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, BinaryIO
 
 from pipeline.file_store import FileStore
-from pipeline.json_file import LFS_START
+from pipeline.json_file import LFS_START, parse_json
 
 # Bytes per element of every safetensors dtype; sub-byte types hold their share.
 DTYPE_BYTES: dict[str, float] = {
@@ -23,11 +22,18 @@ DTYPE_BYTES: dict[str, float] = {
 FLOAT_DTYPES = frozenset(d for d in DTYPE_BYTES if d.startswith(("F", "BF")))
 # The library refuses longer headers too (100 MB).
 MAX_HEADER_BYTES = 100_000_000
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+# torch's own limit; and more than any machine holds.
+MAX_DIMENSIONS = 64
+MAX_ELEMENTS = 2**63
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: where its bytes are and how to read them. `start`/`end` are offsets in the file."""
+    """One tensor: where its bytes are and how to read them. `start`/`end` are offsets in the file.
+
+    strided: a view whose rows don't lie one after another (only torch files hold such).
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -35,6 +41,7 @@ class TensorInfo:
     file: str
     start: int
     end: int
+    strided: bool = False
 
     @property
     def numel(self) -> int:
@@ -46,7 +53,7 @@ class WeightFile:
     """One file of weights. `problem` is None when every tensor in it can be reached.
 
     Problems: `unreadable`, `empty`, `lfs_pointer`, `not_weights`, `header_too_large`, `header_not_json`,
-    `bad_header`, `truncated`, `trailing_bytes`, `unsafe_pickle`, `compressed`.
+    `bad_header`, `truncated`, `trailing_bytes`, `unsafe_pickle` (its tensors are listed all the same), `compressed`.
     `missing_bytes`: how many bytes the header promises beyond the end of the file.
     """
 
@@ -83,18 +90,22 @@ def read_weight_file(store: FileStore, name: str) -> WeightFile:
             return WeightFile(name, 0, "unknown", problem="empty")
         with store.open(name) as file:
             first = file.read(16)
-            if size < 2048 and LFS_START.startswith(first[:15]):
+            if size < 2048 and first == LFS_START[:16]:
                 return WeightFile(name, size, "unknown", problem="lfs_pointer")
+            # The length of a safetensors header may spell the start of another format, so what follows it decides.
+            if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= MAX_HEADER_BYTES:
+                return _read_safetensors(file, name, size, first)
             if first[:2] == b"PK":
                 from pipeline.torch_pickle import read_torch_zip
 
                 return read_torch_zip(file, name, size)
-            if first[:1] == b"\x80" and first[1:2] in b"\x02\x03\x04\x05" and not name.endswith(".safetensors"):
+            what = sniff(first)
+            if not what and (first[:1] == b"\x80" or name.endswith(PICKLE_SUFFIXES)):
                 from pipeline.torch_pickle import read_torch_legacy
 
                 return read_torch_legacy(file, name, size)
-            if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and first[8:9] != b"{":
-                return WeightFile(name, size, "unknown", problem="not_weights", detail=sniff(first))
+            if what or name.endswith(PICKLE_SUFFIXES):
+                return WeightFile(name, size, "unknown", problem="not_weights", detail=what)
             return _read_safetensors(file, name, size, first)
     except OSError as error:
         return WeightFile(name, size, "unknown", problem="unreadable", detail=error.strerror or str(error))
@@ -102,56 +113,61 @@ def read_weight_file(store: FileStore, name: str) -> WeightFile:
 
 def _read_safetensors(file: BinaryIO, name: str, size: int, first: bytes) -> WeightFile:
     broken = WeightFile(name, size, "safetensors")
-    if what := sniff(first):
-        return replace(broken, format="unknown", problem="not_weights", detail=what)
+    length = int.from_bytes(first[:8], "little")
+    looks_right = first[8:9] == b"{" and length <= MAX_HEADER_BYTES
     if len(first) < 9:
         return replace(broken, problem="truncated", missing_bytes=9 - len(first))
-    length = int.from_bytes(first[:8], "little")
     if length > min(size - 8, MAX_HEADER_BYTES):
         # A header that starts like JSON belongs to a file cut inside its header; anything else is no safetensors.
-        cut = first[8:9] == b"{" and length <= MAX_HEADER_BYTES
         return replace(
             broken,
-            problem="truncated" if cut else "header_too_large",
-            missing_bytes=8 + length - size if cut else 0,
+            problem="truncated" if looks_right else "header_too_large",
+            missing_bytes=8 + length - size if looks_right else 0,
             detail=f"{length:,}",
         )
     file.seek(8)
     try:
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
         if not isinstance(header, dict):
             raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return replace(broken, problem="header_not_json", detail=str(error)[:120])
     metadata = header.pop("__metadata__", None)
     tensors = []
-    end_of_data = 0
     for key, entry in header.items():
         tensor = _tensor(key, entry, name, 8 + length)
         if isinstance(tensor, str):
-            return replace(broken, problem="bad_header", detail=f"{key}: {tensor}")
-        end_of_data = max(end_of_data, tensor.end - 8 - length)
+            return replace(broken, problem="bad_header", detail=f"{key[:80]}: {tensor}")
         tensors.append(tensor)
-    notes = tuple((str(k), str(v)) for k, v in metadata.items()) if isinstance(metadata, dict) else ()
-    read = replace(broken, tensors=tuple(tensors), metadata=notes)
-    surplus = size - 8 - length - end_of_data
-    if surplus < 0:
-        return replace(read, problem="truncated", missing_bytes=-surplus)
-    if surplus > 0:
-        return replace(read, problem="trailing_bytes", detail=f"{surplus:,}")
+    notes = metadata if isinstance(metadata, dict) else {}
+    if (metadata is not None and notes is not metadata) or not all(isinstance(v, str) for v in notes.values()):
+        return replace(broken, problem="bad_header", detail="__metadata__ is not a table of texts")
+    end_of_data = 8 + length
+    for tensor in sorted(tensors, key=lambda t: (t.start, t.end)):
+        if tensor.start != end_of_data:
+            return replace(broken, problem="bad_header", detail=f"{tensor.name[:80]}: overlap or gap before it")
+        end_of_data = tensor.end
+    read = replace(broken, tensors=tuple(tensors), metadata=tuple(notes.items()))
+    if end_of_data > size:
+        return replace(read, problem="truncated", missing_bytes=end_of_data - size)
+    if end_of_data < size:
+        return replace(read, problem="trailing_bytes", detail=f"{size - end_of_data:,}")
     return read
 
 
 def _tensor(key: str, entry: Any, file: str, data_start: int) -> TensorInfo | str:
     """One header entry, or what is wrong with it."""
     try:
-        dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         return "dtype, shape or data_offsets missing"
-    if dtype not in DTYPE_BYTES:
-        return f"unknown dtype {dtype!r}"
-    if not all(type(n) is int and n >= 0 for n in (*shape, start, end)) or end < start:
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        return f"unknown dtype {str(dtype)[:40]!r}"
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+        return "the shape is no list of sizes"
+    if not all(type(n) is int and 0 <= n < MAX_ELEMENTS for n in (*shape, start, end)) or end < start:
         return "negative or non-integer shape or offset"
-    if end - start != prod(shape) * DTYPE_BYTES[dtype]:
-        return f"shape {list(shape)} of {dtype} needs {prod(shape) * DTYPE_BYTES[dtype]:,.0f} bytes, has {end - start:,}"
-    return TensorInfo(key, shape, dtype, file, data_start + start, data_start + end)
+    bits = prod(shape) * int(8 * DTYPE_BYTES[dtype])
+    if bits != 8 * (end - start):
+        return f"shape {shape} of {dtype} does not take {end - start:,} bytes"[:160]
+    return TensorInfo(key, tuple(shape), dtype, file, data_start + start, data_start + end)
