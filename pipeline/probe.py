@@ -1,0 +1,386 @@
+"""Tokenizer and chat template of a checkpoint, asked in a child process that may crash, hang or eat memory.
+
+A tokenizer file and a template are input from strangers: a template can loop for ever or double a string until
+memory ends, a tokenizer file can make the Rust code panic. Here that costs one child process and becomes a value.
+No torch, no transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import TokenizerFiles
+from pipeline.config_files import load_config
+from pipeline.declared_tokens import (
+    ROLES,
+    AddedToken,
+    added_tokens,
+    chat_template,
+    special_tokens,
+    tokenizer_class,
+)  # fmt: skip
+from pipeline.file_store import FileStore
+from pipeline.json_file import LFS_START
+from pipeline.processes import DEVNULL, PIPE, start
+
+CHILD = Path(__file__).with_name("probe_child.py")
+# A tokenizer of 256,000 entries with its merges takes about 1 GiB of address space while it is being read.
+MEMORY_BYTES = 2 * 2**30
+CPU_SECONDS = 300
+# Rendering takes milliseconds, reading the largest tokenizers a second: these only end what would never end.
+RENDER_SECONDS = 5.0
+LOAD_SECONDS = 60.0
+ENCODE_SECONDS = 60.0
+# What ends the child or makes it useless; the same template would do it again.
+FATAL = ("timeout", "memory", "crashed")
+FILES_READ = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
+FILES_NOT_READ = ("tiktoken.model", "qwen.tiktoken", "source.spm", "tekken.json")
+
+
+class TokenizerNotLoaded(Exception):
+    """Text was to be encoded or decoded and there is no tokenizer to do it. `problem` as in `Probe.problem`."""
+
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(f"{problem}: {detail}" if detail else problem)
+        self.problem = problem
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a template made of some messages. `text` is None when there is a problem.
+
+    Problems: `timeout`, `memory`, `forbidden` (the sandbox refused), `syntax`, `raised` (the template or an operation
+    in it raised; `detail` says what), `crashed`, `no_template`, `missing_dependency`.
+    """
+
+    text: str | None
+    problem: str | None = None
+    detail: str = ""
+
+
+class _ChildFailed(Exception):
+    """(problem, detail)"""
+
+
+class _Child:
+    """One child process and the pipe to it."""
+
+    def __init__(self) -> None:
+        self.process = start(
+            [sys.executable, "-X", "utf8", str(CHILD)], memory_bytes=MEMORY_BYTES, cpu_seconds=CPU_SECONDS,
+            env={"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
+                 "PYTHONSAFEPATH": "", "PYTHONDONTWRITEBYTECODE": "1", "RUST_BACKTRACE": "0"},
+            stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
+        )  # fmt: skip
+        self.answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.asked = 0
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with suppress(ValueError, OSError):
+            for line in self.process.stdout:
+                self.answers.put(line)
+        self.answers.put(b"")  # the end: the child is gone
+
+    def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """One request, one answer. Raises _ChildFailed, after which this child is dead."""
+        self.asked += 1
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps({"id": self.asked, **request}).encode("ascii") + b"\n")
+            self.process.stdin.flush()
+            line = self.answers.get(timeout=seconds)
+        except queue.Empty:
+            self.end()
+            raise _ChildFailed("timeout", f"no answer within {seconds:g} s") from None
+        except OSError:
+            line = b""
+        if not line:
+            self.end()
+            raise _ChildFailed("crashed", _exit_reason(self.process.returncode))
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
+
+def _exit_reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        import signal
+
+        with suppress(ValueError):
+            return f"ended by {signal.Signals(-code).name}"
+    return f"exit status {code}"
+
+
+class Probe:
+    """One tokenizer with its template. Close it; also usable as a context manager. Safe for several threads.
+
+    problem: None when text can be encoded. Else `no_vocabulary` (only the small files are here), `unsupported`
+        (a vocabulary format that is not read), `not_local`, `lfs_pointer`, `empty`, `failed` (the library refused
+        the file, `detail` says why), `timeout`, `memory`, `crashed`, `missing_dependency`. Templates render and the
+        declared ids are known in every case.
+    vocab_size: tokens including added ones, `len(tokenizer)`; 0 when not loaded. top_id: the highest id; -1.
+    special: role -> (text, id), roles as declared; id None when the files here don't tell it.
+    added: added tokens -> id. special_texts: those of them that are special.
+    missing: declared tokens that the vocabulary lacks; transformers gives them the next free ids, and so does this.
+    moved: (text, declared id, actual id) where the two differ.
+    """
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        self.files = files
+        self.problem: str | None = None
+        self.detail = ""
+        self.vocab_size = 0
+        self.top_id = -1
+        self.model = ""
+        self.source = ""
+        self.missing: tuple[str, ...] = ()
+        self.moved: tuple[tuple[str, int, int], ...] = ()
+        self.declared = special_tokens(files)
+        self._declared_added = added_tokens(files)
+        self.added: dict[str, int] = {t.content: t.id for t in self._declared_added if t.id is not None}
+        self.special_texts = frozenset(
+            [t.content for t in self._declared_added if t.special] + [s.content for s in self.declared.values()]
+        )
+        chosen = chat_template(files)
+        self.template = chosen.text
+        self.template_source = chosen.source
+        self.template_names = chosen.names
+        self.template_shadowed = chosen.shadowed
+        self._lock = threading.RLock()
+        self._child: _Child | None = None
+        self._loaded_in: _Child | None = None
+        self._load: dict[str, Any] | None = None
+        self._rendered: dict[str, Rendered] = {}
+        self._hopeless: dict[str, Rendered] = {}
+        self._open()
+
+    # --- loading ---
+
+    def _open(self) -> None:
+        request = self._load_request()
+        if request is None:
+            self._set_special({})
+            return
+        self._load = request
+        with self._lock:
+            answer = self._ask(request, LOAD_SECONDS)
+            self._loaded_in = self._child
+        if "problem" in answer:
+            self.problem, self.detail = answer["problem"], answer["detail"]
+            self._load = None
+            self._set_special({})
+            return
+        self.vocab_size, self.top_id, self.model = answer["size"], answer["top"], answer["model"]
+        self.missing = tuple(answer["missing"])
+        self.moved = tuple((text, declared, actual) for text, declared, actual in answer["moved"])
+        self.added = {text: number for number, text, _ in answer["added"]}
+        self.special_texts = self.special_texts | {text for _, text, special in answer["added"] if special}
+        texts = [s.content for s in self.declared.values()]
+        self._set_special(dict(zip(texts, self.token_ids(texts), strict=True)))
+
+    def _set_special(self, ids: Mapping[str, int | None]) -> None:
+        self.special: Mapping[str, tuple[str, int | None]] = {
+            role: (token.content, ids.get(token.content, self.added.get(token.content)))
+            for role, token in self.declared.items()
+        }
+
+    def _load_request(self) -> dict[str, Any] | None:
+        """What the child needs, or None with `problem` set."""
+        store, names = self.files.store, self.files.names
+        present = [n for n in FILES_READ if n in names]
+        if present == ["vocab.json"] and "merges.txt" not in names:
+            present = []
+        if "tokenizer.json" not in present and "vocab.json" in present and "merges.txt" not in names:
+            present.remove("vocab.json")
+        if store is None or not present:
+            unread = [n for n in FILES_NOT_READ if n in names] + (["vocab.json"] if "vocab.json" in names else [])
+            self.problem, self.detail = ("unsupported", ", ".join(unread)) if unread else ("no_vocabulary", "")
+            return None
+        name = self.source = present[0]
+        kind = {"tokenizer.json": name, "vocab.txt": name, "vocab.json": "merges.txt"}.get(name, "sentencepiece")
+        differing = load_config("tokenizer_classes.yaml")["sentencepiece_ids_differ"]
+        if kind == "sentencepiece" and tokenizer_class(self.files) in differing:
+            self.problem, self.detail = "unsupported", f"{name} of {tokenizer_class(self.files)}"
+            return None
+        path = self._local(store, name)
+        merges = self._local(store, "merges.txt") if kind == "merges.txt" else None
+        if path is None or (kind == "merges.txt" and merges is None):
+            return None
+        config = self.files.config
+        special = {role: token.content for role, token in self.declared.items()}
+        is_t5 = tokenizer_class(self.files) in ("T5Tokenizer", "MT5Tokenizer")
+        is_llama = tokenizer_class(self.files) in ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
+        return {
+            "do": "load", "kind": kind, "path": str(path), "merges": str(merges) if merges else None,
+            "special": special, "add": [asdict(t) for t in self._to_add()],
+            "add_bos": config.get("add_bos_token", is_llama) is True,
+            "add_eos": config.get("add_eos_token", is_t5) is True,
+            "add_prefix_space": config.get("add_prefix_space") is True,
+            "lowercase": config.get("do_lower_case", True) is not False,
+            "sentinels": self._sentinels(),
+        }  # fmt: skip
+
+    def _to_add(self) -> list[AddedToken]:
+        """Declared tokens in the order in which transformers adds them: by id, then roles, then the unnumbered."""
+        listed = [t for t in self._declared_added if t.id is not None]
+        known = {t.content for t in listed}
+        roles = [AddedToken(s.content, None, True, s.where) for r in ROLES if (s := self.declared.get(r)) is not None]
+        for token in [*roles, *self._declared_added]:
+            if token.content not in known:
+                listed.append(token)
+                known.add(token.content)
+        return listed
+
+    def _sentinels(self) -> int:
+        default = load_config("tokenizer_classes.yaml")["appended_sentinels"].get(tokenizer_class(self.files), 0)
+        declared = self.files.config.get("extra_ids", default)
+        return declared if type(declared) is int and 0 <= declared <= 10_000 else int(default)
+
+    def _local(self, store: FileStore, name: str) -> Path | None:
+        """The file on this machine when it can be what its name says; else None with `problem` set."""
+        try:
+            path = store.local_path(name)
+            if path is None:
+                self.problem, self.detail = "not_local", name
+                return None
+            with store.open(name) as file:
+                first = file.read(len(LFS_START))
+        except OSError as error:
+            self.problem, self.detail = "unreadable", f"{name}: {error.strerror or error}"
+            return None
+        if not first or first == LFS_START:
+            self.problem, self.detail = ("lfs_pointer" if first else "empty"), name
+            return None
+        return path
+
+    # --- requests ---
+
+    def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Ask the child, a new one if the last is dead. A dead child is an answer with a problem."""
+        try:
+            if self._child is None:
+                self._child = _Child()
+            return self._child.ask(request, seconds)
+        except _ChildFailed as failed:
+            self._child = self._loaded_in = None
+            return {"problem": failed.args[0], "detail": failed.args[1]}
+        except OSError as error:  # no process could be started
+            self._child = None
+            return {"problem": "crashed", "detail": error.strerror or str(error)}
+
+    def _ask_tokenizer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            if self._load is None:
+                raise TokenizerNotLoaded(self.problem or "closed", self.detail)
+            if self._child is None or self._loaded_in is not self._child:
+                reloaded = self._ask(self._load, LOAD_SECONDS)
+                if "problem" in reloaded:
+                    raise TokenizerNotLoaded(reloaded["problem"], reloaded["detail"])
+                self._loaded_in = self._child
+            answer = self._ask(request, ENCODE_SECONDS)
+        if "problem" in answer:
+            raise TokenizerNotLoaded(answer["problem"], answer["detail"])
+        return answer
+
+    def encode(self, texts: Sequence[str], *, add_special_tokens: bool = False) -> list[list[int]]:
+        """Token ids of each text; added tokens in the text are matched. Raises TokenizerNotLoaded."""
+        if not texts:
+            return []
+        clean = [t.encode("utf-8", "replace").decode("utf-8") for t in texts]
+        answer = self._ask_tokenizer({"do": "encode", "texts": clean, "special": add_special_tokens})
+        ids: list[list[int]] = answer["ids"]
+        return ids
+
+    def decode(self, batches: Sequence[Sequence[int]]) -> list[str]:
+        """Text of each list of ids, special tokens shown. Raises TokenizerNotLoaded."""
+        if not batches:
+            return []
+        texts: list[str] = self._ask_tokenizer({"do": "decode", "batches": [list(b) for b in batches]})["texts"]
+        return texts
+
+    def token_ids(self, tokens: Sequence[str]) -> list[int | None]:
+        """Id of each token by its exact text, None when it is no token or, without a vocabulary, not known."""
+        if self._load is None:
+            return [self.added.get(token) for token in tokens]
+        ids: list[int | None] = self._ask_tokenizer({"do": "ids", "tokens": list(tokens)})["ids"]
+        return ids
+
+    def tokens(self, ids: Sequence[int]) -> list[str | None]:
+        """Piece at each id, None when there is none or, without a vocabulary, not known."""
+        if self._load is None:
+            by_id = {number: text for text, number in self.added.items()}
+            return [by_id.get(i) for i in ids]
+        found: list[str | None] = self._ask_tokenizer({"do": "tokens", "ids": list(ids)})["tokens"]
+        return found
+
+    def vocabulary(self) -> list[str | None]:
+        """All pieces by id. Raises TokenizerNotLoaded."""
+        found: list[str | None] = self._ask_tokenizer({"do": "vocabulary"})["tokens"]
+        return found
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None, template: str | None = None,
+    ) -> Rendered:  # fmt: skip
+        """Render `messages` by the checkpoint's template (or `template`), special tokens set as transformers does.
+
+        Never raises. A template that hung, crashed or exhausted the memory once is not tried again.
+        """
+        text = template if template is not None else self.template
+        if text is None:
+            return Rendered(None, "no_template")
+        if text in self._hopeless:
+            return self._hopeless[text]
+        request = {
+            "do": "render", "template": text, "messages": [dict(m) for m in messages],
+            "add_generation_prompt": add_generation_prompt,
+            "variables": {**{f"{role}_token": s.content for role, s in self.declared.items()}, **(variables or {})},
+        }  # fmt: skip
+        key = json.dumps(request, sort_keys=True, default=str)
+        with self._lock:
+            if key not in self._rendered:
+                answer = self._ask(request, RENDER_SECONDS)
+                problem = answer.get("problem")
+                if problem == "failed":
+                    problem = "raised"
+                rendered = Rendered(answer.get("text"), problem, answer.get("detail", ""))
+                if problem in FATAL:
+                    self._hopeless[text] = rendered
+                self._rendered[key] = rendered
+            return self._rendered[key]
+
+    def close(self) -> None:
+        """End the child."""
+        with self._lock:
+            if self._child is not None:
+                self._child.end()
+            self._child = self._loaded_in = self._load = None
+
+    def __enter__(self) -> Probe:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_probe(tokenizer: TokenizerFiles) -> Probe:
+    """Start the child and load the tokenizer. Never raises for bad content: see `Probe.problem`."""
+    return Probe(tokenizer)
