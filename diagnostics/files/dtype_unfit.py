@@ -1,0 +1,83 @@
+"""CKP010: a number format that the config does not declare, or that this kind of model does not bear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.thresholds import Thresholds
+from pipeline.checkpoint import Checkpoint
+from pipeline.weight_file import FLOAT_DTYPES
+
+_DECLARED = {"float32": "F32", "float": "F32", "float16": "F16", "half": "F16", "bfloat16": "BF16", "float64": "F64"}
+# Trained in bfloat16, with activations above 65,504 where float16 ends:
+# T5 https://github.com/huggingface/transformers/issues/9295, mT5 https://github.com/huggingface/transformers/issues/10830,
+# Gemma 2 and 3 https://huggingface.co/google/gemma-2-9b/discussions/22
+_OVERFLOWS = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "gemma2", "gemma3", "gemma3_text")
+# Published in float16 and used so, yet reported to overflow: https://github.com/LianjiaTech/BELLE/issues/412
+_MAY_OVERFLOW = ("bloom", "gemma")
+
+
+def dtype_unfit(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
+    """A number format that the config does not declare, or that this kind of model does not bear.
+
+    What it checks:
+        The format most weights are stored in, the one config.json declares, and the kind of model.
+    Why it matters:
+        float16 ends at 65,504. Models trained in bfloat16 go beyond it inside, and the answers turn into NaN, `!!!!`
+        or nothing, often only for long inputs.
+    How it is measured:
+        By the headers: elements per format. Values are not read here; see WGT002 and FWD008 for what they do.
+    Known false alarms:
+        A format other than the declared one is usual (saved in float32, meant for bfloat16) and only mentioned. Some
+        T5 models run well in float16; the warning says to check, not that it is broken.
+    Fix:
+        Load with dtype=torch.bfloat16 (or float32) and write that into config.json.
+    References:
+        https://github.com/huggingface/transformers/issues/9295
+        https://github.com/LianjiaTech/BELLE/issues/412
+    """
+    checkpoint = subject.checkpoint
+    if not checkpoint.tensors:
+        raise NotMeasured("no_weights")
+    stored = main_dtype(checkpoint)
+    counts = _elements(checkpoint)
+    config = checkpoint.config
+    field = "torch_dtype" if config.get("dtype") is None else "dtype"
+    declared = config.get(field)
+    meant = _DECLARED.get(declared.removeprefix("torch.")) if isinstance(declared, str) else None
+    evidence = ((checkpoint.weight_names[0], counts), (config.where(field), declared))
+    kind = config.get("model_type")
+    params = {"stored": stored, "declared": declared or "-", "type": kind if isinstance(kind, str) else "-"}
+    method = config.get("quantization_config")
+    if isinstance(method, dict):
+        yield info("quantised", *evidence, method=str(method.get("quant_method", "?"))[:40], **params)
+    elif stored.startswith("F8") or stored not in FLOAT_DTYPES:
+        yield warning("numbers_without_scales", *evidence, **params)
+    elif "F16" in (stored, meant) and kind in _OVERFLOWS:
+        yield warning("float16_overflows", *evidence, **params)
+    elif "F16" in (stored, meant) and kind in _MAY_OVERFLOW:
+        yield info("float16_may_overflow", *evidence, **params)
+    elif checkpoint.kind == "adapter" or meant is None or meant == stored:
+        yield ok(**params)
+    else:
+        yield info("declared_other", *evidence, **params)
+
+
+def main_dtype(checkpoint: Checkpoint) -> str:
+    """The format that holds most elements (`F32`, `BF16`, ...); of float formats where there are any."""
+    counts = _elements(checkpoint)
+    floats = {d: n for d, n in counts.items() if d in FLOAT_DTYPES}
+    whole = sum(counts.values())
+    # A few scales in float beside a body of packed integers don't make it a float checkpoint.
+    chosen = floats if sum(floats.values()) * 2 >= whole else counts
+    return max(chosen, key=lambda d: chosen[d], default="F32")
+
+
+def _elements(checkpoint: Checkpoint) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for tensor in checkpoint.tensors.values():
+        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel
+    return counts

@@ -1,0 +1,78 @@
+"""CKP014: what the trainer wrote beside the checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info
+from diagnostics.thresholds import Thresholds
+
+
+def training_state(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What the trainer wrote beside the checkpoint.
+
+    What it checks:
+        trainer_state.json: how far the run got, its losses, and whether they stayed finite.
+    Why it matters:
+        It tells an early checkpoint from the end of a run, and a run whose loss became NaN from one that only answers
+        badly.
+    How it is measured:
+        Steps, epochs and the first and last losses of log_history; text such as "NaN" counts as the number it names.
+    Known false alarms:
+        The gradient norm of the first fp16 steps is infinite while the loss scale is found; only losses are judged.
+    Fix:
+        If a loss is not finite take the checkpoint before that step, lower the learning rate and train in bf16.
+    References:
+        https://huggingface.co/docs/transformers/main_classes/trainer
+    """
+    state = subject.checkpoint.trainer_state
+    if state.value is None:
+        raise NotMeasured("no_trainer_state")
+    history = state.get("log_history")
+    rows = [row for row in history if isinstance(row, dict)] if isinstance(history, list) else []
+    step, most, epoch = (number(state.get(key)) for key in ("global_step", "max_steps", "epoch"))
+    losses = [(number(row.get("step")), number(row["loss"])) for row in rows if "loss" in row]
+    tests = [(number(row.get("step")), number(row["eval_loss"])) for row in rows if "eval_loss" in row]
+    bad = [(s, v) for s, v in (*losses, *tests) if v is not None and not math.isfinite(v)]
+    if bad:
+        at = bad[0][0]
+        seen = [("trainer_state.json:log_history", {"step": s, "loss": v}) for s, v in bad[:5]]
+        yield error("loss_not_finite", *seen, found=len(bad), of=len(losses) + len(tests), step=_shown(at))
+    named = {"global_step": step, "epoch": epoch, "train_loss_first": _value(losses, 0),
+             "train_loss_last": _value(losses, -1), "eval_loss_first": _value(tests, 0),
+             "eval_loss_last": _value(tests, -1)}  # fmt: skip
+    subject.metrics.update({f"trainer.{key}": value for key, value in named.items() if value is not None})
+    params = {"step": _shown(step), "most": _shown(most), "epoch": _shown(epoch)}
+    evidence = ("trainer_state.json:global_step", step)
+    if tests:
+        lowest = min(tests, key=lambda t: t[1] if t[1] is not None and math.isfinite(t[1]) else math.inf)
+        yield info("state_with_evaluation", evidence, train=_shown(named["train_loss_last"]), tests=len(tests),
+                   first=_shown(named["eval_loss_first"]), last=_shown(named["eval_loss_last"]),
+                   lowest=_shown(lowest[1]), lowest_step=_shown(lowest[0]), **params)  # fmt: skip
+    elif losses:
+        yield info("state", evidence, first=_shown(named["train_loss_first"]), last=_shown(named["train_loss_last"]),
+                   **params)  # fmt: skip
+    else:
+        yield info("state_without_losses", evidence, **params)
+
+
+def number(value: Any) -> float | None:
+    """A number of a log, which may be quoted; None when it is none."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _value(rows: list[tuple[float | None, float | None]], place: int) -> float | None:
+    return rows[place][1] if rows else None
+
+
+def _shown(value: float | None) -> str:
+    return "?" if value is None else f"{value:.7g}"
