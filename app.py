@@ -1,0 +1,72 @@
+"""The app: `python app.py`, also what a Hugging Face Space runs. Only puts the page together."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import gradio as gr
+
+from ui import checkpoint_tab
+from ui.api import diagnose_checkpoint
+from ui.interface_words import browser_language
+from ui.labels import Labels
+from ui.look import look
+from ui.safe_html import tag
+
+LANGUAGES = {"en": "EN", "zh": "中文"}
+UPLOAD_LIMIT = "512mb"
+
+
+def build() -> tuple[gr.Blocks, dict[str, Any]]:
+    """The page and the arguments of `launch()` that belong to it."""
+    labels = Labels()
+    with gr.Blocks(title="DPO Doctor", delete_cache=(86400, 86400), analytics_enabled=False) as page:
+        # a fixed secret: what the browser keeps is its own settings, and must be readable after a restart
+        kept = gr.BrowserState({}, storage_key="dpo_doctor", secret="dpo-doctor-settings")
+        with gr.Row(elem_id="dd-head"):
+            labels.said(gr.HTML, {"value": "title_html"}, elem_id="dd-title")
+            choices = [(name, code) for code, name in LANGUAGES.items()]
+            lang = gr.Radio(choices, value="en", label="Language", show_label=False, container=False, elem_id="dd-lang")
+            gr.Button("◐", elem_id="dd-theme", size="sm")
+        with gr.Tabs(), labels.said(gr.Tab, {"label": "checkpoint_tab"}, id="checkpoint"):
+            tab = checkpoint_tab.build(labels, lang, kept)
+        space = os.environ.get("SPACE_ID")  # the page's script makes share links of it
+        gr.HTML(tag("i", "", data_space=space) if space else "", elem_id="dd-space")
+
+        def open_page(kept: Any, request: gr.Request) -> list[Any]:
+            kept = kept if isinstance(kept, dict) else {}
+            chosen, preferred = kept.get("lang"), request.headers.get("accept-language")
+            lang = chosen if chosen in LANGUAGES else browser_language(preferred)
+            shown, page = checkpoint_tab.open_page(request.query_params.get("report"), lang)
+            return [lang, shown, *labels.updates(lang), *checkpoint_tab.restored(kept.get("case")), *page]
+
+        def switch_language(lang: str, shown: dict[str, Any], kept: Any) -> list[Any]:
+            kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}
+            return [kept, *labels.updates(lang), *checkpoint_tab.in_language(shown, lang)]
+
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        page.load(open_page, [kept], [lang, tab.shown, *labels.components, *tab.form, *tab.report], **quiet)
+        lang.input(switch_language, [lang, tab.shown, kept], [kept, *labels.components, *tab.report], **quiet)
+        gr.api(diagnose_checkpoint, concurrency_limit=1, concurrency_id="diagnosis")
+    page.queue(max_size=64)
+    return page, {**look(), "i18n": labels.translations()}
+
+
+def main() -> None:
+    """Serve the page on this machine, or wherever GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python app.py --port 7860")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser.add_argument("--host", help="default: this machine only")
+    options = parser.parse_args()
+    page, appearance = build()
+    page.launch(
+        server_name=options.host, server_port=options.port, mcp_server=find_spec("mcp") is not None, ssr_mode=False,
+        max_file_size=UPLOAD_LIMIT, run_history=False, show_error=True, footer_links=["api"], **appearance,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The analysis as one typed API endpoint and MCP tool, the same as the tab's button."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gradio as gr
+
+from diagnostics.report import finite
+from diagnostics.words import say
+from pipeline.checkpoint import PathNotFound
+from ui import examples
+from ui.interface_words import words
+from ui.running_diagnosis import ONE_AT_A_TIME, Run, diagnose_now, one_line
+from ui.visitor_case import BadCase, checked_case
+
+
+def diagnose_checkpoint(
+    path: str,
+    tokenizer: str = "",
+    base: str = "",
+    depth: Literal["auto", "files", "weights", "forward", "samples"] = "auto",
+    lang: Literal["en", "zh"] = "en",
+) -> dict[str, Any]:
+    """Say why a checkpoint misbehaves: ranked root causes with evidence, as the JSON report (schema 1).
+
+    Args:
+        path: Checkpoint folder, folder of checkpoints, LoRA adapter, weight file, or Hub id (owner/name[@revision]).
+        tokenizer: Folder or Hub id of the tokenizer, when it does not lie beside the weights.
+        base: Folder or Hub id of the model the training started from.
+        depth: files (headers only, seconds), weights (all values), forward (runs it), samples (generates), or auto.
+        lang: Language of the sentences, en or zh.
+
+    Returns:
+        The report: verdict, causes, findings with evidence, skipped checks, metrics, samples, curves.
+    """
+    said = words(lang)
+    try:
+        case = checked_case(path, tokenizer=tokenizer, base=base, depth=depth, roots=examples.demo_roots())
+    except BadCase as bad:
+        raise gr.Error(said[bad.entry].format(**bad.params), print_exception=False) from None
+    run = Run("", case, "")
+    with ONE_AT_A_TIME:
+        try:
+            report = diagnose_now(run)
+        except PathNotFound as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:
+            raise gr.Error(said["failed_text"].format(error=one_line(error)), print_exception=False) from None
+    return no_files(finite(say(report, "zh" if lang == "zh" else "en").to_json()))
+
+
+def no_files(value: Any) -> Any:
+    """`value` with every key `path` called `path_`.
+
+    Gradio takes any mapping with a `path` in an answer for a file: its client downloads it, and its server would copy
+    what a hostile config.json names. Only `params` and pieces of evidence can hold one.
+    """
+    if isinstance(value, dict):
+        return {"path_" if key == "path" else key: no_files(inner) for key, inner in value.items()}
+    return [no_files(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,22 @@
+"""Theme, style sheet and script of the page. System fonts only: nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+def look() -> dict[str, Any]:
+    """Arguments of `launch()` that decide how the page looks."""
+    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    return {
+        "theme": gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=FONTS, font_mono=MONO),
+        "css": (ASSETS / "page.css").read_text(encoding="utf-8"),
+        "head": f"<script>{script}</script>",
+    }
