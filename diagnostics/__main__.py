@@ -92,7 +92,7 @@ def _write(text: str, output: str | None) -> int | None:
         sys.stdout.flush()
         return None
     try:
-        Path(output).write_text(text, encoding="utf-8")
+        Path(output).write_text(text, encoding="utf-8", errors="replace")  # file names may be no text
     except OSError as error:
         return _refuse(f"--output {output}: {error.strerror or error}")
     return None

@@ -44,7 +44,7 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
     first = {cause: _logistic(total) for cause, total in sums.items()}
     explained = {
         cause: total - sum(
-            float(strength) * first[other]
+            float(strength) * first.get(other, 0.0)
             for other, strength in (table[cause].get("explained_by") or {}).items()
             if first.get(other, 0.0) > first[cause] or sums.get(other, -9.0) > total
         )

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 
 from diagnostics import __version__
@@ -15,7 +15,7 @@ from diagnostics.causes import rank_causes
 from diagnostics.check_table import CHECKPOINT_CHECKS
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.report import Finding, Report, Skipped, Subject, verdict_of
-from diagnostics.run_checks import Check, Event, run_checks
+from diagnostics.run_checks import DEPTHS, Check, Event, run_checks
 from diagnostics.thresholds import Thresholds, load_thresholds
 from diagnostics.words import say, say_finding, say_skipped
 from pipeline.checkpoint import Checkpoint, open_checkpoint
@@ -68,6 +68,7 @@ def diagnose_checkpoint(
     subject = CheckpointSubject(
         checkpoint, base_path=base, data_paths=tuple(data), log_paths=tuple(log), prompts_path=prompts,
         max_rows=max_rows, seed=seed, device=device, note=on_note or (lambda text: None),
+        cancel=cancel,
     )  # fmt: skip
     try:
         return _judge(subject, CHECKPOINT_CHECKS, limits, depth, lang, cancel, on_event)
@@ -85,6 +86,8 @@ def _judge(
     usable = subject.checkpoint.problem is None
     if not usable:
         checks = checks[:1]  # the first check says what the path is; the others would only repeat it
+    elif DEPTHS.index(depth) >= DEPTHS.index("weights"):
+        subject.start_weight_scan()
     interrupted = False
     try:
         for event in run_checks(checks, subject, limits, depth=depth, cancel=cancel, seconds=seconds):
@@ -101,9 +104,7 @@ def _judge(
         reported = {f.code for f in findings} | {s.code for s in skipped}
         skipped += [Skipped(c.code, "cancelled") for c in checks if c.code not in reported]
     report = Report(
-        subject=Subject(
-            "checkpoint", subject.checkpoint.name, subject.checkpoint.revision, fingerprint(subject.checkpoint)
-        ),
+        subject=Subject("checkpoint", subject.checkpoint.name, subject.checkpoint.revision, _fingerprint(subject)),
         verdict=verdict_of(findings, usable),
         causes=rank_causes(findings, skipped, limits),
         findings=tuple(findings),
@@ -111,7 +112,7 @@ def _judge(
         metrics=subject.metrics,
         samples=tuple(subject.samples),
         curves=subject.curves,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         versions=_versions(),
         tool_version=__version__,
         depth=depth,
@@ -134,11 +135,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _fingerprint(subject: CheckpointSubject) -> str:
+    """Of the values where every byte was read (depth `weights` and on), else of headers and small files."""
+    scan = subject.__dict__.get("weight_scan")
+    return str(scan.fingerprint) if scan is not None else fingerprint(subject.checkpoint)
+
+
 def fingerprint(checkpoint: Checkpoint) -> str:
     """`sha256:` over names, shapes, dtypes and sizes of the weights and the text of the small files.
 
-    Cheap at any size: it tells two uploads apart, not two trainings of equal shape. The fingerprint of the
-    values themselves is a metric of depth `weights`.
+    Cheap at any size: it tells two uploads apart, not two trainings of equal shape.
     """
     seen = [
         [file.name, file.size, [(t.name, t.shape, t.dtype) for t in file.tensors]]

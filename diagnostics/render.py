@@ -47,8 +47,11 @@ def verdict_line(report: Report) -> str:
     words = _words(report.lang)
     if report.causes:
         top = report.causes[0]
-        return f"{top.title} ({words['sure'].format(percent=round(100 * top.confidence))})"
-    return str(words["verdict"][report.verdict])
+        sentence = f"{top.title} ({words['sure'].format(percent=round(100 * top.confidence))})"
+    else:
+        sentence = str(words["verdict"][report.verdict])
+    cancelled = any(s.reason_id == "cancelled" for s in report.skipped)
+    return f"{words['so_far']} {sentence}" if cancelled else sentence
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:

@@ -186,9 +186,9 @@ def finite(value: Json) -> Json:
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite(v) for v in value]
-    if value is None or isinstance(value, (str, int)):
+    if value is None or isinstance(value, int):
         return value
-    return str(value)
+    return str(value).encode("utf-8", errors="replace").decode()  # a file name may hold what no encoding can write
 
 
 def verdict_of(findings: Sequence[Finding], usable: bool = True) -> Verdict:

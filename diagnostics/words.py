@@ -39,14 +39,18 @@ def fill(template: str, params: Mapping[str, Any]) -> str:
                 text = str(value)
         else:
             text = str(value)
+        text = text.encode("utf-8", errors="replace").decode()  # a file name may hold what no encoding can write
         return text if len(text) <= MAX_PARAM else text[:MAX_PARAM] + "…"
 
     return _FIELD.sub(one, template)
 
 
 def family_words(code: str, lang: str) -> Mapping[str, Any]:
-    """The entry of one code in one language; empty when there is none."""
-    entry = load_config(f"words/{lang}/{code[:3]}.yaml").get(code)
+    """The entry of one code in one language; empty when there is none, as for a report of a newer version."""
+    try:
+        entry = load_config(f"words/{lang}/{code[:3]}.yaml").get(code)
+    except FileNotFoundError:
+        return {}
     return entry if isinstance(entry, dict) else {}
 
 

@@ -30,7 +30,7 @@ def not_a_checkpoint(subject: CheckpointSubject, limits: Thresholds) -> Iterator
     checkpoint = subject.checkpoint
     where = checkpoint.store.label
     if checkpoint.problem is not None:
-        yield error(checkpoint.problem, (where, checkpoint.detail or checkpoint.problem), path=checkpoint.given,
+        yield error(checkpoint.problem, (where, checkpoint.detail or checkpoint.problem), given=checkpoint.given,
                     detail=checkpoint.detail)  # fmt: skip
         return
-    yield ok(checkpoint.kind, (where, checkpoint.kind), path=checkpoint.given)
+    yield ok(checkpoint.kind, (where, checkpoint.kind), given=checkpoint.given)

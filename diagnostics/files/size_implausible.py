@@ -78,7 +78,9 @@ def size_implausible(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         expected -= sum(prod(architecture.tensors[name]) for name in ends if name)
     ratio = found / max(1, expected)
     stated["percent"] = f"{100 * ratio:.3g}"
-    if ratio < limits["size_ratio_min"]:
+    if subject.landing.mismatched and not set(subject.landing.missing) - ends:
+        yield info("other_size", *evidence, **stated)
+    elif ratio < limits["size_ratio_min"]:
         yield error(_zero3(checkpoint, "too_small"), *evidence, **stated)
     elif ratio > limits["size_ratio_max"]:
         yield warning("too_large", *evidence, **stated)

@@ -54,9 +54,13 @@ def small_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Itera
 
 def _unreadable(files: list[JsonFile]) -> Iterator[Observation]:
     for file in files:
-        if file.problem is not None:
-            judged = warning if file.name in _OPTIONAL_FILES else error
-            yield judged(file.problem, (file.name, file.detail or file.problem), file=file.name, detail=file.detail)
+        if file.problem is None:
+            continue
+        evidence = (file.name, file.detail or file.problem)
+        if file.name in _OPTIONAL_FILES:
+            yield warning("optional_file", evidence, file=file.name, detail=f"{file.problem} {file.detail}".strip())
+        else:
+            yield error(file.problem, evidence, file=file.name, detail=file.detail)
 
 
 def _tokenizer_pointers(checkpoint: Checkpoint, already: set[str]) -> Iterator[Observation]:
@@ -83,7 +87,7 @@ def _config_absent(checkpoint: Checkpoint) -> Iterator[Observation]:
         return
     if not config.present and checkpoint.weight_names:
         if checkpoint.kind == "state_dict":
-            yield info("no_config_for_file", (checkpoint.given, "config.json"), path=checkpoint.given)
+            yield info("no_config_for_file", (checkpoint.given, "config.json"), given=checkpoint.given)
         else:
             yield error("no_config", (checkpoint.store.label, "config.json"), folder=checkpoint.store.label)
     elif config.value is not None and not config.get("model_type") and not config.get("auto_map"):

@@ -45,4 +45,4 @@ def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator
     elif checkpoint.kind == "folder" and checkpoint.weight_names:
         yield warning("absent", (where, checkpoint.store.names()[:20]), folder=where)
     else:
-        yield info("none_given", (where, "-"), path=checkpoint.given)
+        yield info("none_given", (where, "-"), given=checkpoint.given)

@@ -41,7 +41,7 @@ def weight_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Iter
     by_problem: dict[str, list[WeightFile]] = {}
     for file in files:
         if file.problem is not None and file.problem != "unsafe_pickle":  # that one is CKP011's
-            by_problem.setdefault(file.problem, []).append(file)
+            by_problem.setdefault(_outcome(file), []).append(file)
         elif _wrong_suffix(file):
             by_problem.setdefault("other_suffix", []).append(file)
         elif not file.tensors and file.problem is None and subject.checkpoint.kind != "adapter":  # else ADP001's
@@ -55,6 +55,14 @@ def weight_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Iter
         )  # fmt: skip
     if not by_problem:
         yield ok(found=len(files), tensors=sum(len(f.tensors) for f in files), size=bytes_(sum(f.size for f in files)))
+
+
+def _outcome(file: WeightFile) -> str:
+    if file.problem == "not_weights" and file.detail:
+        return "not_weights_but"
+    if file.problem == "truncated" and not file.missing_bytes:  # a zip file keeps its directory at the end
+        return "truncated_somewhere"
+    return str(file.problem)
 
 
 def _wrong_suffix(file: WeightFile) -> bool:

@@ -1,0 +1,81 @@
+"""FWD007: a model that is worse than its training log says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.forward.how_much_it_knows import standing
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.thresholds import Thresholds
+from pipeline.last_loss import LossCurve, read_loss_curve
+
+
+def loss_curve(subject: CheckpointSubject) -> LossCurve:
+    """The loss curve of --log, else of the trainer_state.json beside the weights. Raises NotMeasured."""
+    found = [read_loss_curve(path) for path in subject.log_paths]
+    if not found and subject.checkpoint.trainer_state.present:
+        folder = subject.local_checkpoint.local_folder()
+        if folder is not None:
+            found = [read_loss_curve(Path(folder) / "trainer_state.json")]
+    if not found:
+        raise NotMeasured("no_log")
+    usable = [curve for curve in found if curve.problem is None and curve.train]
+    if not usable:
+        raise NotMeasured("log_without_loss", problem=found[0].problem or "no_loss")
+    return max(usable, key=lambda curve: len(curve.train))
+
+
+def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the loss on the given rows is about where the training log ended.
+    Why it matters:
+        If the log ends at 0.3 and the model measures 3, what was saved, or how it is asked, isn't what was trained: an
+        older step, the base, or another prompt format.
+    How it is measured:
+        Nats per token of the answers, under the format that fits best, beside the mean of the last tenth of the logged
+        training losses and the last evaluation loss. Where the measured loss is nearer to the beginning of the log than
+        to its end, on a logarithmic scale, and the model is unsure, the weights are from its beginning. Where both fit,
+        the fall of the logged loss over the last quarter says whether the run had come to its end.
+    Known false alarms:
+        Rows that weren't trained on are harder. A logged loss may be a mean over prompt and padding too, or a sum over
+        accumulation steps, so only a large distance counts, and only rows of --data are compared.
+    Fix:
+        Load the last checkpoint of that run, and compare its fingerprint with this one.
+    References:
+        https://github.com/charent/ChatLM-mini-Chinese
+        https://huggingface.co/blog/gradient_accumulation
+    """
+    curve = loss_curve(subject)
+    found = standing(subject, limits)
+    if found.source != "data":
+        raise NotMeasured("no_data")
+    if found.share > limits["level_uniform"]:  # no step of any run is worse than random weights
+        raise NotMeasured("knows_too_little", nats=round(found.nats, 2), ln_v=round(found.ln_vocabulary, 2))
+    first, last = curve.first, curve.last
+    assert first is not None and last is not None
+    logged = max(last, curve.last_evaluation or 0.0) if (curve.last_evaluation or 0.0) < 3 * last + 1 else last
+    subject.metrics["forward.logged_loss"] = round(logged, 4)
+    here = found.nats
+    numbers = {"nats": here, "last": last, "first": first, "logged": logged, "rows": found.rows, "log": curve.path}
+    evidence = [("nats per answer token here", round(here, 3)), (f"{curve.path}: last training loss", round(last, 4))]
+    if curve.last_evaluation is not None:
+        evidence.append((f"{curve.path}: last evaluation loss", round(curve.last_evaluation, 4)))
+    far = here >= logged * limits["log_factor"] and here >= logged + limits["log_distance"]
+    fell = first >= last * limits["log_factor"] and first >= last + limits["log_distance"]
+    unsure = found.entropy >= limits["level_unsure"] * found.nats
+    if far and unsure and fell and math.log(first / here) < math.log(here / max(logged, 0.05)):
+        yield warning("like_its_beginning", *evidence, **numbers)
+    elif far and unsure and here >= logged * 2 * limits["log_factor"]:
+        yield warning("far_above", *evidence, **numbers)
+    elif far and unsure:
+        yield info("above", *evidence, **numbers)
+    elif far:
+        yield info("rows_not_trained_on", *evidence, **numbers)
+    elif curve.still_falling >= max(limits["log_fall_sure"], limits["log_fall_share"] * last):
+        yield warning("still_falling", *evidence, falling=curve.still_falling, **numbers)
+    else:
+        yield ok("ok", **numbers)

@@ -1,0 +1,65 @@
+"""FWD006: a training result that knows the answers no better than its base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.forward.how_much_it_knows import require_known, standing
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the checkpoint finds the right answers likelier than the model its training started from.
+    Why it matters:
+        If it doesn't, either training did nothing, or this is the base under another name.
+    How it is measured:
+        Both models score the same tokens under the formats that fit this checkpoint best; each counts with its own best
+        format. The mean difference per token comes with its 95% interval over rows. An adapter is switched off for the
+        comparison.
+    Known false alarms:
+        After preference training, or for rows of a task the training didn't cover, the answers need not have become
+        likelier. A vocabulary of another size is not compared.
+    Fix:
+        Point at the folder the supervised run wrote, and check that its loss fell.
+    References:
+        https://github.com/charent/ChatLM-mini-Chinese
+    """
+    from pipeline.base_level import answers_under_base
+    from pipeline.score_answers import NotScored
+
+    autopsy = subject.autopsy
+    found = standing(subject, limits)
+    if found.source == "probes":
+        require_known(subject, limits)
+    base = subject.loaded if subject.loaded.adapter else subject.loaded_base
+    if base.random_parts:
+        raise NotMeasured("parts_stay_random", n=len(base.random_parts))
+    try:
+        seen = answers_under_base(subject.loaded, base, autopsy)
+    except NotScored as reason:
+        raise NotMeasured(reason.reason, detail=reason.detail) from None
+    if seen is None or seen.difference is None:
+        raise NotMeasured("base_not_comparable")
+    difference = seen.difference  # base minus checkpoint: positive when training helped
+    subject.metrics["forward.base_nats_per_token"] = round(seen.base_nats, 4)
+    subject.metrics["forward.gain_over_base"] = round(difference.mean, 4)
+    numbers = {
+        "own": seen.own_nats, "base": seen.base_nats, "mean": difference.mean, "low": difference.low,
+        "high": difference.high, "rows": difference.rows,
+    }  # fmt: skip
+    evidence = ("base minus checkpoint, nats per token", [round(difference.low, 3), round(difference.high, 3)])
+    if seen.largest < 1e-6:
+        same = "adapter_adds_nothing" if subject.loaded.adapter else "same_as_base"
+        yield warning(same, evidence, **numbers)
+    elif difference.high < limits["gain_over_base_min"] and difference.low > -limits["gain_over_base_min"]:
+        yield warning("no_better", evidence, **numbers)
+    elif difference.high < 0 and found.source == "data":
+        yield info("worse", evidence, **numbers)
+    elif difference.low <= 0:
+        yield info("undecided", evidence, **numbers)
+    else:
+        yield ok("ok", **numbers)

@@ -1,0 +1,1 @@
+"""What a checkpoint writes, and the settings it is made to write with."""
