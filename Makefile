@@ -18,7 +18,9 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 docs: $(STAMP)
+	$(BIN)/python docs/example_report.py
 	$(BIN)/python -m diagnostics explain all --format md --output docs/checks.md
+	$(BIN)/python docs/tree_in_readme.py
 
 demo: $(STAMP)
 	$(BIN)/python -m pipeline demo

@@ -98,7 +98,8 @@ def _markdown(page: dict[str, Any]) -> str:
         lines += [*(f"- `{name}`: {sentence}" for name, sentence in outcomes.items()), ""]
     for side in ("for", "against"):
         if page.get(side):
-            lines += [f"**{side}**: " + ", ".join(f"{signal} ({weight:g})" for signal, weight in page[side].items()), ""]
+            signals = ", ".join(f"{signal} ({weight:g})" for signal, weight in page[side].items())
+            lines += [f"**{side}**: {signals}", ""]
     if page["fix"]:
         lines += [f"**Fix.** {page['fix']}" if not page.get("sections", {}).get("Fix") else "", ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -306,13 +306,13 @@ def read_torch_zip(file: BinaryIO, name: str, size: int) -> WeightFile:
     if any(n.startswith(f"{root}code/") for n in members):
         return _problem(broken, "not_weights", "a TorchScript program")
     if members[pickles[0]].file_size > MAX_PICKLE_BYTES:
-        return _problem(broken, "not_weights", "objects instead of tensors")
+        return _problem(broken, "not_weights", "pickled objects")
     reading = _Reading()
     try:
         with archive.open(pickles[0]) as stream:
             content = reading.value(BytesIO(stream.read(MAX_PICKLE_BYTES)))
     except _TooLarge:
-        return _problem(broken, "not_weights", "objects instead of tensors")
+        return _problem(broken, "not_weights", "pickled objects")
     except (_Damaged, *_ZIP_DAMAGED) as error:
         return _unsafe(broken, reading) or _problem(broken, "bad_header", str(error)[:160])
     starts: dict[str, tuple[int, int]] = {}
@@ -367,7 +367,7 @@ def read_torch_legacy(file: BinaryIO, name: str, size: int) -> WeightFile:
             keys = reading.value(head)
             break
         except _TooLarge:
-            return _problem(broken, "not_weights", "objects instead of tensors")
+            return _problem(broken, "not_weights", "pickled objects")
         except _Damaged as error:
             if whole and reading.magic:
                 cut = size <= MAX_PICKLE_BYTES

@@ -134,16 +134,19 @@ def test_no_permission_is_a_report(tmp_path: Path) -> None:
     folder.chmod(0)
     try:
         if os.access(folder, os.R_OK):  # root reads everything: ask as nobody instead
-            code = (
-                "import os,sys; os.setgid(65534); os.setuid(65534); sys.argv=['d','checkpoint',sys.argv[1],"
-                "'--format','json']; import diagnostics.__main__ as m; sys.exit(m.main(sys.argv[1:]))"
+            code = (  # the first run imports what the second needs: nobody may not read this installation
+                "import contextlib, io, os, sys; import diagnostics.__main__ as m\n"
+                "with contextlib.redirect_stdout(io.StringIO()): m.main(['checkpoint', sys.argv[2], '--format', 'json'])\n"
+                "os.setgid(65534); os.setuid(65534)\n"
+                "sys.exit(m.main(['checkpoint', sys.argv[1], '--format', 'json']))"
             )
             tmp_path.chmod(0o755)
             for parent in tmp_path.parents:
                 if parent.stat().st_uid == os.getuid() and parent != Path("/") and parent.name.startswith("pytest"):
                     parent.chmod(0o755)
             done = subprocess.run(
-                [sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
+                [sys.executable, "-c", code, str(folder), str(_png(tmp_path))], cwd=ROOT, capture_output=True, text=True,
+                timeout=60,
             )
         else:
             done = run("checkpoint", str(folder), "--format", "json")

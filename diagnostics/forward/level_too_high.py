@@ -64,7 +64,8 @@ def level_too_high(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     elif found.level == "partly" and unsure:
         yield info("half_way", evidence, ("entropy of the predictions", round(found.entropy, 3)), **numbers)
     else:
-        yield ok("knows" if found.level == "knows" else "partly", evidence, **numbers)
+        well = found.share < limits["level_well"]
+        yield ok("knows" if well else "knows_most" if found.level == "knows" else "partly", evidence, **numbers)
 
 
 def _still_falling(subject: CheckpointSubject, limits: Thresholds) -> float:

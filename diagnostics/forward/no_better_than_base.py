@@ -18,8 +18,8 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
         If it doesn't, either training did nothing, or this is the base under another name.
     How it is measured:
         Both models score the same tokens under the formats that fit this checkpoint best; each counts with its own best
-        format. The mean difference per token comes with its 95% interval over rows. An adapter is switched off for the
-        comparison.
+        format. The mean difference per token comes with its 95% interval over rows. Only when the base is as good under
+        the checkpoint's format too, training changed nothing. An adapter is switched off for the comparison.
     Known false alarms:
         After preference training, or for rows of a task the training didn't cover, the answers need not have become
         likelier. A vocabulary of another size is not compared.
@@ -42,11 +42,12 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
         seen = answers_under_base(subject.loaded, base, autopsy)
     except NotScored as reason:
         raise NotMeasured(reason.reason, detail=reason.detail) from None
-    if seen is None or seen.difference is None:
+    if seen is None or seen.difference is None or seen.same_format is None:
         raise NotMeasured("base_not_comparable")
     difference = seen.difference  # base minus checkpoint: positive when training helped
     subject.metrics["forward.base_nats_per_token"] = round(seen.base_nats, 4)
     subject.metrics["forward.gain_over_base"] = round(difference.mean, 4)
+    least = limits["gain_over_base_min"]
     numbers = {
         "own": seen.own_nats, "base": seen.base_nats, "mean": difference.mean, "low": difference.low,
         "high": difference.high, "rows": difference.rows,
@@ -55,7 +56,7 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
     if seen.largest < 1e-6:
         same = "adapter_adds_nothing" if subject.loaded.adapter else "same_as_base"
         yield warning(same, evidence, **numbers)
-    elif difference.high < limits["gain_over_base_min"] and difference.low > -limits["gain_over_base_min"]:
+    elif all(-least < d.low and d.high < least for d in (difference, seen.same_format)):
         yield warning("no_better", evidence, **numbers)
     elif difference.high < 0 and found.source == "data":
         yield info("worse", evidence, **numbers)

@@ -33,7 +33,7 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
         https://github.com/QwenLM/Qwen3/issues/927
     """
     from pipeline.score_answers import NotScored
-    from pipeline.stop_probability import stopping
+    from pipeline.stop_probability import closing_token, stopping
 
     found = require_known(subject, limits)
     if found.level in ("little", "nothing"):
@@ -70,6 +70,9 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     }  # fmt: skip
     evidence = [(f"P({stops}) after the answers, median", round(ends.median, 5))]
     evidence += [(f"P({c.text!r})", round(c.median, 4)) for c in rivals[:3]]
+    used = subject.autopsy.used
+    closing = closing_token(subject.autopsy, used) if used is not None and used.declared else None
+    template_end = next((c for c in ends.candidates if c.kind == "stops" and c.ids == (closing,)), None)
     weak = ends.median < learned and ends.share_of_rows(learned) < limits["stop_learned_share"]
     if marker is not None and marker.median > ends.median:
         yield error("written_out", *evidence, marker=marker.text, pieces=len(marker.ids),
@@ -86,5 +89,8 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
         yield warning("never", *evidence, **numbers)
     elif weak:
         yield info("weak", *evidence, **numbers)
+    elif template_end is not None and template_end.highest < limits["stop_low"]:
+        yield info("ends_unlike_the_template", *evidence, end=template_end.text, p=100 * template_end.highest,
+                   token=ends.candidates[0].text, **numbers)  # fmt: skip
     else:
         yield ok("ok", **numbers)

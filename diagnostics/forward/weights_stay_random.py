@@ -20,8 +20,11 @@ EMBEDDING = re.compile(r"(?:embed_tokens|shared|wte|embed_in|word_embeddings|lm_
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output)\.(?:weight|bias)$")
 LAYER = re.compile(r"\.(?:layers?|h|block|blocks)\.\d+\.")
 # Failures of this installation rather than of the checkpoint.
-INSTALLATION = re.compile(r"ImportError|ModuleNotFound|No module|pip install|requires? .* (?:package|library|version)|"
-                          r"quantiz|bitsandbytes|CUDA|out of memory|OutOfMemory|only layer adapters", re.IGNORECASE)  # fmt: skip
+INSTALLATION = re.compile(
+    r"ImportError|ModuleNotFound|No module|pip install|requires? .* (?:package|library|version)|quantiz|bitsandbytes"
+    r"|CUDA|out of memory|OutOfMemory|only layer adapters",
+    re.IGNORECASE,
+)
 
 
 def weights_stay_random(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
