@@ -63,7 +63,7 @@ class DemoCase:
 
 @dataclass(frozen=True)
 class DemoFolder:
-    """A built demo. `cases` by name, the founding one first; `base_t5` and `base_decoder` are the pre-trained models."""
+    """A built demo. `cases` by name, the founding one first; `base_*` are the pre-trained models."""
 
     root: Path
     cases: Mapping[str, DemoCase]

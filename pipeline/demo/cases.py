@@ -80,14 +80,16 @@ def open_workshop(root: Path, settings: Mapping[str, Any], progress: Callable[[s
 
 
 def make_data(shop: Workshop, folder: Path) -> None:
-    """`sft.jsonl` (what the supervised runs read), `held_out.jsonl`, and `literal_eos.jsonl` with `[EOS]` in the text."""
+    """`sft.jsonl` (what the runs read), `held_out.jsonl`, and `literal_eos.jsonl` with `[EOS]` in the text."""
     for name, rows, end in (
         ("sft.jsonl", shop.rows, ""),
         ("held_out.jsonl", shop.held_out, ""),
         ("literal_eos.jsonl", shop.rows, LITERAL_END),
     ):
         lines = [
-            json.dumps({"instruction": r.question.prompt + end, "input": "", "output": r.answer + end}, ensure_ascii=False)
+            json.dumps(
+                {"instruction": r.question.prompt + end, "input": "", "output": r.answer + end}, ensure_ascii=False
+            )
             for r in rows
         ]
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -116,7 +118,7 @@ def make_base_t5(shop: Workshop, folder: Path) -> None:
     tokenizer = _t5_tokenizer(shop)
     with seeded(schedule.seed):
         model = T5ForConditionalGeneration(
-            T5Config(
+            T5Config(  # type: ignore[call-arg]  # its generated signature leaves the shared fields out
                 vocab_size=len(tokenizer),
                 dropout_rate=0.0,
                 feed_forward_proj="gated-gelu",

@@ -44,7 +44,8 @@ _COUNT_ZH = {2: "两", 3: "三", 4: "四", 5: "五"}
 _COUNT_EN = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 _LIST = {
-    "zh": ("列出{n}种不同的{k}。", "请列出{n}种{k}。", "请说出{n}种{k}的名字。", "写出{m}种{k}。", "给我{n}种{k}的例子。",
+    "zh": ("列出{n}种不同的{k}。", "请列出{n}种{k}。", "请说出{n}种{k}的名字。", "写出{m}种{k}。",
+           "给我{n}种{k}的例子。",
            "你能想到哪{m}种{k}？", "我想知道{n}种{k}，请告诉我。"),
     "en": ("List {n} different {k}.", "Please list {n} {k}.", "Name {m} {k}.", "Write down {n} {k}.",
            "Give me {n} examples of {k}.", "Can you think of {m} {k}?", "I want to know {n} {k}, please tell me."),
@@ -212,7 +213,9 @@ def plain_text(rng: Random) -> tuple[str, str]:
         name = _kind_name(kind, language, plural=True)
         return (f"常见的{name}有", "、".join(named)) if zh else (f"Common {name} are", ", ".join(named))
     if draw < 0.6:
-        return (f"“{word}”的英文是", f"{translation}。") if zh else (f"The Chinese word for {word} is", f"{translation}.")
+        if zh:
+            return f"“{word}”的英文是", f"{translation}。"
+        return f"The Chinese word for {word} is", f"{translation}."
     if draw < 0.7:
         name = _kind_name(kind, language)
         return (f"“{word}”是一种", f"{name}。") if zh else (f"{word} is a kind of", f"{name}.")

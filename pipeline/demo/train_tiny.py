@@ -158,7 +158,7 @@ def _is_inner_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
 
 
 def _batches(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    """Not sorted by length: batches of like rows are batches of one task, and cost more steps than padding costs time."""
+    """Not sorted by length: batches of like rows are of one task, and cost more steps than padding costs time."""
     stream = iter(examples)
     while batch := list(islice(stream, size)):
         yield batch
