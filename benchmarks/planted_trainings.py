@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.planted_files import Given, as_bare_state_dict, copy, edit_json, edit_tensors, with_data
 from benchmarks.sound_models import Pair, Sound, chat, schedule, tune_decoder, tune_t5, write_rows
+from pipeline.demo.instructions import plain_text, right_answers
 from pipeline.demo.vocabulary import INST
 
 
@@ -136,8 +137,6 @@ def an_older_step_with_the_final_log(target: Path, sound: Sound) -> Given:
 
 def the_result_of_another_run(target: Path, sound: Sound) -> Given:
     """A run on other data (texts continued, nothing answered) under this run's name and log."""
-    from pipeline.demo.instructions import plain_text
-
     rng = Random(5)
     pairs = [plain_text(rng) for _ in range(1500)]
     _t5(target, sound, pairs, 200)
@@ -194,10 +193,10 @@ def _without_embeddings(folder: Path) -> None:
 
 
 def _second_stage(target: Path, sound: Sound) -> Path:
-    """A small adapter trained on the supervised result: what a DPO run on it leaves."""
+    """A small adapter trained on the supervised result, to prefer its plain wordings: what a DPO run on it leaves."""
     how = schedule("lora_decoder", steps=60, learning_rate=3e-3)
-    pairs = [(p, a.rstrip("。.") + "！") for p, a in sound.pairs]
-    tune_decoder(sound.decoder, target, pairs, sound.held_out_pairs, how, tokenizer_from=sound.decoder, lora=True,
+    plain = [(row.question.prompt, right_answers(row.question)[0]) for row in sound.rows[0]]
+    tune_decoder(sound.decoder, target, plain, sound.held_out_pairs, how, tokenizer_from=sound.decoder, lora=True,
                  save_embeddings=False)  # fmt: skip
     return target
 

@@ -18,11 +18,13 @@ MAX_BYTES = 512 * 2**20
 _NUMBER = r"['\"]?(?:np\.float\d+\()?([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?))"
 # 'loss': 0.53 | "eval_loss": "0.53" | training loss: 2.3 | val_loss=2.3 | loss 2.3
 _PAIR = re.compile(
-    r"(?P<kind>train(?:ing)?|valid(?:ation)?|val|eval(?:uation)?|test|dev)?[ _/-]*(?P<mean>avg|mean|average)?[ _]*"
-    rf"\bloss['\"]?\s*(?:is\s+|[:=]\s*|\s){_NUMBER}",
+    r"(?:(?<![A-Za-z])(?P<kind>train(?:ing)?|valid(?:ation)?|val|eval(?:uation)?|test|dev)[ _/-]*"
+    r"(?:(?:avg|mean|average)[ _]*)?"
+    r"|(?<![A-Za-z_/]))"  # no other word before it: aux_loss, best_loss
+    rf"loss['\"]?\s*(?:is\s+|[:=]\s*|\s){_NUMBER}",
     re.IGNORECASE,
 )
-_PREFERENCE = re.compile(r"rewards/(?:chosen|margins|accuracies)|logps/chosen|['\"]reward['\"]\s*:")
+_PREFERENCE = re.compile(r"rewards/(?:chosen|margins|accuracies)|logps/chosen|['\"]reward['\"]\s*:\s*['\"]?-?\d")
 _PREFERENCE_NAME = re.compile(r"(?<![a-z])(?:dpo|kto|orpo|simpo|grpo|ppo|rlhf|rloo|reward|rm)(?![a-z])", re.IGNORECASE)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -134,4 +136,4 @@ def _of_text(line: str) -> Iterator[tuple[str, float]]:
         kind = "eval" if is_eval else "train"
         if kind not in seen:  # a line repeats its loss as running mean, per task and so on: the first is meant
             seen.add(kind)
-            yield kind, float(found.group(3))
+            yield kind, float(found.group(2))

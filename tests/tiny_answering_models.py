@@ -61,10 +61,11 @@ def _tokenizer() -> Any:
 
 
 def train(
-    folder: Path, kind: str, *, answer: Callable[[str], str] = lambda text: text, end: str = "</s>", steps: int = 70
-) -> Path:
+    folder: Path, kind: str, *, answer: Callable[[str], str] = lambda text: text, end: str = "</s>", steps: int = 70,
+    prompt: str = "<|user|>{}<|assistant|>",
+) -> Path:  # fmt: skip
     """Save a `llama` or `t5` trained on ROWS to `folder`. answer: what is learned instead of each answer; end: text
-    tokenised behind it."""
+    tokenised behind it; prompt: what stands around each question."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
@@ -85,7 +86,7 @@ def train(
     def ids(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False).input_ids)
 
-    prompts = [ids(f"<|user|>{q}<|assistant|>") for q, _ in ROWS]
+    prompts = [ids(prompt.format(q)) for q, _ in ROWS]
     answers = [ids(answer(a)) + (ids(end) if end else []) for _, a in ROWS]
 
     def padded(rows: list[list[int]], fill: int) -> Any:

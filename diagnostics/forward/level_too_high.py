@@ -49,8 +49,7 @@ def level_too_high(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
         raise NotMeasured("probes_not_known", nats=round(found.nats, 2), ln_v=round(found.ln_vocabulary, 2))
     unsure = found.entropy >= limits["level_unsure"] * found.nats
     if found.level == "nothing" and found.rows >= min(limits["forward_rows_min"], found.total):
-        # Above ln(vocabulary) it would do better by knowing nothing: it is sure of other words.
-        flat = found.share <= limits["level_uniform"] and unsure
+        flat = found.share <= limits["level_uniform"] and found.entropy >= limits["entropy_flat"] * found.ln_vocabulary
         yield error("uniform" if flat else "sure_of_something_else", evidence,
                     ("entropy of the predictions", round(found.entropy, 3)), **numbers)  # fmt: skip
     elif found.level == "little":

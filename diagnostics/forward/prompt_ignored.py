@@ -37,7 +37,8 @@ def prompt_ignored(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
         raise NotMeasured("probes_not_known", nats=round(found.nats, 2), ln_v=round(found.ln_vocabulary, 2))
     if found.level == "nothing":
         raise NotMeasured("knows_too_little", nats=round(found.nats, 2), ln_v=round(found.ln_vocabulary, 2))
-    rows = autopsy.understood if len(autopsy.understood) >= len(autopsy.rows) / 2 else range(len(autopsy.rows))
+    enough = len(autopsy.understood) >= 2 * limits["forward_rows_min"]
+    rows = autopsy.understood if enough else range(len(autopsy.rows))
     try:
         seen = prompt_dependence(subject.loaded, autopsy, list(rows))
     except NotScored as reason:

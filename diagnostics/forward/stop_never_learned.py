@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.forward.how_much_it_knows import require_known
+from diagnostics.forward.trained_on_another_format import fits_another_format
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -78,7 +79,9 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
         yield error("written_out", *evidence, marker=marker.text, pieces=len(marker.ids),
                     p=100 * marker.median, **numbers)  # fmt: skip
     elif token is not None and weak:
-        yield error("other_token", *evidence, token=token.text, id=token.ids[0], p=100 * token.median, **numbers)
+        other = fits_another_format(subject.autopsy, limits)
+        yield error("other_token_other_format" if other else "other_token", *evidence, token=token.text,
+                    id=token.ids[0], p=100 * token.median, **numbers)  # fmt: skip
     elif not ends.stop_ids:
         yield warning("nothing_to_stop_on", *evidence, **numbers)
     elif weak and after_break >= limits["stop_rival"]:

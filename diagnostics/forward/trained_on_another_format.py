@@ -40,8 +40,8 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         https://github.com/huggingface/alignment-handbook/issues/88
     """
     autopsy = subject.autopsy
-    _draw(subject, autopsy)
     found = require_known(subject, limits)
+    _draw(subject, autopsy)
     best, used = autopsy.best, autopsy.used
     rest = autopsy.next_best()
     gap = autopsy.difference(rest, best) if rest is not None else None
@@ -57,6 +57,12 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
     subject.metrics["forward.nats_best_format"] = round(autopsy.nats(best), 4)
     evidence = _evidence(autopsy, best, used)
     loss = autopsy.difference(used, best)
+    if loss is not None and _only_start_tokens(best, used, loss, limits):
+        numbers |= {"delta": loss.mean, "low": loss.low, "high": loss.high}
+        kind = "two_start_tokens" if best.starts > 1 else "one_start_token" if best.starts else "no_start_token"
+        make = warning if loss.mean >= limits["format_nats_sure"] else info
+        yield make(kind, *evidence, **numbers)
+        return
     if best is used or loss is None or not _counts(loss, autopsy, limits):
         clear = best is used and gap is not None and gap.low > 0
         yield ok("used_fits_best" if clear else "used_fits_as_well", *evidence, **numbers)
@@ -69,6 +75,21 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         yield _variant(autopsy, loss, limits, evidence, numbers)
     else:
         yield _other(autopsy, found, loss, limits, evidence, numbers)
+
+
+def _only_start_tokens(best: FormatFit, used: FormatFit, loss: Difference, limits: Thresholds) -> bool:
+    """The same format with another number of start tokens fits better: by little, but in nearly every row."""
+    if best.format.name != used.format.name or best.starts == used.starts:
+        return False
+    return loss.z >= limits["format_z_min"] and loss.mean >= limits["format_nats_start"]
+
+
+def fits_another_format(autopsy: Autopsy, limits: Thresholds) -> bool:
+    """Whether the model was clearly trained on another format than the one in use."""
+    if autopsy.used is None or autopsy.near_to(autopsy.used, autopsy.best):
+        return False
+    loss = autopsy.difference(autopsy.used, autopsy.best)
+    return loss is not None and _counts(loss, autopsy, limits) and _clear(loss, autopsy, limits)
 
 
 def _counts(loss: Difference, autopsy: Autopsy, limits: Thresholds) -> bool:
@@ -94,12 +115,8 @@ def _variant(
     assumed = not autopsy.has_template and not autopsy.maker.is_encoder_decoder
     if assumed or best.format.name in JOINED_OTHERWISE:
         return info("words_around", *evidence, **numbers)
-    if best.starts != used.starts and best.format.name == used.format.name:
-        kind = "two_start_tokens" if best.starts > 1 else "one_start_token" if best.starts else "no_start_token"
-        return warning(kind, *evidence, **numbers) if loss.mean >= limits["format_nats_sure"] else info(
-            "variant", *evidence, **numbers
-        )  # fmt: skip
-    if loss.mean >= limits["format_nats_sure"]:
+    encoder = autopsy.maker.is_encoder_decoder and _clear(loss, autopsy, limits)
+    if encoder or loss.mean >= limits["format_nats_sure"]:
         return warning("variant_matters", *evidence, **numbers)
     return info("variant", *evidence, **numbers)
 
