@@ -8,6 +8,7 @@ differences (Student's t), as rows and not tokens are what varies independently.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -192,7 +193,7 @@ def format_autopsy(
     budget = _budget(parameters, loaded.device)
     maker = PieceMaker(loaded.tokenizer, loaded.is_encoder_decoder)
     kept = _short_enough(loaded, rows, maker, budget)
-    kept = spread(kept, min(max_rows, budget.rows))
+    kept = [_without_marker(row) for row in spread(kept, min(max_rows, budget.rows))]
     if not kept:
         return None
     answers = [maker.clipped(row.answer, budget.answer_tokens) for row in kept]
@@ -242,6 +243,12 @@ def format_autopsy(
         tuple(fits), tuple(others), tuple(kept), tuple(answers), tuple(tokens), understood,
         next((f for f in fits if f.used), None), template is not None, vocabulary, maker,
     )  # fmt: skip
+
+
+def _without_marker(row: InstructionRow) -> InstructionRow:
+    """An end marker written into the answer is no part of it: whether the model writes it is asked where answers end."""
+    bare = re.sub(load_config("chat_markers.yaml")["end_marker_at_end"], "", row.answer).rstrip()
+    return replace(row, answer=bare) if bare else row
 
 
 def _short_enough(
