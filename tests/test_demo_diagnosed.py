@@ -49,7 +49,8 @@ def test_two_runs_say_the_same(demo: DemoFolder) -> None:
 def test_shown_example_is_what_the_tool_makes_now(demo: DemoFolder) -> None:
     stored, made = Report.from_json(json.loads(EXAMPLE.read_text(encoding="utf-8"))), make_example(demo)
     assert made.verdict == stored.verdict == "problems"
-    assert [c.id for c in made.causes] == [c.id for c in stored.causes]
+    # a cause near the least confidence that is reported may come or go with the last digits
+    assert {c.id for c in made.causes if c.confidence >= 0.5} == {c.id for c in stored.causes if c.confidence >= 0.5}
     assert made.causes[0].id == "eos_is_plain_text"
     assert made.causes[0].title == stored.causes[0].title and made.causes[0].fix == stored.causes[0].fix
     # Another processor trains slightly other weights: what was found must be the same, the last digits need not be.
