@@ -246,7 +246,7 @@ def format_autopsy(
 
 
 def _without_marker(row: InstructionRow) -> InstructionRow:
-    """An end marker written into the answer is no part of it: whether the model writes it is asked where answers end."""
+    """An end marker written into the answer is no part of it: whether the model writes it is asked at the end."""
     bare = re.sub(load_config("chat_markers.yaml")["end_marker_at_end"], "", row.answer).rstrip()
     return replace(row, answer=bare) if bare else row
 
