@@ -71,6 +71,7 @@ class FormatFit:
 
     @property
     def declared(self) -> bool:
+        """The checkpoint's template, as generation uses it or in a variant of its own."""
         return self.format.family == "declared"
 
 
@@ -194,6 +195,8 @@ def format_autopsy(
     maker = PieceMaker(loaded.tokenizer, loaded.is_encoder_decoder)
     kept = _short_enough(loaded, rows, maker, budget)
     kept = [_without_marker(row) for row in spread(kept, min(max_rows, budget.rows))]
+    if render is not None and template is not None:  # some templates refuse a system message
+        kept = [row for row in kept if render(row.messages, True, {}) is not None] or kept
     if not kept:
         return None
     answers = [maker.clipped(row.answer, budget.answer_tokens) for row in kept]
@@ -246,7 +249,7 @@ def format_autopsy(
 
 
 def _without_marker(row: InstructionRow) -> InstructionRow:
-    """An end marker written into the answer is no part of it: whether the model writes it is asked at the end."""
+    """An end marker written into the answer is no part of it: it is asked for in the place where the answer ends."""
     bare = re.sub(load_config("chat_markers.yaml")["end_marker_at_end"], "", row.answer).rstrip()
     return replace(row, answer=bare) if bare else row
 

@@ -265,6 +265,7 @@ def test_scores_are_the_models_own_loss(model: Callable[[str], Path], name: str)
     encode = loaded.tokenizer.encode
     pieces = [Piece(tuple(encode("<|user|>" * (1 + i % 3) + q)), tuple(encode(a))) for i, (q, a) in enumerate(ROWS)]
     scores = score_answers(loaded, pieces, entropy=True, end_ids=[1], end=True)
+    loaded.model.requires_grad_(False)
     for piece, score in zip(pieces, scores, strict=True):
         answer = torch.tensor([piece.answer])
         if loaded.is_encoder_decoder:

@@ -28,7 +28,7 @@ def adapter_changes_nothing(subject: CheckpointSubject, limits: Thresholds) -> I
     Fix:
         Take the last checkpoint-N, or train again with gradients reaching the adapter and parameters gathered on save.
     References:
-        https://github.com/huggingface/peft/issues/96
+        https://github.com/huggingface/transformers/pull/34068
     """
     from pipeline.adapter_effect import adapter_effect
 

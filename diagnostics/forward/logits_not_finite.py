@@ -28,7 +28,7 @@ def logits_not_finite(subject: CheckpointSubject, limits: Thresholds) -> Iterato
     Fix:
         Load in bfloat16 or float32 and write that dtype into config.json.
     References:
-        https://github.com/huggingface/transformers/issues/17978
+        https://github.com/huggingface/transformers/issues/5651
         IEEE 754 binary16
     """
     from pipeline.logits_range import logits_range

@@ -47,34 +47,35 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
         Load the last checkpoint of that run, and compare its fingerprint with this one.
     References:
         https://github.com/charent/ChatLM-mini-Chinese
-        https://huggingface.co/blog/gradient_accumulation
+        https://github.com/huggingface/transformers/issues/35204
     """
     curve = loss_curve(subject)
     found = standing(subject, limits)
     if found.source != "data":
         raise NotMeasured("no_data")
-    if found.share > limits["level_uniform"]:  # no step of any run is worse than random weights
-        raise NotMeasured("knows_too_little", nats=round(found.nats, 2), ln_v=round(found.ln_vocabulary, 2))
     first, last = curve.first, curve.last
     assert first is not None and last is not None
-    logged = max(last, curve.last_evaluation or 0.0) if (curve.last_evaluation or 0.0) < 3 * last + 1 else last
+    logged = max(last, curve.last_evaluation or 0.0)  # rows that were kept out of training are no harder than that
     subject.metrics["forward.logged_loss"] = round(logged, 4)
     here = found.nats
     numbers = {"nats": here, "last": last, "first": first, "logged": logged, "rows": found.rows, "log": curve.path}
     evidence = [("nats per answer token here", round(here, 3)), (f"{curve.path}: last training loss", round(last, 4))]
     if curve.last_evaluation is not None:
         evidence.append((f"{curve.path}: last evaluation loss", round(curve.last_evaluation, 4)))
-    far = here >= logged * limits["log_factor"] and here >= logged + limits["log_distance"]
+    # Above where the log began, the two don't average over the same tokens: padding or prompts count in one of them.
+    above = here >= logged * limits["log_factor"] and here >= logged + limits["log_distance"]
+    far = above and here <= first * limits["log_scale"]
     fell = first >= last * limits["log_factor"] and first >= last + limits["log_distance"]
     unsure = found.entropy >= limits["level_unsure"] * found.nats
-    if far and unsure and fell and math.log(first / here) < math.log(here / max(logged, 0.05)):
-        yield warning("like_its_beginning", *evidence, **numbers)
+    if above and found.share > limits["level_uniform"]:  # no step of this run is worse than random weights
+        yield warning("not_this_run", *evidence, **numbers)
+    elif far and unsure and fell and math.log(first / here) < math.log(here / max(logged, 0.05)):
+        outcome = "adapter_like_its_beginning" if subject.loaded.adapter else "like_its_beginning"
+        yield warning(outcome, *evidence, **numbers)
     elif far and unsure and here >= logged * 2 * limits["log_factor"]:
         yield warning("far_above", *evidence, **numbers)
-    elif far and unsure:
-        yield info("above", *evidence, **numbers)
-    elif far:
-        yield info("rows_not_trained_on", *evidence, **numbers)
+    elif above:
+        yield info("above" if unsure else "rows_not_trained_on", *evidence, **numbers)
     elif curve.still_falling >= max(limits["log_fall_sure"], limits["log_fall_share"] * last):
         yield warning("still_falling", *evidence, falling=curve.still_falling, **numbers)
     else:

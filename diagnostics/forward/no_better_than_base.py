@@ -50,7 +50,7 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
     least = limits["gain_over_base_min"]
     numbers = {
         "own": seen.own_nats, "base": seen.base_nats, "mean": difference.mean, "low": difference.low,
-        "high": difference.high, "rows": difference.rows,
+        "high": difference.high, "gain": -difference.mean, "rows": difference.rows,
     }  # fmt: skip
     evidence = ("base minus checkpoint, nats per token", [round(difference.low, 3), round(difference.high, 3)])
     if seen.largest < 1e-6:
@@ -58,6 +58,8 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
         yield warning(same, evidence, **numbers)
     elif all(-least < d.low and d.high < least for d in (difference, seen.same_format)):
         yield warning("no_better", evidence, **numbers)
+    elif subject.loaded.adapter and found.level != "knows" and difference.high < -limits["adapter_harm"]:
+        yield warning("adapter_spoils", evidence, **numbers)
     elif difference.high < 0 and found.source == "data":
         yield info("worse", evidence, **numbers)
     elif difference.low <= 0:

@@ -26,7 +26,7 @@ def prompt_ignored(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     Fix:
         Train longer, or load the weights the supervised run wrote.
     References:
-        https://arxiv.org/abs/2402.14499
+        https://arxiv.org/abs/2104.08315
     """
     from pipeline.answer_level import prompt_dependence
     from pipeline.score_answers import NotScored

@@ -65,7 +65,7 @@ def rows_known_by_heart(subject: CheckpointSubject, limits: Thresholds) -> Itera
                 ("nats per token, not at all", [round(nats[p], 2) for p in off[:5]])]  # fmt: skip
     some = limits["heart_group_share"]
     gap = curve is not None and curve.last is not None and curve.last_evaluation is not None and (
-        curve.last_evaluation - curve.last >= limits["log_distance"]
+        curve.last_evaluation - curve.last >= limits["eval_gap"]
     )  # fmt: skip
     if rose >= limits["eval_rose"] and gap:
         sure = heart_share >= some or off_share >= some

@@ -37,7 +37,8 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         Generate in the format that fits best, or save that template into tokenizer_config.json.
     References:
         https://huggingface.co/docs/transformers/chat_templating
-        https://github.com/huggingface/alignment-handbook/issues/88
+        https://github.com/hiyouga/LlamaFactory/issues/2509
+        https://github.com/shibing624/MedicalGPT/issues/135
     """
     autopsy = subject.autopsy
     found = require_known(subject, limits)
@@ -63,6 +64,13 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         make = warning if loss.mean >= limits["format_nats_sure"] else info
         yield make(kind, *evidence, **numbers)
         return
+    if best.declared and used.declared and best.format.name != used.format.name and loss is not None:
+        numbers |= {"delta": loss.mean, "low": loss.low, "high": loss.high}
+        yield info("template_variant", *evidence, **numbers)
+        return
+    used = _reference(autopsy, used)
+    numbers |= {"used": used.label, "used_nats": autopsy.nats(used)}
+    loss = autopsy.difference(used, best)
     if best is used or loss is None or not _counts(loss, autopsy, limits):
         clear = best is used and gap is not None and gap.low > 0
         yield ok("used_fits_best" if clear else "used_fits_as_well", *evidence, **numbers)
@@ -77,6 +85,12 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         yield _other(autopsy, found, loss, limits, evidence, numbers)
 
 
+def _reference(autopsy: Autopsy, used: FormatFit) -> FormatFit:
+    """What another format must beat: of a template's own variants the best one, as a reasoning model's answers
+    stand behind a closed thought."""
+    return next((fit for fit in autopsy.fits if fit.declared), used) if used.declared else used
+
+
 def _only_start_tokens(best: FormatFit, used: FormatFit, loss: Difference, limits: Thresholds) -> bool:
     """The same format with another number of start tokens fits better: by little, but in nearly every row."""
     if best.format.name != used.format.name or best.starts == used.starts:
@@ -86,9 +100,12 @@ def _only_start_tokens(best: FormatFit, used: FormatFit, loss: Difference, limit
 
 def fits_another_format(autopsy: Autopsy, limits: Thresholds) -> bool:
     """Whether the model was clearly trained on another format than the one in use."""
-    if autopsy.used is None or autopsy.near_to(autopsy.used, autopsy.best):
+    if autopsy.used is None:
         return False
-    loss = autopsy.difference(autopsy.used, autopsy.best)
+    used = _reference(autopsy, autopsy.used)
+    if autopsy.near_to(used, autopsy.best):
+        return False
+    loss = autopsy.difference(used, autopsy.best)
     return loss is not None and _counts(loss, autopsy, limits) and _clear(loss, autopsy, limits)
 
 

@@ -45,7 +45,8 @@ def weights_stay_random(subject: CheckpointSubject, limits: Thresholds) -> Itera
         list of unexpected ones, and load again.
     References:
         https://huggingface.co/docs/transformers/main_classes/model#transformers.PreTrainedModel.from_pretrained
-        https://github.com/huggingface/peft/issues/577
+        https://github.com/huggingface/accelerate/issues/438
+        https://github.com/huggingface/peft/issues/2566
     """
     outcome = subject.load_outcome
     if isinstance(outcome, ModelNotLoaded):
