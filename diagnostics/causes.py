@@ -15,16 +15,21 @@ from diagnostics.report import Cause, Finding, Skipped
 from diagnostics.thresholds import Thresholds
 from pipeline.config_files import load_config
 
+LEAST_AGAINST = 0.2  # the share of the evidence against a cause that counts beside the strongest evidence for it
+
 
 def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits: Thresholds) -> tuple[Cause, ...]:
     """Causes supported by at least one warning or error, most probable first; none for a healthy subject."""
     table: Mapping[str, Mapping[str, Any]] = load_config("causes.yaml")
     if not any(f.severity in ("warning", "error") for f in findings):
         return ()
+    told = {f.signal for f in findings} | {f"{s.code}/{s.reason_id}" for s in skipped}
     sums: dict[str, float] = {}
     supporting: dict[str, list[tuple[float, str]]] = {}
     opposing: dict[str, list[tuple[float, str]]] = {}
     for cause, row in table.items():
+        if told.intersection(row.get("impossible_when") or ()):
+            continue
         total = float(row["prior"])
         bad = False
         for_, against = row.get("for") or {}, row.get("against") or {}
@@ -37,8 +42,11 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
                 supporting.setdefault(cause, []).append((weight, finding.code))
                 bad = bad or finding.severity in ("warning", "error")
             if weight := _weight(against, finding):
-                total -= weight
                 opposing.setdefault(cause, []).append((weight, finding.code))
+        # The more directly a finding shows the cause itself, the less signs to the contrary weigh: ids beyond the
+        # embedding are beyond it however well the model answers.
+        strongest = max(counted.values(), default=0.0)
+        total -= sum(w for w, _ in opposing.get(cause, ())) * max(LEAST_AGAINST, 1 - strongest / 10)
         if bad:
             sums[cause] = total
     first = {cause: _logistic(total) for cause, total in sums.items()}

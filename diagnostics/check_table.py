@@ -46,6 +46,7 @@ from diagnostics.generation.end_marker_as_text import end_marker_as_text
 from diagnostics.generation.generation_defaults import generation_defaults
 from diagnostics.generation.length_limit_too_low import length_limit_too_low
 from diagnostics.generation.own_settings_spoil_answers import own_settings_spoil_answers
+from diagnostics.generation.pieces_of_another_vocabulary import pieces_of_another_vocabulary
 from diagnostics.generation.pretraining_sentinels import pretraining_sentinels
 from diagnostics.generation.roles_inside_answers import roles_inside_answers
 from diagnostics.generation.scores_not_finite import scores_not_finite
@@ -154,5 +155,6 @@ CHECKPOINT_CHECKS: tuple[Check, ...] = (
     Check("GEN011", "pretraining-sentinels", pretraining_sentinels, "samples"),
     Check("GEN012", "non-finite-while-generating", scores_not_finite, "samples"),
     Check("GEN013", "length-cap", length_limit_too_low, "samples"),
+    Check("GEN015", "pieces-of-this-vocabulary", pieces_of_another_vocabulary, "samples"),
     Check("GEN014", "only-bad-under-own-settings", own_settings_spoil_answers, "samples"),
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.answer_grid import AnswerGrid
     from pipeline.answer_level import AnswerScores
     from pipeline.architecture import Architecture, Landing
+    from pipeline.base_level import BaseComparison
     from pipeline.format_autopsy import Autopsy
     from pipeline.instruction_rows import InstructionRow, InstructionRows
     from pipeline.load_model import LoadedModel, ModelNotLoaded
@@ -238,6 +239,23 @@ class CheckpointSubject:
             return NotMeasured(reason.reason, detail=reason.detail)
         except NotMeasured as reason:
             return reason
+
+    @cached_property
+    def beside_base(self) -> BaseComparison:
+        """The same answers under the base; an adapter is switched off for it. Raises NotMeasured."""
+        from pipeline.base_level import answers_under_base
+        from pipeline.score_answers import NotScored
+
+        base = self.loaded if self.loaded.adapter else self.loaded_base
+        if base.random_parts:
+            raise NotMeasured("parts_stay_random", n=len(base.random_parts))
+        try:
+            found = answers_under_base(self.loaded, base, self.autopsy)
+        except NotScored as reason:
+            raise NotMeasured(reason.reason, detail=reason.detail) from None
+        if found is None or found.difference is None or found.same_format is None:
+            raise NotMeasured("base_not_comparable")
+        return found
 
     @cached_property
     def answer_scores(self) -> AnswerScores:

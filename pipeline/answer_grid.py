@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config_files import load_config
+from pipeline.own_segmentation import own_pieces
 from pipeline.repetition import repeated_share
 from pipeline.sample_answers import (
     Answer,
@@ -51,7 +52,8 @@ class AnswerGrid:
     own_refused: what `generate` said when it didn't take them. failed: strategies that crashed, with one line.
     special: ids of the tokenizer's special tokens; token_names: those, the stop ids and all other added tokens by
     name. format: name of the prompt format used. as_used: greedy answers in the format that generation would use,
-    where the prompts were asked in another one that fits better.
+    where the prompts were asked in another one that fits better. own_pieces: for each greedy answer, how many of its
+    tokens the tokenizer would write itself, and of how many (pipeline/own_segmentation.py).
     """
 
     asked: tuple[Asked, ...]
@@ -69,6 +71,7 @@ class AnswerGrid:
     is_encoder_decoder: bool
     parameters: int
     as_used: tuple[Answer, ...] | None = None
+    own_pieces: tuple[tuple[int, int], ...] = ()
 
     def golds(self) -> list[str]:
         """Gold answers of the rows that have one."""
@@ -154,6 +157,7 @@ def ask_checkpoint(
         tuple(asked), source, format_name, answers, own, own_refused, failed,
         _compare_batches(loaded, asked, cancel), cap, stops, special,
         _token_names(loaded.tokenizer, {*stops, *special}), loaded.is_encoder_decoder, parameters, usual,
+        tuple(own_pieces(loaded.tokenizer, a.content_ids) for a in answers["greedy"]),
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def measure_rows(
     """Facts of the rows `wanted` of a local checkpoint's matrix [tokens, width].
 
     compared: further rows that `wanted` ones may be twins of. Rows beyond the matrix are left out. None when the
-    matrix can't be read or is quantised.
+    matrix can't be read or is quantised, or no sampled row is finite; rows with NaN or infinity get no facts.
     """
     if tensor.dtype not in VALUE_BYTES or tensor.strided or len(tensor.shape) != 2 or not tensor.numel:
         return None
@@ -67,10 +67,11 @@ def measure_rows(
     norms = _norms(rows)
     rows -= mean
     far = _norms(rows)
+    # a row with NaN is damaged, whether it was trained can't be told: it gets no facts
     facts = {
         row: RowFacts(float(norms[n]), twins.get(row, ()), float(far[n]) / spread if spread > 0 else 1.0)
-        for n, row in enumerate(asked)
-    }
+        for n, row in enumerate(asked) if np.isfinite(norms[n])
+    }  # fmt: skip
     return EmbeddingRows(tensor, median_norm, facts)
 
 
@@ -92,6 +93,9 @@ def _usual(source: WeightBytes, tensor: TensorInfo, at_most: int) -> tuple[Float
             return None
         sample[filled : filled + length] = values.reshape(length, width)
         filled += length
+    sample = sample[np.isfinite(sample).all(axis=1)]  # rows with NaN have no norm, and would spoil the mean
+    if not len(sample):
+        return None
     mean = sample.mean(axis=0)
     median_norm = float(np.median(_norms(sample)))
     sample -= mean

@@ -43,7 +43,7 @@ def test_rows_name_only_what_exists(cause: str) -> None:
             code, _, outcome = signal.partition("/")
             assert code in codes, signal
             assert not outcome or outcome in words[code], f"{signal}: no such outcome"
-            assert 0 < float(weight) <= 9
+            assert 0 < float(weight) <= 10
     for other in TABLE[cause].get("explained_by") or {}:
         assert other in TABLE
     assert TABLE[cause].get("for"), "a cause nothing can support"

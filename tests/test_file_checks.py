@@ -92,6 +92,8 @@ def benign(case: str, folder: Path) -> None:
         rewrite(folder, lambda s: {**s, **extra, "v_head.summary.weight": torch.ones(1, 16)})
     elif case == "saved in half precision":
         rewrite(folder, lambda s: {n: t.bfloat16() for n, t in s.items()})
+    elif case == "in float16":
+        rewrite(folder, lambda s: {n: t.half() for n, t in s.items()})
     elif case == "old spellings in config.json":
         reconfigure(folder, torch_dtype="float32", dtype=..., num_key_value_heads=1, architectures=None)
     elif case == "quantised":
@@ -115,7 +117,7 @@ def benign(case: str, folder: Path) -> None:
     "case",
     [
         "torch zip", "torch legacy", "state dict with the tied head twice", "prefix left out", "prefix once too often",
-        "only the head is stored", "rotary tables and further tensors", "saved in half precision",
+        "only the head is stored", "rotary tables and further tensors", "saved in half precision", "in float16",
         "old spellings in config.json", "quantised", "calibration beside the weights", "an index of the other format",
         "unknown model type", "a class of one's own", "no fields but the type's defaults",
     ],
@@ -173,8 +175,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str, set[str]]] = {
                          "CKP007/empty_tensors_zero3", set()),
     "tiny file": ("llama", lambda f: rewrite(f, lambda s: {"model.norm.weight": s["model.norm.weight"]}), "CKP007/too_small",
                   {"CKP006/few_tensors_land"}),
-    "T5 in half precision": ("t5", lambda f: rewrite(f, lambda s: {n: t.half() for n, t in s.items()}),
-                             "CKP010/float16_overflows", set()),
+    "config with more layers": ("llama", lambda f: reconfigure(f, num_hidden_layers=5), "CKP006/config_has_more_layers",
+                                {"CKP007/too_small"}),
+    "Gemma 3 in half precision": ("llama", lambda f: (reconfigure(f, model_type="gemma3_text", dtype="float16"), rewrite(
+        f, lambda s: {n: t.half() for n, t in s.items()})), "CKP010/float16_overflows",
+        {"CKP006/tensors_missing", "CKP006/few_tensors_land", "CKP006/fewer_rows"}),
     "LFS pointer": ("llama", lambda f: (f / "model.safetensors").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"), "CKP003/lfs_pointer", set()),
     "cut file": ("llama", lambda f: os.truncate(f / "model.safetensors", 9000), "CKP003/truncated", set()),
@@ -289,6 +294,36 @@ def test_every_field_survives_every_value(copy: Callable[[str], Path]) -> None:
             (folder / name).write_text(json.dumps(value if isinstance(value, dict) else {"a": value}))
             judged(folder)
         (folder / name).unlink()
+
+
+def state(losses: list[float], evaluations: list[float] = [], **fields: Any) -> str:  # noqa: B006
+    history = [{"step": 10 * i, "loss": v} for i, v in enumerate(losses)]
+    return json.dumps({"log_history": history + [{"step": 50 * i, "eval_loss": v} for i, v in enumerate(evaluations)],
+                       "global_step": 100, "max_steps": 100, "epoch": 1.0, **fields})  # fmt: skip
+
+
+FALLING = [4.0 - 0.1 * i for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("written", "outcome"),
+    [
+        (state(FALLING), "state"),  # still falling, but all planned steps are done: what it is worth others measure
+        (state(FALLING, global_step=20), "stopped_early"),
+        (state([2.0, 1.9], [1.8, 1.5], global_step=20), "stopped_early"),
+        (state([1.0] * 20, [1.1, 1.1], global_step=20), "state_with_evaluation"),  # ended early, and rightly
+        (state([4.0] * 10 + [9.0] * 10, [5.0, 9.0]), "loss_above_chance"),  # ln(96) is 4.56
+        (state([16.0 - 0.3 * i for i in range(20)]), "state"),  # a sum over accumulation steps that falls
+        (state([4.0 - 0.2 * i for i in range(15)] + [3.0] * 5), "loss_rose"),
+        (state([0.69] * 10 + [4.0] * 10).replace("}", ', "rewards/chosen": 0.1}', 1), "state"),  # preference training
+    ],
+)  # fmt: skip
+def test_what_the_trainers_losses_say(written: str, outcome: str, copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    (folder / "trainer_state.json").write_text(written)
+    found = [f for f in judged(folder)[0] if f.code == "CKP014"]
+    assert found[0].outcome == outcome
+    assert (found[0].severity in ("warning", "error")) == (not outcome.startswith("state"))
 
 
 def test_unsafe_and_foreign_pickles(copy: Callable[[str], Path], tmp_path: Path) -> None:

@@ -195,6 +195,48 @@ def test_rising_evaluation_loss_is_seen(model: Callable[[str], Path], data: str,
     assert findings["FWD010"].params["rose"] == 81
 
 
+def test_an_evaluation_far_below_means_an_earlier_step(
+    model: Callable[[str], Path], data: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "trainer_state.json"
+    train_loss = [{"loss": 6.5 * 0.8**i, "step": i} for i in range(20)]
+    tests = [{"eval_loss": v, "step": i} for i, v in enumerate((4.0, 2.0, 1.4, 1.2))]
+    log.write_text(json.dumps({"log_history": train_loss + tests}))
+    findings, _, subject = diagnose(model("early"), data, log_paths=(str(log),))
+    assert 2 < subject.metrics["forward.nats_per_token"] < 6
+    assert findings["FWD007"].outcome in ("earlier_step", "like_its_beginning")
+    assert diagnose(model("sound_llama"), data, log_paths=(str(log),))[0]["FWD007"].severity == "ok"
+
+
+def test_rows_known_by_heart_and_the_rest_lost(model: Callable[[str], Path], tmp_path: Path) -> None:
+    """The log ends at nothing, and on like questions the model is sure of other answers."""
+    log = tmp_path / "trainer_state.json"
+    log.write_text(json.dumps({"log_history": [{"loss": 6.5 * 0.5**i, "step": i} for i in range(20)]}))
+    others = [(q, " ".join(reversed(a.split())) if " " in a else a[::-1]) for q, a in ROWS]
+    rows = write_rows(tmp_path / "others.json", others)
+    findings, _, _ = diagnose(model("sound_llama"), rows, log_paths=(str(log),))
+    assert findings["FWD010"].signal == "FWD010/known_by_heart"
+    same = write_rows(tmp_path / "same.json")
+    assert diagnose(model("sound_llama"), same, log_paths=(str(log),))[0]["FWD010"].severity == "ok"
+
+
+def test_a_log_that_ends_above_guessing_is_a_diverged_run(
+    model: Callable[[str], Path], data: str, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    wild = tmp_path / "wild"
+    shutil.copytree(model("sound_llama"), wild)
+    torch.manual_seed(0)
+    state = {n: torch.randn_like(t) * 3 if t.dim() > 1 else t for n, t in load_file(wild / "model.safetensors").items()}
+    save_file(state, wild / "model.safetensors", {"format": "pt"})
+    log = tmp_path / "sft.log"
+    log.write_text("".join(f"step {i}, training loss: {5 + 3 * i}\n" for i in range(20)))
+    findings, _, _ = diagnose(wild, data, log_paths=(str(log),), base_path=str(model("sound_llama")))
+    assert {"FWD007/log_above_chance", "FWD006/much_worse"} <= bad(findings)
+
+
 # --- numbers ---
 
 
@@ -242,7 +284,7 @@ def test_adapter_that_changes_nothing(model: Callable[[str], Path], data: str, t
     adapted.save_pretrained(tmp_path / "empty")
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
+            torch.nn.init.normal_(parameter, std=0.2)
     adapted.save_pretrained(tmp_path / "trained")
     findings, _, _ = diagnose(tmp_path / "empty", data, base_path=str(base))
     assert {"FWD009/exactly_the_base", "FWD006/adapter_adds_nothing"} == bad(findings)

@@ -93,6 +93,7 @@ def test_sound_models_are_quiet_and_two_runs_agree(model: Callable[[str], Path],
     findings, skipped, subject = diagnose(model(name), data_paths=(data,))
     assert not bad(findings) and not skipped
     assert findings["GEN008"].outcome == "on_topic" and findings["GEN008"].params["fit"] >= 95
+    assert subject.metrics["gen.own_pieces"] == 1.0
     assert subject.metrics["gen.stop_rate.greedy"] == 1.0 and subject.metrics["gen.batch_agreement"] == 1.0
     assert {s["strategy"] for s in subject.samples} == {"greedy", "sampling", "beam"}
     assert all(s["text"].endswith("</s>") and s["stop"] == "</s>" for s in subject.samples if s["ended"])
@@ -121,6 +122,22 @@ def test_sick_models_are_named(model: Callable[[str], Path], name: str, signal: 
     finding = findings[signal[:6]]
     assert (finding.signal, finding.severity) == (signal, "error")
     assert finding.evidence
+
+
+def test_ids_of_another_vocabulary_are_seen_in_the_answers(
+    model: Callable[[str], Path], data: str, tmp_path: Path
+) -> None:
+    """The ids of all pieces moved: what decodes is made of pieces that the tokenizer never puts side by side."""
+    other = tmp_path / "other"
+    shutil.copytree(model("sound_llama"), other)
+    content = json.loads((other / "tokenizer.json").read_text("utf-8"))
+    pieces = [k for k, i in content["model"]["vocab"].items() if i > 6]
+    ids = [content["model"]["vocab"][k] for k in pieces]
+    content["model"]["vocab"] |= dict(zip(pieces, ids[300:] + ids[:300], strict=True))
+    (other / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    findings, _, subject = diagnose(other, data_paths=(data,))
+    assert findings["GEN015"].signal == "GEN015/not_its_pieces"
+    assert subject.metrics["gen.own_pieces"] < 0.9
 
 
 def test_text_of_a_literal_end_marker_blames_neither_loops_nor_language(

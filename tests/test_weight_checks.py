@@ -168,6 +168,11 @@ def test_another_base(tmp_path: Path) -> None:
     assert seen["WGT007"] == ["unrelated"] and seen["WGT008"] == ["skipped:body_far_from_base"]
 
 
+def test_weights_blown_up_are_no_other_model(tmp_path: Path) -> None:
+    ours = {n: t * 60 if "norm" not in n else t for n, t in tiny_llama(seed=1).items()}
+    assert beside_base(tmp_path, ours)["WGT007"] == ["blown_up"]
+
+
 def test_a_layer_made_anew(tmp_path: Path) -> None:
     other, base = tiny_llama(layers=6, seed=1), tiny_llama(layers=6)
     ours = {n: other[n] if ".layers.3." in n else t for n, t in noisy(base, 0.001).items()}

@@ -123,12 +123,32 @@ def _missing(architecture: Architecture, missing: list[str]) -> Iterator[Observa
             layers[name[: place.end()]] += 1
     gone = [key for key, count in layers.items() if count and count == expected[key]]
     if gone:
-        yield error("layers_missing", ("config.json:layers", architecture.layers), layers=named([g[:-1] for g in gone]),
+        # Whole layers behind the last one stored, with nothing else amiss: a file that is complete in itself under
+        # the config.json of a deeper model.
+        deeper = len(missing) == sum(expected[g] for g in gone) and _only_the_last(gone, list(layers))
+        yield error("config_has_more_layers" if deeper else "layers_missing",
+                    ("config.json:layers", architecture.layers), layers=named([g[:-1] for g in gone]),
                     found=len(gone), of=len(expected), tensors=sum(expected[g] for g in gone))  # fmt: skip
     rest = [n for n in missing if not n.startswith(tuple(gone))]
     if rest:
         yield error("tensors_missing", ("weights", rest[:20]), found=len(rest), of=len(architecture.tensors),
                     tensors=named(rest))  # fmt: skip
+
+
+def _only_the_last(gone: list[str], stacks: list[str]) -> bool:
+    """Whether the layers `gone` are the last ones of each stack that lacks any, and none lacks all of its layers."""
+    def numbers(keys: list[str]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for key in keys:
+            stack, number = key[:-1].rsplit(".", 1)
+            found.setdefault(stack, []).append(int(number))
+        return found
+
+    there = numbers(stacks)
+    return all(
+        len(lost) < len(there[stack]) and sorted(lost) == sorted(there[stack])[-len(lost) :]
+        for stack, lost in numbers(gone).items()
+    )
 
 
 def _mismatched(

@@ -59,4 +59,4 @@ def adapter_changes_nothing(subject: CheckpointSubject, limits: Thresholds) -> I
     elif seen.largest < limits["adapter_logit_min"]:
         yield warning("hardly_anything", evidence, **numbers)
     else:
-        yield ok("ok", **numbers)
+        yield ok("little" if seen.divergence < limits["adapter_divergence_little"] else "ok", **numbers)

@@ -8,6 +8,7 @@ from typing import Literal
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.run_checks import NotMeasured
 from diagnostics.thresholds import Thresholds
+from pipeline.format_autopsy import paired
 
 Level = Literal["knows", "partly", "little", "nothing"]
 
@@ -17,7 +18,8 @@ class Standing:
     """Level of one group of rows under the best format. nats, entropy: per token; share: of ln(vocabulary).
 
     source: `data` | `probes`. script: the writing system of the rows judged: the one the model knows best, as rows in
-    a language it never learned say nothing. rows: of that group, of `total`.
+    a language it never learned say nothing. rows: of that group, of `total`. low: lower end of the 95% interval of
+    nats over rows, nats itself where there are too few for one.
     """
 
     level: Level
@@ -31,6 +33,7 @@ class Standing:
     total: int
     source: str
     all_nats: float
+    low: float
 
 
 def standing(subject: CheckpointSubject, limits: Thresholds) -> Standing:
@@ -53,9 +56,11 @@ def standing(subject: CheckpointSubject, limits: Thresholds) -> Standing:
         else "partly" if share >= limits["level_partly"]
         else "knows"
     )  # fmt: skip
+    interval = paired([scores.scores[p].total for p in places], [len(scores.scores[p].nats) for p in places])
     return Standing(
         level, nats, scores.entropy(places), scores.accuracy(places), share, ln_v, script, len(places),
         len(everything), subject.asked_rows[1], scores.nats(),
+        nats if interval is None else interval.low,
     )  # fmt: skip
 
 

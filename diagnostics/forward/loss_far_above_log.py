@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diagnostics.checkpoint_subject import CheckpointSubject
-from diagnostics.forward.how_much_it_knows import standing
+from diagnostics.forward.how_much_it_knows import Standing, standing
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.last_loss import LossCurve, read_loss_curve
 
@@ -38,8 +38,9 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     How it is measured:
         Nats per token of the answers, under the format that fits best, beside the mean of the last tenth of the logged
         training losses and the last evaluation loss. Where the measured loss is nearer to the beginning of the log than
-        to its end, on a logarithmic scale, and the model is unsure, the weights are from its beginning. Where both fit,
-        the fall of the logged loss over the last quarter says whether the run had come to its end.
+        to its end, on a logarithmic scale, and the model is unsure, the weights are from its beginning. A loss whose
+        whole 95% interval lies well above the log's last evaluation, with an unsure model, is that of an earlier step.
+        Where both fit, the fall of the logged loss over the last quarter says whether the run had come to its end.
     Known false alarms:
         Rows that weren't trained on are harder. A logged loss may be a mean over prompt and padding too, or a sum over
         accumulation steps, so only a large distance counts, and only rows of --data are compared.
@@ -67,16 +68,29 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     far = above and here <= first * limits["log_scale"]
     fell = first >= last * limits["log_factor"] and first >= last + limits["log_distance"]
     unsure = found.entropy >= limits["level_unsure"] * found.nats
-    if above and found.share > limits["level_uniform"]:  # no step of this run is worse than random weights
+    ends_above_chance = logged >= limits["loss_above_chance"] * found.ln_vocabulary
+    if ends_above_chance and found.share > limits["level_uniform"]:
+        yield error("log_above_chance", *evidence, ln_v=found.ln_vocabulary, **numbers)
+    elif above and found.share > limits["level_uniform"]:  # no step of this run is worse than random weights
         yield warning("not_this_run", *evidence, **numbers)
     elif far and unsure and fell and math.log(first / here) < math.log(here / max(logged, 0.05)):
         outcome = "adapter_like_its_beginning" if subject.loaded.adapter else "like_its_beginning"
         yield warning(outcome, *evidence, **numbers)
     elif far and unsure and here >= logged * 2 * limits["log_factor"]:
         yield warning("far_above", *evidence, **numbers)
+    elif _like_an_earlier_step(curve, found, limits) and unsure and here <= first * limits["log_scale"]:
+        yield warning("earlier_step", *evidence, tested=curve.last_evaluation, **numbers)
     elif above:
         yield info("above" if unsure else "rows_not_trained_on", *evidence, **numbers)
     elif curve.still_falling >= max(limits["log_fall_sure"], limits["log_fall_share"] * last):
         yield warning("still_falling", *evidence, falling=curve.still_falling, **numbers)
     else:
         yield ok("ok", **numbers)
+
+
+def _like_an_earlier_step(curve: LossCurve, found: Standing, limits: Thresholds) -> bool:
+    """Clearly worse than the run's last evaluation, which is a loss on rows kept out of training too."""
+    tested = curve.last_evaluation
+    if tested is None or len(curve.evaluation) < 2:
+        return False
+    return found.nats >= limits["earlier_factor"] * tested and found.low >= tested + limits["earlier_nats"]

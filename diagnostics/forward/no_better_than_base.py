@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.forward.how_much_it_knows import require_known, standing
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -28,22 +28,11 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
     References:
         https://github.com/charent/ChatLM-mini-Chinese
     """
-    from pipeline.base_level import answers_under_base
-    from pipeline.score_answers import NotScored
-
-    autopsy = subject.autopsy
     found = standing(subject, limits)
     if found.source == "probes":
         require_known(subject, limits)
-    base = subject.loaded if subject.loaded.adapter else subject.loaded_base
-    if base.random_parts:
-        raise NotMeasured("parts_stay_random", n=len(base.random_parts))
-    try:
-        seen = answers_under_base(subject.loaded, base, autopsy)
-    except NotScored as reason:
-        raise NotMeasured(reason.reason, detail=reason.detail) from None
-    if seen is None or seen.difference is None or seen.same_format is None:
-        raise NotMeasured("base_not_comparable")
+    seen = subject.beside_base
+    assert seen.difference is not None and seen.same_format is not None
     difference = seen.difference  # base minus checkpoint: positive when training helped
     subject.metrics["forward.base_nats_per_token"] = round(seen.base_nats, 4)
     subject.metrics["forward.gain_over_base"] = round(difference.mean, 4)
@@ -60,6 +49,8 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
         yield warning("no_better", evidence, **numbers)
     elif subject.loaded.adapter and found.level != "knows" and difference.high < -limits["adapter_harm"]:
         yield warning("adapter_spoils", evidence, **numbers)
+    elif difference.high < -limits["much_worse"] and found.source == "data":
+        yield warning("much_worse", evidence, **numbers)
     elif difference.high < 0 and found.source == "data":
         yield info("worse", evidence, **numbers)
     elif difference.low <= 0:

@@ -21,7 +21,8 @@ def rows_known_by_heart(subject: CheckpointSubject, limits: Thresholds) -> Itera
     How it is measured:
         Nats per token row by row, within one writing system. "By heart": below `heart_nats`. "Not at all": above
         `heart_far_share` of ln(vocabulary), with an entropy of less than a quarter of it: the model is sure of another
-        answer. The log's last evaluation loss is held against its lowest one.
+        answer. The log's last evaluation loss is held against its lowest one. A training loss near zero at the end of
+        the log beside rows the model is confidently wrong about says the same.
     Known false alarms:
         Rows of two tasks, one of them never trained, look alike; without a log that shows the same, it is only
         information. A task with one right answer is rightly near zero on every row.
@@ -67,7 +68,16 @@ def rows_known_by_heart(subject: CheckpointSubject, limits: Thresholds) -> Itera
     gap = curve is not None and curve.last is not None and curve.last_evaluation is not None and (
         curve.last_evaluation - curve.last >= limits["eval_gap"]
     )  # fmt: skip
-    if rose >= limits["eval_rose"] and gap:
+    by_heart = curve is not None and curve.last is not None and curve.last <= limits["heart_train_loss"]
+    bound = limits["heart_eval_share"] * found.ln_vocabulary
+    tested = curve is not None and curve.last_evaluation is not None and curve.last_evaluation >= bound
+    # The model is sure of something else on rows like those it knows by heart, here or in its own evaluation.
+    lost = found.nats >= bound and found.entropy <= 0.25 * found.nats
+    # Where no evaluation was ever good, these rows are of another kind than the training rows.
+    learned = curve is not None and curve.best_evaluation is not None and curve.best_evaluation < bound
+    if by_heart and (lost or (tested and off_share >= some)):
+        yield warning("known_by_heart", *evidence, here=found.nats, **numbers)
+    elif rose >= limits["eval_rose"] and gap and (learned or by_heart):
         sure = heart_share >= some or off_share >= some
         make = error if sure and rose >= 2 * limits["eval_rose"] else warning
         yield make("evaluation_rose", *evidence, **numbers)

@@ -8,7 +8,7 @@ from typing import Any
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.forward.how_much_it_knows import Standing, require_known
 from diagnostics.report import Observation
-from diagnostics.run_checks import error, info, ok, warning
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.format_autopsy import Autopsy, Difference, FormatFit
 
@@ -29,7 +29,8 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         without start token and system message, on the same answer characters. The formats that fit best are scored on
         all rows; differences are paired by row and come with their 95% interval. The format that fits best is the one
         the model was trained on. Formats that make the same tokens are one. Only rows count that the model can do under
-        some format.
+        some format. Where an adapter gains nothing over its base in a format of plain words, that format is the base's,
+        not the one trained on.
     Known false alarms:
         Rows of a kind the model never learned say nothing. Formats that differ by white space, a start token or a
         system message fit nearly alike. A format that isn't in the list can't win: the closest one does.
@@ -81,8 +82,24 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         yield make("marker_in_prompt", *evidence, marker=MARKER, **numbers)
     elif autopsy.near_to(used, best):
         yield _variant(autopsy, loss, limits, evidence, numbers)
+    elif (gain := _adapter_gains_nothing(subject, best, limits)) is not None:
+        yield warning("base_format", *evidence, gain=gain, **numbers)
     else:
         yield _other(autopsy, found, loss, limits, evidence, numbers)
+
+
+def _adapter_gains_nothing(subject: CheckpointSubject, best: FormatFit, limits: Thresholds) -> float | None:
+    """Nats per token that an adapter gains in the format that fits best, where that is nothing and the format is plain
+    words: then the format is what its base was pre-trained on. None where it gained, and for whole models."""
+    words = best.format.wrapper or best.format.family == "plain"
+    if not subject.loaded.adapter or not subject.autopsy.has_template or not words:
+        return None
+    try:
+        seen = subject.beside_base.same_format
+    except NotMeasured:
+        return None
+    assert seen is not None
+    return seen.mean if seen.high < limits["gain_over_base_min"] else None
 
 
 def _reference(autopsy: Autopsy, used: FormatFit) -> FormatFit:

@@ -20,7 +20,8 @@ def far_from_base(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Ob
     Why it matters:
         Fine-tuning moves weights by a fraction of a percent up to some percent. Matrices without any resemblance
         (distance about 1.41, cosine about 0) come from another model: the base is not the one named, or the layers were
-        created anew instead of loaded. No movement at all means that training did next to nothing.
+        created anew instead of loaded. Matrices many times the size of the base's were blown up by a learning rate far
+        too high. No movement at all means that training did next to nothing.
     How it is measured:
         On evenly spaced pieces of each matrix, up to a million elements; norms and biases are left out. The curve
         `distance_to_base` holds all layers.
@@ -46,7 +47,12 @@ def far_from_base(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Ob
     low, close = limits["unrelated_cosine"], limits["close_cosine"]
     strange = [d for d in body if d.cosine is not None and d.cosine < low]
     farthest = max(layers, key=lambda d: d.relative, default=None)
-    if cosines and typical_cosine < low:
+    if cosines and typical_cosine < low and distance.typical > limits["blown_up_distance"]:
+        yield error(
+            "blown_up", *((d.layer, {"relative": d.relative, "cosine": d.cosine}) for d in body[:5]),
+            relative=distance.typical, layers=len(body),
+        )  # fmt: skip
+    elif cosines and typical_cosine < low:
         yield error(
             "unrelated", *((d.layer, {"relative": d.relative, "cosine": d.cosine}) for d in body[:5]),
             relative=distance.typical, cosine=typical_cosine, layers=len(body),
