@@ -50,10 +50,14 @@ def standing(subject: CheckpointSubject, limits: Thresholds) -> Standing:
     script, places = min(groups.items(), key=lambda item: scores.nats(item[1]))
     nats = scores.nats(places)
     share = nats / ln_v
+    short = subject.asked_rows[1] == "data" and (
+        sum(len(scores.scores[p].nats) for p in places) <= limits["short_answer_tokens"] * len(places)
+    )  # fmt: skip
+    partly = limits["level_partly_short"] if short else limits["level_partly"]
     level: Level = (
         "nothing" if share >= limits["level_nothing"]
         else "little" if share >= limits["level_little"]
-        else "partly" if share >= limits["level_partly"]
+        else "partly" if share >= partly
         else "knows"
     )  # fmt: skip
     interval = paired([scores.scores[p].total for p in places], [len(scores.scores[p].nats) for p in places])

@@ -71,15 +71,17 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     ends_above_chance = logged >= limits["loss_above_chance"] * found.ln_vocabulary
     if ends_above_chance and found.share > limits["level_uniform"]:
         yield error("log_above_chance", *evidence, ln_v=found.ln_vocabulary, **numbers)
-    elif above and found.share > limits["level_uniform"]:  # no step of this run is worse than random weights
-        yield warning("not_this_run", *evidence, **numbers)
+    # No step of this run is worse than random weights, nor sure of something else on nearly all of its rows.
+    elif above and (found.share > limits["level_uniform"] or (not unsure and found.share >= limits["log_foreign"])):
+        yield warning("not_this_run", *evidence, ln_v=found.ln_vocabulary, **numbers)
     elif far and unsure and fell and math.log(first / here) < math.log(here / max(logged, 0.05)):
         outcome = "adapter_like_its_beginning" if subject.loaded.adapter else "like_its_beginning"
         yield warning(outcome, *evidence, **numbers)
     elif far and unsure and here >= logged * 2 * limits["log_factor"]:
         yield warning("far_above", *evidence, **numbers)
     elif _like_an_earlier_step(curve, found, limits) and unsure and here <= first * limits["log_scale"]:
-        yield warning("earlier_step", *evidence, tested=curve.last_evaluation, **numbers)
+        outcome = "adapter_earlier_step" if subject.loaded.adapter else "earlier_step"
+        yield warning(outcome, *evidence, tested=curve.last_evaluation, **numbers)
     elif above:
         yield info("above" if unsure else "rows_not_trained_on", *evidence, **numbers)
     elif curve.still_falling >= max(limits["log_fall_sure"], limits["log_fall_share"] * last):

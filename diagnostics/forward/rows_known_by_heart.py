@@ -73,9 +73,11 @@ def rows_known_by_heart(subject: CheckpointSubject, limits: Thresholds) -> Itera
     tested = curve is not None and curve.last_evaluation is not None and curve.last_evaluation >= bound
     # The model is sure of something else on rows like those it knows by heart, here or in its own evaluation.
     lost = found.nats >= bound and found.entropy <= 0.25 * found.nats
+    # An evaluation that ended well speaks against it: then these rows, this tokenizer or these weights are not its.
+    fine = curve is not None and curve.last_evaluation is not None and curve.last_evaluation < bound / 2
     # Where no evaluation was ever good, these rows are of another kind than the training rows.
     learned = curve is not None and curve.best_evaluation is not None and curve.best_evaluation < bound
-    if by_heart and (lost or (tested and off_share >= some)):
+    if by_heart and not fine and (lost or (tested and off_share >= some)):
         yield warning("known_by_heart", *evidence, here=found.nats, **numbers)
     elif rose >= limits["eval_rose"] and gap and (learned or by_heart):
         sure = heart_share >= some or off_share >= some

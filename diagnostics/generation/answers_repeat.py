@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.generation.answer_faults import enough, faults_of, loud, quoted, share, where
 from diagnostics.report import Observation
-from diagnostics.run_checks import info, ok
+from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.answer_grid import AnswerGrid
 from pipeline.repetition import diversity, pooled_repeated_share
@@ -63,7 +63,9 @@ def answers_repeat(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     bad, doubtful = loud(grid, limits)
     many = limits["gen_loop_answers"]
     if loops["greedy"] >= many and loops.get("sampling", 0.0) >= limits["gen_loop_answers_sampling"]:
-        yield bad("under_both", *evidence, **numbers)
+        # Nearly every answer, drawn ones too: no question is so foreign that a sound model answers so.
+        always = min(loops["greedy"], loops.get("sampling", 0.0)) >= limits["gen_loop_always"]
+        yield (warning if always and bad is info else bad)("under_both", *evidence, **numbers)
     elif loops["greedy"] >= many:
         own_avoids = not grid.own.same_as_greedy and loops.get("own", 1.0) < many / 3
         yield (info if own_avoids or gold_rep is None else doubtful)("under_greedy", *evidence, **numbers)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -51,7 +51,7 @@ def batch_changes_answers(subject: CheckpointSubject, limits: Thresholds) -> Ite
         return
     config = subject.tokenizer_files.tokenizer.config
     declared = config.get("padding_side") == compared.tokenizer_side
-    told = error if declared else info
+    told = warning if declared else info  # alone, or padded by hand, it answers rightly
     yield told(
         "right_padding_declared" if declared else "right_padding_by_default",
         (config.where("padding_side"), config.get("padding_side")),

@@ -73,6 +73,8 @@ def own_settings_spoil_answers(subject: CheckpointSubject, limits: Thresholds) -
         yield doubtful("further_from_gold", *evidence, **numbers)
     elif plain - wrong["own"] >= limits["gen_own_worse"]:
         yield info("needed", *evidence, **numbers)
+    elif grid.source == "probes" and grid.parameters < limits["gen_probes_parameters"]:
+        yield ok("ok_on_built_in", **numbers)  # of answers it never learned, nobody can say what spoils them
     else:
         yield ok("ok", **numbers)
 

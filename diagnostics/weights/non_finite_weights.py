@@ -55,8 +55,11 @@ def non_finite_weights(subject: CheckpointSubject, limits: Thresholds) -> Iterat
         )  # fmt: skip
     infinite = [t for t in bad if not t.nan]
     if infinite:
+        # In float16 infinity is what a number too large for it becomes; in wider formats nothing sound does.
+        cast = all(t.tensor.dtype == "F16" for t in infinite)
         yield error(
-            "infinity_in_weights", *map(_evidence, infinite[:_SHOWN]), inf=sum(t.inf for t in infinite),
+            "infinity_in_half" if cast else "infinity_in_weights",
+            *map(_evidence, infinite[:_SHOWN]), inf=sum(t.inf for t in infinite),
             bad_tensors=len(infinite), tensors=len(scan.tensors), first=infinite[0].tensor.name,
             index=_index(infinite[0]), dtype=infinite[0].tensor.dtype,
         )  # fmt: skip

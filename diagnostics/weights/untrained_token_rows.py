@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ def untrained_token_rows(subject: CheckpointSubject, limits: Thresholds) -> Iter
     How it is measured:
         A row counts as untrained if its norm is almost zero (below `untrained_row_norm` of the median), if it equals
         the row of another unused token bit by bit, or, for special tokens, if it lies at the mean of all rows
-        (`untrained_row_from_mean`), where `resize_token_embeddings` puts new ones. Only single rows are read.
+        (`untrained_row_from_mean`), where `resize_token_embeddings` puts new ones, or, in the output head, has just the
+        size of a new random row (config.json's initializer_range) among rows that grew by training. Only single rows
+        are read.
     Known false alarms:
         Rows of reserved tokens and of padding behind the vocabulary are untrained in most released models; they are
         not judged. The padding token's row is zero by design. A base model whose template nobody has trained yet gets
@@ -61,9 +64,10 @@ def untrained_token_rows(subject: CheckpointSubject, limits: Thresholds) -> Iter
     if inside is None or outside is None:
         readable = all(t.dtype in FLOAT_DTYPES for _, t in (entering, leaving))
         raise NotMeasured("rows_unread" if readable else "quantised_weights")
-    ends = [i for i in outside.facts if _untrained(outside.facts[i], outside, limits, True)]
-    marks = [i for i in used.template if i in inside.facts and _untrained(inside.facts[i], inside, limits, True)]
-    from_data = [i for i in used.data if i in inside.facts and _untrained(inside.facts[i], inside, limits, False)]
+    fresh = _initializer_range(subject)
+    ends = [i for i in outside.facts if _untrained(outside.facts[i], outside, limits, fresh)]
+    marks = [i for i in used.template if i in inside.facts and _untrained(inside.facts[i], inside, limits, 0.0)]
+    from_data = [i for i in used.data if i in inside.facts and _untrained(inside.facts[i], inside, limits, None)]
     if len(ends) < len(used.terminators):  # without a tokenizer any of the ids that stop may be the one
         ends = []
     shown = {i: _evidence(inside, i, used) for i in (*marks, *from_data)}
@@ -185,10 +189,24 @@ def _measure(
     return measure_rows(checkpoint, tensor, wanted, reserved)
 
 
-def _untrained(facts: RowFacts, rows: EmbeddingRows, limits: Thresholds, special: bool) -> bool:
+def _initializer_range(subject: CheckpointSubject) -> float:
+    """Standard deviation of a row that was just made; 0.0 where the configuration names none that can be used."""
+    value = subject.model_files.config.get("initializer_range")
+    return float(value) if isinstance(value, float | int) and not isinstance(value, bool) and 0 < value < 10 else 0.0
+
+
+def _untrained(facts: RowFacts, rows: EmbeddingRows, limits: Thresholds, fresh: float | None) -> bool:
+    """fresh: standard deviation of new rows, for special tokens: 0.0 where their size says nothing (rows that are only
+    read keep theirs). None for ordinary tokens, whose rows are rarely new."""
     if facts.norm <= limits["untrained_row_norm"] * rows.median_norm or facts.twins:
         return True
-    return special and facts.from_mean < limits["untrained_row_from_mean"]
+    if fresh is None:
+        return False
+    made = fresh * math.sqrt(rows.tensor.shape[1])
+    as_made = made > 0 and abs(facts.norm / made - 1) <= limits["fresh_row_spread"]
+    if as_made and facts.norm <= limits["fresh_row_norm"] * rows.median_norm:
+        return True
+    return facts.from_mean < limits["untrained_row_from_mean"]
 
 
 def _evidence(rows: EmbeddingRows, token: int, used: _UsedTokens) -> tuple[str, dict[str, Any]]:
