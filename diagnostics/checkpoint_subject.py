@@ -47,6 +47,7 @@ class CheckpointSubject:
     note: Callable[[str], None] = lambda text: None
     cancel: threading.Event | None = None
     _scanning: Future[WeightScan] | None = None
+    _probing: Future[Probe] | None = None
     _closed: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
@@ -111,6 +112,18 @@ class CheckpointSubject:
     @cached_property
     def probe(self) -> Probe:
         """Tokenizer and template in a limited process of their own. Raises NotMeasured without a tokenizer."""
+        if self._probing is not None:
+            return self._probing.result()
+        return self._open_probe()
+
+    def start_probe(self) -> None:
+        """Begin to load a local tokenizer in its process while the checks of files run; `probe` waits for the rest."""
+        if self.checkpoint.local_folder() is not None:
+            pool = ThreadPoolExecutor(1)
+            self._probing = pool.submit(self._open_probe)
+            pool.shutdown(wait=False)
+
+    def _open_probe(self) -> Probe:
         from pipeline.probe import open_probe
 
         tokenizer = self.tokenizer_files.tokenizer
@@ -328,6 +341,9 @@ class CheckpointSubject:
         """End the probe's process and the reading of weights, drop the models."""
         self._closed.set()
         self._scanning = None
+        if self._probing is not None and "probe" not in self.__dict__ and self._probing.exception() is None:
+            self._probing.result().close()  # opened, and never asked
+        self._probing = None
         if "probe" in self.__dict__:
             self.probe.close()
         costly = (

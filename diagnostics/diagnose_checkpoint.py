@@ -86,7 +86,9 @@ def _judge(
     usable = subject.checkpoint.problem is None
     if not usable:
         checks = checks[:1]  # the first check says what the path is; the others would only repeat it
-    elif DEPTHS.index(depth) >= DEPTHS.index("weights"):
+    else:
+        subject.start_probe()
+    if usable and DEPTHS.index(depth) >= DEPTHS.index("weights"):
         subject.start_weight_scan()
     interrupted = False
     try:

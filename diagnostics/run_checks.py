@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from diagnostics.report import Evidence, Finding, Observation, Severity, Skipped
@@ -31,12 +32,19 @@ CheckFunction = Callable[[Any, Thresholds], Iterator[Observation]]
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table of checks: code, name as the user sees it, the function, the depth it needs."""
+    """One row of the table of checks: code, name as the user sees it, the module below diagnostics/, the depth it
+    needs."""
 
     code: str
     name: str
-    function: CheckFunction
+    module: str
     depth: str
+
+    @property
+    def function(self) -> CheckFunction:
+        """The check itself, imported on first use; it bears its module's name."""
+        found: CheckFunction = getattr(import_module(f"diagnostics.{self.module}"), self.module.rpartition(".")[2])
+        return found
 
 
 @dataclass(frozen=True)
