@@ -9,6 +9,7 @@ from diagnostics.files.adapter_base_unknown import adapter_base_unknown
 from diagnostics.files.adapter_unfit_for_base import adapter_unfit_for_base
 from diagnostics.files.adapter_without_tensors import adapter_without_tensors
 from diagnostics.files.dtype_unfit import dtype_unfit
+from diagnostics.files.given_files_unusable import given_files_unusable
 from diagnostics.files.head_missing import head_missing
 from diagnostics.files.index_disagrees_with_shards import index_disagrees_with_shards
 from diagnostics.files.names_wrapped import names_wrapped
@@ -94,6 +95,7 @@ CHECKPOINT_CHECKS: tuple[Check, ...] = (
     Check("CKP012", "result-lies-elsewhere", result_lies_elsewhere, "files"),
     Check("CKP013", "tokenizer-present", tokenizer_absent, "files"),
     Check("CKP014", "training-state-beside", training_state, "files"),
+    Check("CKP015", "given-files-usable", given_files_unusable, "files"),
     # files: adapters
     Check("ADP001", "adapter-has-tensors", adapter_without_tensors, "files"),
     Check("ADP002", "adapter-base-found", adapter_base_unknown, "files"),

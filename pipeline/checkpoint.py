@@ -403,7 +403,8 @@ def _tokenizer_apart(given: str) -> TokenizerFiles:
     try:
         apart = read_tokenizer_files(_store_of(given))
     except OSError as failed:
-        raise PathNotFound("option_not_found", option="--tokenizer", path=f"{given} ({failed.strerror})") from None
+        why = Sentence("unreadable", {"detail": failed.strerror or failed})
+        raise PathNotFound("tokenizer_unreadable", path=given, why=why) from None
     if apart.store is None:
         raise PathNotFound("no_tokenizer_files", path=given)
     return apart
@@ -421,7 +422,8 @@ def _config_apart(given: str) -> JsonFile:
                 raise PathNotFound("no_config_there", path=given)
             config = read_json(store, "config.json")
         except OSError as failed:
-            raise PathNotFound("option_not_found", option="--model-config", path=f"{given} ({failed.strerror})") from None
+            why = Sentence("unreadable", {"detail": failed.strerror or failed})
+            raise PathNotFound("config_unusable", path=given, why=why) from None
     if config.value is None:
         why = Sentence(config.problem or "unreadable", {"detail": config.detail})
         raise PathNotFound("config_unusable", path=given, why=why)

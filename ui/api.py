@@ -8,7 +8,7 @@ import gradio as gr
 
 from diagnostics.report import finite
 from diagnostics.words import say
-from pipeline.checkpoint import PathNotFound
+from pipeline.refusal import Refused
 from ui import examples
 from ui.interface_words import words
 from ui.running_diagnosis import ONE_AT_A_TIME, Run, diagnose_now, one_line
@@ -43,7 +43,7 @@ def diagnose_checkpoint(
     with ONE_AT_A_TIME:
         try:
             report = diagnose_now(run)
-        except PathNotFound as error:
+        except Refused as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:
             raise gr.Error(said["failed_text"].format(error=one_line(error)), print_exception=False) from None
