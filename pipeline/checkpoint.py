@@ -176,7 +176,9 @@ def open_base(given: str) -> Checkpoint:
     try:
         found = open_checkpoint(given)
     except PathNotFound as reason:
-        if reason.sentence.entry in ("path_empty", "path_not_found", "bare_name_not_found"):
+        if reason.sentence.entry == "bare_name_not_found":
+            raise PathNotFound("base_bare_name", path=given) from None
+        if reason.sentence.entry in ("path_empty", "path_not_found"):
             raise PathNotFound("option_not_found", option="--base", path=given) from None
         raise
     if found.problem is not None:
@@ -413,6 +415,8 @@ def _tokenizer_apart(given: str) -> TokenizerFiles:
 def _config_apart(given: str) -> JsonFile:
     """Raises PathNotFound where no configuration can be read there."""
     path = Path(given)
+    if os.path.exists(given) and not path.is_dir() and not path.is_file():  # /dev/zero has no end
+        raise PathNotFound("config_unusable", path=given, why=Sentence("special_file"))
     if os.path.lexists(given) and not path.is_dir():
         config = replace(read_json(LocalFolder(path.parent), path.name), name=path.name)
     else:
