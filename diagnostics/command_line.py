@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -90,17 +91,19 @@ def _parser() -> _Parser:
 def run_command(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status; a line on standard error explains every 2."""
     given = list(sys.argv[1:] if argv is None else argv)
+    lang = _language(given)
     try:
         options = _parser().parse_args(given)
+        lang = options.lang
         status = _explain(options) if options.command == "explain" else _checkpoint(options)
-        return status if _flushed(options.lang) else EXIT_UNUSABLE
+        return status if _flushed(lang) else EXIT_UNUSABLE
     except SystemExit as done:  # --help
-        return int(done.code or 0) if _flushed(_language(given)) else EXIT_UNUSABLE
+        return int(done.code or 0) if _flushed(lang) else EXIT_UNUSABLE
     except Refused as reason:
-        _say(reason.said(_language(given)))
+        _say(reason.said(lang))
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
-        _say(Sentence("interrupted").said(_language(given)))
+        _say(Sentence("interrupted").said(lang))
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `... | head`
         _drop_stdout()
@@ -179,6 +182,8 @@ def _check_output(output: str | None, inputs: Sequence[tuple[str, str]] = ()) ->
             raise Refused("output_is_folder", path=output)
         if not target.parent.is_dir():
             raise Refused("output_no_folder", path=output, folder=target.parent)
+        if not os.access(target if target.exists() else target.parent, os.W_OK):
+            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
         for option, given in inputs:
             if _would_change(target, given):
                 entry = "output_is_input" if option else "output_is_checkpoint"

@@ -51,18 +51,28 @@ def counts_line(report: Report) -> str:
 def verdict_line(report: Report) -> str:
     """The verdict as a sentence a person would say."""
     words = _words(report.lang)
-    bad = any(f.severity in ("error", "warning") for f in report.findings)
-    lacking = sum(s.reason_id in _LACKING for s in report.skipped)
     if report.causes:
         top = report.causes[0]
         sentence = f"{top.title} ({words['sure'].format(percent=round(100 * top.confidence))})"
-    elif report.interrupted and not bad:
-        sentence = str(words["nothing_so_far"])
-    elif report.verdict == "healthy" and lacking:
-        sentence = words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking)
     else:
-        sentence = str(words["verdict"][report.verdict])
+        sentence = sentence_without_cause(report, report.lang)
     return f"{words['so_far']} {sentence}" if report.interrupted else sentence
+
+
+def sentence_without_cause(report: Report, lang: str) -> str:
+    """What the verdict says where no cause was found: never that all is fine where little was looked at."""
+    words = _words(lang)
+    lacking = sum(s.reason_id in _LACKING for s in report.skipped)
+    if nothing_so_far(report):
+        return str(words["nothing_so_far"])
+    if report.verdict == "healthy" and lacking:
+        return str(words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking))
+    return str(words["verdict"].get(report.verdict, report.verdict))
+
+
+def nothing_so_far(report: Report) -> bool:
+    """Interrupted, and nothing bad was found by then."""
+    return report.interrupted and not any(f.severity in ("error", "warning") for f in report.findings)
 
 
 def interrupted_line(report: Report) -> str:
@@ -203,6 +213,11 @@ def _html_head(title: str, lang: str) -> str:
     )
 
 
+def _with_code(text: str) -> str:
+    """Our own prose, with what stands in back-quotes as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", _h(text))
+
+
 def explanation_to_html(pages: Sequence[Mapping[str, Any]], lang: str) -> str:
     """Pages of `diagnostics.explain` (checks and causes) as one HTML file, made like a report."""
     words = _words(lang)
@@ -212,10 +227,10 @@ def explanation_to_html(pages: Sequence[Mapping[str, Any]], lang: str) -> str:
         parts.append(f"<section class='card'><h2>{_h(page['code'])}: {_h(page['title'])}</h2>")
         if "depth" in page:
             parts.append(f"<p class='dim'><code>{_h(page['name'])}</code> · {_h(words['depth'])} <code>{_h(page['depth'])}</code></p>")
-        parts.append(f"<p>{_h(str(page['about']).strip())}</p>" if page["about"] else "")
+        parts.append(f"<p>{_with_code(str(page['about']).strip())}</p>" if page["about"] else "")
         for heading, text in (page.get("sections") or {}).items():
             if heading and text:
-                parts.append(f"<p><b>{_h(heading)}</b> {_h(text)}</p>")
+                parts.append(f"<p><b>{_h(heading)}</b> {_with_code(text)}</p>")
         if outcomes := page.get("outcomes"):
             rows = "".join(f"<tr><td><code>{_h(name)}</code></td><td>{_h(said)}</td></tr>" for name, said in outcomes.items())
             parts.append(f"<div class='scroll'><table>{rows}</table></div>")
@@ -224,7 +239,7 @@ def explanation_to_html(pages: Sequence[Mapping[str, Any]], lang: str) -> str:
                 signals = ", ".join(f"{signal} ({weight:g})" for signal, weight in page[side].items())
                 parts.append(f"<p><b>{_h(words[side])}</b> {_h(signals)}</p>")
         if page["fix"] and not (page.get("sections") or {}).get("Fix"):
-            parts.append(f"<p><b>{_h(words['fix'])}</b> {_h(page['fix'])}</p>")
+            parts.append(f"<p><b>{_h(words['fix'])}</b> {_with_code(page['fix'])}</p>")
         parts.append("</section>")
     parts.append("</main></body></html>\n")
     return "".join(parts)

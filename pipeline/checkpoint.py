@@ -183,6 +183,8 @@ def open_base(given: str) -> Checkpoint:
         raise
     if found.problem is not None:
         raise PathNotFound("base_unusable", path=given, why=Sentence(found.problem, {"detail": found.detail}))
+    if found.kind == "folder" and not found.weight_names and not found.config.present:  # a tokenizer, for one
+        raise PathNotFound("base_unusable", path=given, why=Sentence("not_weights"))
     return found
 
 

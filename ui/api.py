@@ -44,7 +44,7 @@ def diagnose_checkpoint(
         try:
             report = diagnose_now(run)
         except Refused as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(error.said("zh" if lang == "zh" else "en"), print_exception=False) from None
         except Exception as error:
             raise gr.Error(said["failed_text"].format(error=one_line(error)), print_exception=False) from None
     return no_files(finite(say(report, "zh" if lang == "zh" else "en").to_json()))
