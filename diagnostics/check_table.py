@@ -25,6 +25,7 @@ CHECKPOINT_CHECKS: tuple[Check, ...] = (
     Check("CKP012", "result-lies-elsewhere", "files.result_lies_elsewhere", "files"),
     Check("CKP013", "tokenizer-present", "files.tokenizer_absent", "files"),
     Check("CKP014", "training-state-beside", "files.training_state", "files"),
+    Check("CKP015", "given-files-usable", "files.given_files_unusable", "files"),
     # files: adapters
     Check("ADP001", "adapter-has-tensors", "files.adapter_without_tensors", "files"),
     Check("ADP002", "adapter-base-found", "files.adapter_base_unknown", "files"),

@@ -19,10 +19,26 @@ if TYPE_CHECKING:
     from pipeline.base_level import BaseComparison
     from pipeline.format_autopsy import Autopsy
     from pipeline.instruction_rows import InstructionRow, InstructionRows
+    from pipeline.last_loss import LossCurve
     from pipeline.load_model import LoadedModel, ModelNotLoaded
     from pipeline.probe import Probe
     from pipeline.weight_distance import Distance
     from pipeline.weight_scan import WeightScan
+
+
+@dataclass
+class LogCurves:
+    """The loss curves of log files by their place. A long log costs seconds, so none is read before it is needed."""
+
+    paths: tuple[str, ...]
+    _read: dict[int, LossCurve] = field(default_factory=dict)
+
+    def __getitem__(self, place: int) -> LossCurve:
+        from pipeline.last_loss import read_loss_curve
+
+        if place not in self._read:
+            self._read[place] = read_loss_curve(self.paths[place])
+        return self._read[place]
 
 
 @dataclass
@@ -176,14 +192,26 @@ class CheckpointSubject:
     @cached_property
     def rows(self) -> InstructionRows:
         """All rows of --data. Raises NotMeasured without data or when no row of it can be used."""
-        from pipeline.instruction_rows import read_all_rows
+        from pipeline.instruction_rows import together
 
         if not self.data_paths:
             raise NotMeasured("no_data")
-        found = read_all_rows(self.data_paths)
+        found = together(self.data_read)
         if found.problem is not None:
             raise NotMeasured("data_not_read", problem=found.problem, detail=found.detail)
         return found
+
+    @cached_property
+    def data_read(self) -> tuple[InstructionRows, ...]:
+        """What each file of --data holds, or why nothing; read once."""
+        from pipeline.instruction_rows import read_rows
+
+        return tuple(read_rows(path) for path in self.data_paths)
+
+    @cached_property
+    def log_curves(self) -> LogCurves:
+        """The losses of each file of --log, read when asked for and once."""
+        return LogCurves(self.log_paths)
 
     @cached_property
     def load_outcome(self) -> LoadedModel | ModelNotLoaded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,8 @@ from diagnostics.report import Finding, Report, Skipped, Subject, verdict_of
 from diagnostics.run_checks import DEPTHS, Check, Event, run_checks
 from diagnostics.thresholds import Thresholds, load_thresholds
 from diagnostics.words import say, say_finding, say_skipped
-from pipeline.checkpoint import Checkpoint, open_checkpoint
+from pipeline.checkpoint import Checkpoint, open_base, open_checkpoint
+from pipeline.refusal import Refused
 
 # Stated in every report: their versions change what a checkpoint does.
 VERSIONS_STATED = ("torch", "transformers", "tokenizers", "peft", "safetensors", "huggingface_hub")
@@ -58,13 +60,15 @@ def diagnose_checkpoint(
 
     path: anything `pipeline.checkpoint.open_checkpoint` takes. depth: files | weights | forward | samples.
     on_event: called for every event of `run_checks` as it happens, findings in `lang` already said.
-    Raises `pipeline.checkpoint.PathNotFound` and `diagnostics.thresholds.UnknownThreshold`, both with one line,
-    and `Interrupted` on Ctrl-C.
+    Raises `pipeline.refusal.Refused` with one line for wrong arguments (a path that leads nowhere, an unknown
+    threshold, no GPU), and `Interrupted` on Ctrl-C.
     """
     limits = load_thresholds(thresholds)
     checkpoint = open_checkpoint(path, tokenizer=tokenizer, model_config=model_config)
     if base is not None:
-        open_checkpoint(base)  # a wrong --base is the caller's mistake: said at once, not after a minute
+        open_base(base)  # a wrong --base is the caller's mistake: said at once, not after a minute
+    if device == "cuda" and depth in ("forward", "samples") and not _gpu_is_there():
+        raise Refused("no_gpu")
     subject = CheckpointSubject(
         checkpoint, base_path=base, data_paths=tuple(data), log_paths=tuple(log), prompts_path=prompts,
         max_rows=max_rows, seed=seed, device=device, note=on_note or (lambda text: None),
@@ -74,6 +78,16 @@ def diagnose_checkpoint(
         return _judge(subject, CHECKPOINT_CHECKS, limits, depth, lang, cancel, on_event)
     finally:
         subject.close()
+
+
+def _gpu_is_there() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return True  # what is missing is said where the model is loaded
+    with warnings.catch_warnings():  # an old driver: the refusal says it in one line
+        warnings.simplefilter("ignore")
+        return torch.cuda.is_available()
 
 
 def _judge(
@@ -105,9 +119,10 @@ def _judge(
         interrupted = True
         reported = {f.code for f in findings} | {s.code for s in skipped}
         skipped += [Skipped(c.code, "cancelled") for c in checks if c.code not in reported]
+    cut_short = any(s.reason_id == "cancelled" for s in skipped)
     report = Report(
         subject=Subject("checkpoint", subject.checkpoint.name, subject.checkpoint.revision, _fingerprint(subject)),
-        verdict=verdict_of(findings, usable),
+        verdict=verdict_of(findings, usable, cut_short),
         causes=rank_causes(findings, skipped, limits),
         findings=tuple(findings),
         skipped=tuple(skipped),
@@ -120,6 +135,7 @@ def _judge(
         depth=depth,
         seconds=seconds,
         thresholds=dict(limits.changed),
+        interrupted=cut_short,
     )
     said = say(report, lang)
     if interrupted:

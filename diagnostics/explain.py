@@ -8,23 +8,27 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.render import explanation_to_html
 from diagnostics.run_checks import Check
 from diagnostics.words import family_words
 from pipeline.config_files import load_config
+from pipeline.refusal import Refused
 
 SECTIONS = ("What it checks", "Why it matters", "How it is measured", "Known false alarms", "Fix", "References")
 _NOT_OUTCOMES = ("title", "about", "fix")
 
 
-class UnknownCode(Exception):
-    """No check and no cause has this name. Carries one line."""
+class UnknownCode(Refused):
+    """No check and no cause has this name."""
 
 
 def explain(code: str, lang: str, form: str) -> str:
     """Documentation of one check (`TOK004`), one cause (`undertrained`) or `all`. form: text | md | json | html."""
+    code = code.strip()
     checks = {c.code: c for c in CHECKPOINT_CHECKS}
     causes = [c for c in load_config(f"words/{lang}/causes.yaml") if c != "next_tests"]
     if code.lower() == "all":
@@ -34,20 +38,22 @@ def explain(code: str, lang: str, form: str) -> str:
     elif code.lower() in causes:
         pages = [_cause_page(code.lower(), lang)]
     else:
-        near = difflib.get_close_matches(code, [*checks, *causes], n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; `explain all` lists every check and cause"
-        raise UnknownCode(f"explain: no check or cause is called {code!r}{hint}")
+        names = {name.lower(): name for name in (*checks, *causes)}
+        near = [names[n] for n in difflib.get_close_matches(code.lower(), names, n=3, cutoff=0.5)]
+        if near:
+            raise UnknownCode("unknown_code", code=code, near=", ".join(near))
+        raise UnknownCode("unknown_code_all", code=code)
     if form == "json":
         import json
 
         return json.dumps(pages if len(pages) > 1 else pages[0], ensure_ascii=False, indent=1) + "\n"
-    text = "\n".join(_markdown(page) for page in pages)
-    if code.lower() == "all":
-        text = "# Checks and causes\n\n<!-- made by: python -m diagnostics explain all --format md -->\n\n" + text
     if form == "html":
-        import html
-
-        return f'<!doctype html><meta charset="utf-8"><pre>{html.escape(text)}</pre>\n'
+        return explanation_to_html(pages, lang)
+    words = load_config(f"words/{lang}/report.yaml")["around"]
+    text = "\n".join(_markdown(page, words) for page in pages)
+    if code.lower() == "all":
+        made_by = "<!-- made by: python -m diagnostics explain all --format md -->\n\n" if form == "md" else ""
+        text = f"# {words['all_checks']}\n\n{made_by}{text}"
     return text if form == "md" else re.sub(r"(?m)^#+ |\*\*|`", "", text)
 
 
@@ -85,10 +91,10 @@ def _cause_page(cause: str, lang: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _markdown(page: dict[str, Any]) -> str:
+def _markdown(page: dict[str, Any], words: Mapping[str, Any]) -> str:
     lines = [f"## {page['code']}: {page['title']}", ""]
     if "depth" in page:
-        lines += [f"`{page['name']}` · depth `{page['depth']}`", ""]
+        lines += [f"`{page['name']}` · {words['depth']} `{page['depth']}`", ""]
     if page["about"]:
         lines += [str(page["about"]).strip(), ""]
     for heading in SECTIONS:
@@ -99,7 +105,7 @@ def _markdown(page: dict[str, Any]) -> str:
     for side in ("for", "against"):
         if page.get(side):
             signals = ", ".join(f"{signal} ({weight:g})" for signal, weight in page[side].items())
-            lines += [f"**{side}**: {signals}", ""]
+            lines += [f"**{words[side]}**: {signals}", ""]
     if page["fix"]:
-        lines += [f"**Fix.** {page['fix']}" if not page.get("sections", {}).get("Fix") else "", ""]
+        lines += [f"**{words['fix_lead']}** {page['fix']}" if not page.get("sections", {}).get("Fix") else "", ""]
     return "\n".join(lines).rstrip() + "\n"

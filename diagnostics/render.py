@@ -29,13 +29,19 @@ def _words(lang: str) -> Mapping[str, Any]:
     return load_config(f"words/{lang}/report.yaml")["around"]
 
 
+# Reasons of skipped checks that a file would remove which was not given or can't be used. Rows, base and log are left
+# out: most checks do without them, and the reasons say what is missing.
+_LACKING = frozenset(("no_tokenizer", "no_config", "no_weights", "tokenizer_not_loaded", "no_small_files", "no_adapter_base",
+                      "embedding_size_unknown", "unusable_config"))  # fmt: skip
+
+
 def counts_line(report: Report) -> str:
-    """`2 errors · 3 warnings · 41 fine · 4 not run`."""
+    """`2 errors · 1 warning · 41 fine · 4 not run`."""
     words = _words(report.lang)
     numbers = {s: sum(f.severity == s for f in report.findings) for s in _ORDER}
     parts = [
-        words["errors"].format(n=numbers["error"]),
-        words["warnings"].format(n=numbers["warning"]),
+        words["error" if numbers["error"] == 1 else "errors"].format(n=numbers["error"]),
+        words["warning" if numbers["warning"] == 1 else "warnings"].format(n=numbers["warning"]),
         words["fine"].format(n=numbers["ok"] + numbers["info"]),
         words["not_run"].format(n=len(report.skipped)),
     ]
@@ -49,9 +55,32 @@ def verdict_line(report: Report) -> str:
         top = report.causes[0]
         sentence = f"{top.title} ({words['sure'].format(percent=round(100 * top.confidence))})"
     else:
-        sentence = str(words["verdict"][report.verdict])
-    cancelled = any(s.reason_id == "cancelled" for s in report.skipped)
-    return f"{words['so_far']} {sentence}" if cancelled else sentence
+        sentence = sentence_without_cause(report, report.lang)
+    return f"{words['so_far']} {sentence}" if report.interrupted else sentence
+
+
+def sentence_without_cause(report: Report, lang: str) -> str:
+    """What the verdict says where no cause was found: never that all is fine where little was looked at."""
+    words = _words(lang)
+    lacking = sum(s.reason_id in _LACKING for s in report.skipped)
+    if nothing_so_far(report):
+        return str(words["nothing_so_far"])
+    if report.verdict == "healthy" and lacking:
+        return str(words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking))
+    return str(words["verdict"].get(report.verdict, report.verdict))
+
+
+def nothing_so_far(report: Report) -> bool:
+    """Interrupted, and nothing bad was found by then."""
+    return report.interrupted and not any(f.severity in ("error", "warning") for f in report.findings)
+
+
+def interrupted_line(report: Report) -> str:
+    """What an interrupted run did not look at; empty for one that came to its end."""
+    left = list(dict.fromkeys(s.code for s in report.skipped if s.reason_id == "cancelled"))
+    if not report.interrupted or not left:
+        return ""
+    return str(_words(report.lang)["interrupted"].format(n=len(left), codes=" ".join(left)))
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:
@@ -72,6 +101,8 @@ def to_text(report: Report) -> str:
     """For a terminal: verdict, causes, what is wrong, what was not measured; the fine ones in one line each family."""
     words = _words(report.lang)
     lines = [f"{report.subject.name}: {verdict_line(report)}", f"  {counts_line(report)}"]
+    if stopped := interrupted_line(report):
+        lines.append(f"  {stopped}")
     for place, cause in enumerate(report.causes, 1):
         lines += ["", f"{place}. {cause.title}  {round(100 * cause.confidence)}%  [{cause.id}]", f"   {cause.explanation}"]
         lines.append(f"   {words['for']}: {' '.join(cause.supporting)}   {words['against']}: {' '.join(cause.opposing) or '–'}")
@@ -117,6 +148,8 @@ def to_markdown(report: Report) -> str:
     """For an issue tracker or a chat."""
     words = _words(report.lang)
     lines = [f"# DPO Doctor: {_md(report.subject.name)}", "", f"**{_md(verdict_line(report))}**", "", counts_line(report), ""]
+    if stopped := interrupted_line(report):
+        lines += [_md(stopped), ""]
     for cause in report.causes:
         lines += [f"## {_md(cause.title)} ({round(100 * cause.confidence)}%)", "", _md(cause.explanation), ""]
         lines.append(f"- {words['for']}: {', '.join(cause.supporting)}; {words['against']}: {', '.join(cause.opposing) or '–'}")
@@ -171,17 +204,57 @@ def _h(value: Any) -> str:
     return html.escape(visible(str(value)), quote=True)
 
 
+def _html_head(title: str, lang: str) -> str:
+    return (
+        f'<!doctype html><html lang="{_h(lang)}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>DPO Doctor: {_h(title)}</title><style>{_STYLE}</style></head><body><main>"
+    )
+
+
+def _with_code(text: str) -> str:
+    """Our own prose, with what stands in back-quotes as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", _h(text))
+
+
+def explanation_to_html(pages: Sequence[Mapping[str, Any]], lang: str) -> str:
+    """Pages of `diagnostics.explain` (checks and causes) as one HTML file, made like a report."""
+    words = _words(lang)
+    title = f"{pages[0]['code']}: {pages[0]['title']}" if len(pages) == 1 else str(words["all_checks"])
+    parts = [_html_head(title, lang), "" if len(pages) == 1 else f"<h1>{_h(title)}</h1>"]
+    for page in pages:
+        parts.append(f"<section class='card'><h2>{_h(page['code'])}: {_h(page['title'])}</h2>")
+        if "depth" in page:
+            parts.append(f"<p class='dim'><code>{_h(page['name'])}</code> · {_h(words['depth'])} <code>{_h(page['depth'])}</code></p>")
+        parts.append(f"<p>{_with_code(str(page['about']).strip())}</p>" if page["about"] else "")
+        for heading, text in (page.get("sections") or {}).items():
+            if heading and text:
+                parts.append(f"<p><b>{_h(heading)}</b> {_with_code(text)}</p>")
+        if outcomes := page.get("outcomes"):
+            rows = "".join(f"<tr><td><code>{_h(name)}</code></td><td>{_h(said)}</td></tr>" for name, said in outcomes.items())
+            parts.append(f"<div class='scroll'><table>{rows}</table></div>")
+        for side in ("for", "against"):
+            if page.get(side):
+                signals = ", ".join(f"{signal} ({weight:g})" for signal, weight in page[side].items())
+                parts.append(f"<p><b>{_h(words[side])}</b> {_h(signals)}</p>")
+        if page["fix"] and not (page.get("sections") or {}).get("Fix"):
+            parts.append(f"<p><b>{_h(words['fix'])}</b> {_with_code(page['fix'])}</p>")
+        parts.append("</section>")
+    parts.append("</main></body></html>\n")
+    return "".join(parts)
+
+
 def to_html(report: Report) -> str:
     """One HTML file without scripts or outside links; a policy in its head forbids both."""
     words = _words(report.lang)
     parts = [
-        f'<!doctype html><html lang="{_h(report.lang)}"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>DPO Doctor: {_h(report.subject.name)}</title><style>{_STYLE}</style></head><body><main>",
+        _html_head(report.subject.name, report.lang),
         f'<p class="dim">DPO Doctor · {_h(report.subject.name)} · {_h(report.created)}</p>',
         f"<h1>{_h(verdict_line(report))}</h1><p>{_h(counts_line(report))}</p>",
     ]
+    if stopped := interrupted_line(report):
+        parts.append(f"<p class='card'>{_h(stopped)}</p>")
     by_code = {f.code: f for f in reversed(worst_first(report.findings))}
     parts += [_cause_html(cause, by_code, words) for cause in report.causes]
     if autopsy := report.curves.get("format_autopsy"):

@@ -131,6 +131,7 @@ class Report:
     depth: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    interrupted: bool = False  # checks were left out because the run was stopped
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -140,6 +141,7 @@ class Report:
             "skipped": [s.to_json() for s in self.skipped], "metrics": dict(self.metrics),
             "samples": [dict(s) for s in self.samples], "curves": dict(self.curves), "lang": self.lang,
             "depth": self.depth, "seconds": dict(self.seconds), "thresholds": dict(self.thresholds),
+            "interrupted": self.interrupted,
         }  # fmt: skip
 
     def dumps(self) -> str:
@@ -171,6 +173,7 @@ class Report:
             metrics=data["metrics"], samples=data["samples"], curves=data["curves"], created=data["created"],
             versions=tool["versions"], tool_version=tool["version"], lang=data["lang"], depth=data["depth"],
             seconds=data["seconds"], thresholds=data.get("thresholds", {}),
+            interrupted=bool(data.get("interrupted", False)),
         )  # fmt: skip
 
 
@@ -191,9 +194,9 @@ def finite(value: Json) -> Json:
     return str(value).encode("utf-8", errors="replace").decode()  # a file name may hold what no encoding can write
 
 
-def verdict_of(findings: Sequence[Finding], usable: bool = True) -> Verdict:
-    """`healthy` only when no finding is a warning or an error."""
+def verdict_of(findings: Sequence[Finding], usable: bool = True, interrupted: bool = False) -> Verdict:
+    """`healthy` only when no finding is a warning or an error, and the run was not interrupted."""
     if not usable:
         return "not_usable"
     found = {f.severity for f in findings}
-    return "problems" if "error" in found else "warnings" if "warning" in found else "healthy"
+    return "problems" if "error" in found else "warnings" if "warning" in found or interrupted else "healthy"

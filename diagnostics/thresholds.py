@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config_files import load_config
+from pipeline.refusal import Refused
 
 
-class UnknownThreshold(Exception):
-    """A `--threshold NAME=VALUE` that names nothing or is no number. Carries one line."""
+class UnknownThreshold(Refused):
+    """A `--threshold NAME=VALUE` that names nothing or is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,17 @@ def load_thresholds(settings: Sequence[str] = ()) -> Thresholds:
     values = {name: float(entry["value"]) for name, entry in table.items()}
     changed: dict[str, float] = {}
     for setting in settings:
-        name, _, number = setting.partition("=")
+        name, given, number = setting.partition("=")
         if name not in values:
-            import difflib
-
-            near = difflib.get_close_matches(name, values, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(values))}"
-            raise UnknownThreshold(f"--threshold {setting}: no threshold is called {name!r}{hint}")
+            near = ", ".join(difflib.get_close_matches(name, values, n=3, cutoff=0.0))
+            entry = "threshold_unknown" if given else "threshold_unknown_without_value"
+            raise UnknownThreshold(entry, setting=setting, name=name, near=near)
+        if not number:
+            raise UnknownThreshold("threshold_without_value", setting=name)
         try:
             changed[name] = float(number)
         except ValueError:
-            raise UnknownThreshold(f"--threshold {setting}: {number!r} is not a number") from None
+            raise UnknownThreshold("threshold_not_a_number", setting=setting, value=number) from None
+        if not math.isfinite(changed[name]):
+            raise UnknownThreshold("threshold_not_finite", setting=setting)
     return Thresholds({**values, **changed}, changed)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.file_store import FileStore, LocalFile, LocalFolder
 from pipeline.json_file import JsonFile, absent, read_json
+from pipeline.refusal import Refused, Sentence
 from pipeline.weight_file import TensorInfo, WeightFile, read_weight_file, sniff
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
@@ -37,8 +38,9 @@ TOKENIZER_FILES = (
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$")
 
 
-class PathNotFound(Exception):
-    """The named path exists neither here nor, as far as it could be asked, on the Hub. Carries one line."""
+class PathNotFound(Refused):
+    """The named path exists neither here nor, as far as it could be asked, on the Hub; or what was given apart
+    (tokenizer, configuration, base) lies there but is no such thing."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,15 @@ def open_checkpoint(
     model_config: a `config.json` given apart (file or folder).
     """
     for apart, option in ((tokenizer, "--tokenizer"), (model_config, "--model-config")):
-        if apart is not None and not os.path.lexists(apart) and not HUB_ID.match(apart):
-            raise PathNotFound(f"{option}: no such file or folder: {apart}")
-    try:
-        exists = os.path.lexists(given)
-    except ValueError:  # an embedded null byte
-        exists = False
-    if not given or not exists:
+        if apart is not None and not _exists(apart) and not HUB_ID.match(apart):
+            raise PathNotFound("option_not_found", option=option, path=apart)
+    if not given:
+        raise PathNotFound("path_empty")
+    if not _exists(given):
         if HUB_ID.match(given):
             return _open_hub(given, tokenizer, model_config)
-        raise PathNotFound(f"no such file or folder: {given!r}. Give a checkpoint folder, a weight file or owner/name")
+        bare = re.fullmatch(r"[\w.-]+", given) is not None and not given.endswith(WEIGHT_SUFFIXES)
+        raise PathNotFound("bare_name_not_found" if bare else "path_not_found", path=given)
     path = Path(given)
     try:
         path.stat()
@@ -161,6 +162,30 @@ def open_checkpoint(
         what = "symlink_loop" if looped else "unreadable"
         return _nothing(given, LocalFile(path), what, error.strerror or str(error))
     return _with_apart(found, tokenizer, model_config)
+
+
+def _exists(given: str) -> bool:
+    try:
+        return os.path.lexists(given)
+    except ValueError:  # an embedded null byte
+        return False
+
+
+def open_base(given: str) -> Checkpoint:
+    """The checkpoint given as the base. Raises PathNotFound also where something else lies there."""
+    try:
+        found = open_checkpoint(given)
+    except PathNotFound as reason:
+        if reason.sentence.entry == "bare_name_not_found":
+            raise PathNotFound("base_bare_name", path=given) from None
+        if reason.sentence.entry in ("path_empty", "path_not_found"):
+            raise PathNotFound("option_not_found", option="--base", path=given) from None
+        raise
+    if found.problem is not None:
+        raise PathNotFound("base_unusable", path=given, why=Sentence(found.problem, {"detail": found.detail}))
+    if found.kind == "folder" and not found.weight_names and not found.config.present:  # a tokenizer, for one
+        raise PathNotFound("base_unusable", path=given, why=Sentence("not_weights"))
+    return found
 
 
 def _nothing(given: str, store: FileStore, problem: str, detail: str = "") -> Checkpoint:
@@ -369,15 +394,46 @@ def _with_apart(found: Checkpoint, tokenizer: str | None, model_config: str | No
     if found.kind == "none":
         return found
     if tokenizer is not None:
-        found = replace(found, tokenizer=read_tokenizer_files(_store_of(tokenizer)))
+        found = replace(found, tokenizer=_tokenizer_apart(tokenizer))
     if model_config is not None:
-        path = Path(model_config)
-        if path.is_file():
-            config = replace(read_json(LocalFolder(path.parent), path.name), name=path.name)
-        else:
-            config = read_json(_store_of(model_config), "config.json")
-        found = replace(found, config=config)
+        found = replace(found, config=_config_apart(model_config))
     return found
+
+
+def _tokenizer_apart(given: str) -> TokenizerFiles:
+    """Raises PathNotFound where no file of a tokenizer lies there."""
+    if os.path.lexists(given) and not os.path.isdir(given) and os.path.basename(given) not in TOKENIZER_FILES:
+        raise PathNotFound("not_a_tokenizer_file", path=given)
+    try:
+        apart = read_tokenizer_files(_store_of(given))
+    except OSError as failed:
+        why = Sentence("unreadable", {"detail": failed.strerror or failed})
+        raise PathNotFound("tokenizer_unreadable", path=given, why=why) from None
+    if apart.store is None:
+        raise PathNotFound("no_tokenizer_files", path=given)
+    return apart
+
+
+def _config_apart(given: str) -> JsonFile:
+    """Raises PathNotFound where no configuration can be read there."""
+    path = Path(given)
+    if os.path.exists(given) and not path.is_dir() and not path.is_file():  # /dev/zero has no end
+        raise PathNotFound("config_unusable", path=given, why=Sentence("special_file"))
+    if os.path.lexists(given) and not path.is_dir():
+        config = replace(read_json(LocalFolder(path.parent), path.name), name=path.name)
+    else:
+        try:
+            store = _store_of(given)
+            if "config.json" not in store.names():
+                raise PathNotFound("no_config_there", path=given)
+            config = read_json(store, "config.json")
+        except OSError as failed:
+            why = Sentence("unreadable", {"detail": failed.strerror or failed})
+            raise PathNotFound("config_unusable", path=given, why=why) from None
+    if config.value is None:
+        why = Sentence(config.problem or "unreadable", {"detail": config.detail})
+        raise PathNotFound("config_unusable", path=given, why=why)
+    return config
 
 
 def _open_hub(given: str, tokenizer: str | None, model_config: str | None) -> Checkpoint:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from pipeline.checkpoint import WEIGHT_SUFFIXES, Checkpoint, PathNotFound
 from pipeline.file_store import LocalFolder
+from pipeline.refusal import Sentence
 
 TIMEOUT_SECONDS = 10.0  # without any byte; the library's own default
 DEADLINE_SECONDS = 60.0  # for one range, however steadily it drips
@@ -236,7 +237,7 @@ def _fetch_range(shared: _Shared, path: str, start: int, end: int) -> bytes:
             raise
         raise OSError(errno.EIO, f"{path}: {_reason(failed)}") from failed
     except Exception as failed:  # the transport's own classes; it is not a direct dependency
-        shared.down = _reason(failed)
+        shared.down = str(_reason(failed))
         raise OSError(errno.EIO, shared.down) from failed
     if len(data) < skip + end - start:
         raise OSError(errno.EIO, f"{path}: the server closed the connection early")
@@ -257,7 +258,7 @@ def open_hub_repo(given: str) -> HubRepo:
         sizes = {s.rfilename: int(s.size or 0) for s in info.siblings or () if not HOSTILE_NAME.search(s.rfilename)}
         commit = str(info.sha)
     except Exception as failed:  # transport errors, the library's own, and answers that are no Hub's
-        raise PathNotFound(_what_to_do(given, failed)) from failed
+        raise _what_to_do(given, failed) from failed
     repo = HubRepo(_Shared(repo_id, commit, sizes))
     # The list of a gated repository is public, its files are not; ask for one that is needed anyway.
     for name in ("config.json", "adapter_config.json", *repo.names()[:1]):
@@ -266,7 +267,7 @@ def open_hub_repo(given: str) -> HubRepo:
                 with repo.open(name) as file:
                     file.read(1)
             except OSError as failed:
-                raise PathNotFound(_what_to_do(given, failed.__cause__ or failed)) from failed
+                raise _what_to_do(given, failed.__cause__ or failed) from failed
             break
     return repo
 
@@ -289,61 +290,61 @@ def downloaded(checkpoint: Checkpoint, note: Callable[[str], None] = lambda text
     return replace(checkpoint, store=LocalFolder(checkpoint.store.fetch(wanted, note)))
 
 
-def _what_to_do(given: str, failed: BaseException) -> str:
+def _what_to_do(given: str, failed: BaseException) -> PathNotFound:
     """One line for a repository that can't be read."""
     from huggingface_hub import constants, errors
 
     repo_id, _, revision = given.partition("@")
     hub = constants.ENDPOINT
     status = failed.response.status_code if isinstance(failed, errors.HfHubHTTPError) else 0
+    named = {"given": given, "hub": hub, "repo": repo_id}
     if isinstance(failed, errors.GatedRepoError):
-        return f"{given}: gated. Accept its terms at {hub}/{repo_id}, then log in: hf auth login"
+        return PathNotFound("hub_gated", **named)
     if isinstance(failed, errors.RevisionNotFoundError):
-        return f"{given}: {hub}/{repo_id} exists but has no branch, tag or commit {revision or 'main'!r}"
+        return PathNotFound("hub_no_revision", revision=revision or "main", **named)
     if isinstance(failed, errors.DisabledRepoError):
-        return f"{given}: the Hub has disabled access to it"
+        return PathNotFound("hub_disabled", **named)
     if isinstance(failed, (errors.RepositoryNotFoundError, errors.HFValidationError)) or status in (401, 404):
-        return (
-            f"{given}: no such file or folder here, and {hub} shows this login no model of that name. "
-            "Check the spelling; for a private one log in: hf auth login"
-        )
+        return PathNotFound("hub_no_model", **named)
     if status == 403:
-        return f"{given}: the token in use may not read it. Give it read access at {hub}/settings/tokens"
-    where = f"{given}: no such file or folder here, and asking {hub} failed: {_reason(failed)}."
-    if isinstance(failed, errors.OfflineModeIsEnabled):
-        return f"{where} Unset HF_HUB_OFFLINE, or give the folder of your copy{_copies(repo_id)}"
-    return f"{where} Check network and proxy, or give the folder of a downloaded copy{_copies(repo_id)}"
+        return PathNotFound("hub_forbidden", **named)
+    offline = isinstance(failed, errors.OfflineModeIsEnabled)
+    return PathNotFound(
+        "hub_offline" if offline else "hub_no_answer", reason=_reason(failed), copies=_copies(repo_id), **named
+    )
 
 
-def _copies(repo_id: str) -> str:
+def _copies(repo_id: str) -> Sentence | str:
     """Where the library's cache holds the repository, as the end of a sentence."""
     folder = _cache_folder() / f"models--{repo_id.replace('/', '--')}" / "snapshots"
     try:
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime)
     except (OSError, ValueError):
         return ""
-    return f": {newest}"
+    return Sentence("hub_copies", {"folder": newest})
 
 
-def _reason(failed: BaseException) -> str:
+def _reason(failed: BaseException) -> Sentence | str:
     """What went wrong, in a few words on one line."""
     from huggingface_hub import errors
 
     if isinstance(failed, errors.OfflineModeIsEnabled):
-        return "offline mode is on"
+        return Sentence("reason_offline")
     if isinstance(failed, errors.HfHubHTTPError):
         said = (failed.server_message or "").strip().splitlines()
-        status = f"HTTP status {failed.response.status_code}"
-        return f"{status} ({said[0][:120]})" if said else status
+        status = failed.response.status_code
+        if said:
+            return Sentence("reason_status_said", {"status": status, "detail": said[0][:120]})
+        return Sentence("reason_status", {"status": status})
     kinds = " ".join(cls.__name__ for cls in type(failed).__mro__)
     if "Timeout" in kinds and not isinstance(failed, TimeoutError):
-        return f"no answer within {TIMEOUT_SECONDS:g} s"
+        return Sentence("reason_timeout", {"seconds": f"{TIMEOUT_SECONDS:g}"})
     if "ProxyError" in kinds:
-        return f"the proxy refused ({failed})".replace("\n", " ")[:200]
+        return Sentence("reason_proxy", {"detail": str(failed).replace("\n", " ")[:180]})
     if isinstance(failed, errors.LocalEntryNotFoundError) and failed.__cause__ is not None:
         return _reason(failed.__cause__)
     if isinstance(failed, (ValueError, KeyError, TypeError)):
-        return "it does not answer like a Hub"
+        return Sentence("reason_no_hub")
     text = str(failed).strip().splitlines()
     return (text[0] if text else type(failed).__name__)[:200]
 

@@ -69,6 +69,9 @@ class InstructionRows:
     columns: tuple[str, ...] = ()
 
 
+FIRST_BYTES = 4096  # enough to tell text from anything else
+
+
 class Unreadable(Exception):
     """No rows in this file: (problem, detail)."""
 
@@ -104,7 +107,11 @@ def read_rows(path: str | Path, *, limit: int | None = None) -> InstructionRows:
 
 def read_all_rows(paths: Sequence[str], *, limit: int | None = None) -> InstructionRows:
     """Rows of several files together; each file gives its even share of `limit`."""
-    read = [read_rows(path) for path in paths]
+    return together([read_rows(path) for path in paths], limit=limit)
+
+
+def together(read: Sequence[InstructionRows], *, limit: int | None = None) -> InstructionRows:
+    """What several files gave, as one."""
     rows = [row for one in read for row in one.rows]
     if not rows:
         return read[0] if read else InstructionRows(problem="empty")
@@ -136,13 +143,15 @@ def raw_rows(path: Path) -> Iterator[Any]:
     if path.is_dir():
         raise Unreadable("unknown_format", f"{path.name}: a folder")
     with open(path, "rb") as file:
-        first = file.read(64)
-    if not first:
+        first = file.read(FIRST_BYTES)
+    if not first.strip():
         raise Unreadable("empty", path.name)
     if first.startswith(b"version https://git-lfs"):
         raise Unreadable("lfs_pointer", path.name)
     if first[:4] == b"PAR1":
         yield from _parquet(path)
+    elif encoding_of(first) is None:
+        raise Unreadable("not_text", path.name)
     elif suffix in (".csv", ".tsv"):
         yield from _table(path, "\t" if suffix == ".tsv" else ",")
     elif suffix in (".json", ".jsonl", ".ndjson", ".txt", "") or first.lstrip()[:1] in (b"{", b"["):
@@ -157,32 +166,62 @@ def _json(path: Path, *, lines: bool) -> Iterator[Any]:
         if whole is not None:
             yield from whole
             return
-    broken = 0
-    for number, line in enumerate(_text_lines(path)):
+    sound, broken, first = 0, 0, ""
+    for number, line in enumerate(text_lines(path)):
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
+            value = json.loads(line)
         except (ValueError, RecursionError) as failed:
             broken += 1
-            if number == broken - 1 and broken == 5:  # nothing of it is JSON
-                raise Unreadable("not_json", f"{path.name} line {number + 1}: {str(failed)[:80]}") from None
+            first = first or f"{path.name} line {number + 1}: {str(failed)[:80]}"
+            if broken == 5 and not sound:  # nothing of it is JSON
+                break
             yield None
+        else:
+            sound += lines or isinstance(value, Mapping)  # in the pieces of a broken array stand loose strings
+            yield value
+    if broken and not sound:
+        raise Unreadable("not_json", first)
 
 
-def _text_lines(path: Path) -> Iterator[str]:
+def encoding_of(first: bytes) -> str | None:
+    """What the text that begins with these bytes is written in, as far as they tell; None for what is no text."""
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if b"\0" not in first:
+        return "utf-8-sig"
+    pairs = max(1, len(first) // 2)
+    for encoding, zeros, others in (("utf-16-le", first[1::2], first[::2]), ("utf-16-be", first[::2], first[1::2])):
+        if zeros.count(0) > pairs / 4 and not others.count(0):  # no byte order mark, but every second byte is zero
+            return encoding
+    return None
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Lines of a text in UTF-8, UTF-16 or GB18030. Raises Unreadable where it is none."""
     with open(path, "rb") as file:
-        start = file.read(2)
-    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        encoding = encoding_of(file.read(FIRST_BYTES))
+    if encoding is None:
+        raise Unreadable("not_text", path.name)
+    given, plain = 0, True
     try:
-        with open(path, encoding=encoding) as file:
-            yield from file
+        with open(path, encoding=encoding) as text:
+            for line in text:
+                plain = plain and line.isascii()
+                yield line
+                given += 1
+        return
     except UnicodeError:
-        try:  # what Chinese Windows writes
-            with open(path, encoding="gb18030") as file:
-                yield from file
-        except UnicodeError:
+        if encoding != "utf-8-sig":
             raise Unreadable("not_text", path.name) from None
+    # What Chinese Windows writes; or UTF-8, as its lines so far showed, with a damaged place.
+    again, errors = ("gb18030", "strict") if plain else ("utf-8-sig", "replace")
+    try:
+        with open(path, encoding=again, errors=errors) as text:
+            yield from islice(text, given, None)
+    except UnicodeError:
+        raise Unreadable("not_text", path.name) from None
 
 
 def _whole_json(path: Path) -> list[Any] | None:
@@ -190,7 +229,7 @@ def _whole_json(path: Path) -> list[Any] | None:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise Unreadable("too_large", f"{path.name}: {path.stat().st_size / 2**30:.1f} GiB of JSON; use .jsonl")
     try:
-        value = json.loads("".join(_text_lines(path)))
+        value = json.loads("".join(text_lines(path)))
     except (ValueError, RecursionError):
         return None
     if isinstance(value, Mapping):
@@ -206,7 +245,7 @@ def _table(path: Path, separator: str) -> Iterator[Any]:
 
     csv.field_size_limit(2**27)
     try:
-        yield from csv.DictReader(_text_lines(path), delimiter=separator)
+        yield from csv.DictReader(text_lines(path), delimiter=separator)
     except csv.Error as failed:
         raise Unreadable("unreadable", f"{path.name}: {failed}") from None
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.instruction_rows import FIRST_BYTES, encoding_of
+
 MAX_BYTES = 512 * 2**20
 _NUMBER = r"['\"]?(?:np\.float\d+\()?([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?))"
 # 'loss': 0.53 | "eval_loss": "0.53" | training loss: 2.3 | val_loss=2.3 | loss 2.3
@@ -31,7 +33,8 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class LossCurve:
-    """Losses as logged, in order. problem: None, `unreadable`, `too_large`, `no_loss`, `preference_log`."""
+    """Losses as logged, in order. problem: None, `unreadable`, `too_large`, `empty`, `not_text`,
+    `no_loss`, `preference_log`."""
 
     path: str
     train: tuple[float, ...] = ()
@@ -75,9 +78,13 @@ def read_loss_curve(path: str | Path) -> LossCurve:
         if place.stat().st_size > MAX_BYTES:
             return LossCurve(place.name, problem="too_large")
         with open(place, "rb") as file:
-            text = file.read().decode("utf-8", errors="replace")
+            raw = file.read()
     except OSError:
         return LossCurve(place.name, problem="unreadable")
+    if not raw.strip():
+        return LossCurve(place.name, problem="empty")
+    encoding = encoding_of(raw[:FIRST_BYTES])  # PowerShell's `> train.log` writes UTF-16
+    text = raw.decode(encoding or "utf-8", errors="replace")
     if _PREFERENCE.search(text) or _PREFERENCE_NAME.search(place.name):
         return LossCurve(place.name, problem="preference_log")
     found: dict[str, list[float]] = {"train": [], "eval": []}
@@ -85,7 +92,7 @@ def read_loss_curve(path: str | Path) -> LossCurve:
         if math.isfinite(value) and value >= 0:
             found[kind].append(value)
     if not found["train"] and not found["eval"]:
-        return LossCurve(place.name, problem="no_loss")
+        return LossCurve(place.name, problem="no_loss" if encoding else "not_text")
     return LossCurve(place.name, tuple(found["train"]), tuple(found["eval"]))
 
 

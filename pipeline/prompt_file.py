@@ -14,6 +14,7 @@ from pipeline.instruction_rows import (
     raw_rows,
     read_rows,
     spread,
+    text_lines,
     turns,
 )
 
@@ -38,10 +39,9 @@ def read_prompts(path: str | Path, *, limit: int | None = None) -> InstructionRo
             return found
         return InstructionRows(tuple(spread(rows, limit))) if rows else found
     try:
-        with open(place, encoding="utf-8-sig") as file:
-            lines = [line.strip() for _, line in zip(range(MAX_SCANNED), file, strict=False)]
-    except UnicodeDecodeError:
-        return InstructionRows(problem="not_text", detail=place.name)
+        lines = [line.strip() for line in islice(text_lines(place), MAX_SCANNED)]
+    except Unreadable as reason:
+        return InstructionRows(problem=reason.args[0], detail=reason.args[1])
     except OSError as failed:
         return InstructionRows(problem="unreadable", detail=f"{place.name}: {failed.strerror or failed}")
     rows = [_row(line, f"{place.name}:{number}") for number, line in enumerate(lines, 1) if line]

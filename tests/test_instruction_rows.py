@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.instruction_rows import as_row, probe_rows, read_all_rows, read_rows
 from pipeline.last_loss import read_loss_curve
+from pipeline.prompt_file import read_prompts
 
 USER = {"role": "user", "content": "Q"}
 ANSWER = {"role": "assistant", "content": "A"}
@@ -98,7 +99,7 @@ def test_parquet(tmp_path: Path) -> None:
         ("none.json", b"", "empty"), ("list.json", b"[]", "empty"), ("other.json", b'[{"a": 1}]', "no_known_columns"),
         ("text.jsonl", b"not json\n" * 9, "not_json"), ("image.png", b"\x89PNG....", "unknown_format"),
         ("pointer.json", b"version https://git-lfs.github.com/spec/v1\n", "lfs_pointer"),
-        ("deep.json", b"[" * 200_000, "no_known_columns"), ("bad.parquet", b"PAR1 nothing", "unreadable"),
+        ("deep.json", b"[" * 200_000, "not_json"), ("bad.parquet", b"PAR1 nothing", "unreadable"),
     ],
 )  # fmt: skip
 def test_problems_are_values(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
@@ -106,6 +107,36 @@ def test_problems_are_values(tmp_path: Path, name: str, content: bytes, problem:
     found = read_rows(tmp_path / name)
     assert (found.problem, found.rows) == (problem, ())
     assert read_rows(tmp_path / "absent.json").problem == "unreadable"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_text_is_read_in_the_encodings_people_save_it_in(tmp_path: Path, name: str, encoding: str) -> None:
+    rows = [{"instruction": f"question {n}", "output": "ok"} for n in range(400)]
+    rows.append({"instruction": "为什么回答跑题", "output": "因为格式不对"})
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = f"[{','.join(lines)}]" if name.endswith(".json") else "\n".join(lines)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    found = read_rows(tmp_path / name)
+    assert (found.problem, len(found.rows), found.rows[-1].answer) == (None, 401, "因为格式不对")
+
+
+def test_a_damaged_byte_does_not_double_the_rows(tmp_path: Path) -> None:
+    rows = [json.dumps({"instruction": f"问题 {n}", "output": "答"}, ensure_ascii=False) for n in range(2000)]
+    raw = "\n".join(rows).encode()
+    (tmp_path / "rows.jsonl").write_bytes(raw[:-3] + b"\xff" + raw[-2:])
+    assert 1999 <= len(read_rows(tmp_path / "rows.jsonl").rows) <= 2000
+
+
+def test_what_is_no_text_is_no_data_and_no_log(tmp_path: Path) -> None:
+    binary = tmp_path / "x"
+    for content in (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", bytes(9000), bytes(range(256)) * 40):
+        binary.write_bytes(content)
+        assert read_rows(binary).problem == "not_text"
+        assert read_prompts(binary).problem == "not_text"
+        assert read_loss_curve(binary).problem == "not_text"
+    binary.write_bytes("{'loss': 0.5}\r\n".encode("utf-16"))
+    assert read_loss_curve(binary).train == (0.5,)
 
 
 def test_probes_are_in_both_languages() -> None:

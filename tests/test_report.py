@@ -70,3 +70,19 @@ def test_language_changes_without_measuring_again(report: Report) -> None:
     assert replace(chinese, lang="en", findings=(), causes=(), skipped=()) == replace(
         report, findings=(), causes=(), skipped=()
     )
+
+
+def test_one_is_not_plural(report: Report) -> None:
+    assert "1 error ·" in to_text(report) and "1 errors" not in to_text(report)
+    assert "0 warnings" in to_text(report)
+
+
+def test_an_interrupted_report_stays_one(report: Report) -> None:
+    stopped = say(replace(report, interrupted=True, skipped=(Skipped("FWD002", "cancelled"),)), "en")
+    document = json.loads(stopped.dumps())
+    jsonschema.validate(document, SCHEMA)
+    assert Report.from_json(document).interrupted
+    del document["interrupted"]  # as an older version wrote it
+    assert not Report.from_json(document).interrupted
+    for shown in (to_text(stopped), to_markdown(stopped), to_html(stopped)):
+        assert "The run was interrupted" in shown and "FWD002" in shown

@@ -8,7 +8,7 @@ import gradio as gr
 
 from diagnostics.report import finite
 from diagnostics.words import say
-from pipeline.checkpoint import PathNotFound
+from pipeline.refusal import Refused
 from ui import examples
 from ui.interface_words import words
 from ui.running_diagnosis import ONE_AT_A_TIME, Run, diagnose_now, one_line
@@ -43,8 +43,8 @@ def diagnose_checkpoint(
     with ONE_AT_A_TIME:
         try:
             report = diagnose_now(run)
-        except PathNotFound as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        except Refused as error:
+            raise gr.Error(error.said("zh" if lang == "zh" else "en"), print_exception=False) from None
         except Exception as error:
             raise gr.Error(said["failed_text"].format(error=one_line(error)), print_exception=False) from None
     return no_files(finite(say(report, "zh" if lang == "zh" else "en").to_json()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diagnostics.render import worst_first
+from diagnostics.render import nothing_so_far, sentence_without_cause, worst_first
 from diagnostics.report import Cause, Finding, Report
 from diagnostics.run_checks import DEPTHS
 from diagnostics.words import family_words
@@ -40,8 +40,8 @@ def counts(report: Report, lang: str) -> str:
     around = load_config(f"words/{lang}/report.yaml")["around"]
     tally = {s: sum(f.severity == s for f in report.findings) for s in MARKS}
     parts = [
-        ("error", tally["error"], around["errors"]),
-        ("warning", tally["warning"], around["warnings"]),
+        ("error", tally["error"], around["error" if tally["error"] == 1 else "errors"]),
+        ("warning", tally["warning"], around["warning" if tally["warning"] == 1 else "warnings"]),
         ("ok", tally["ok"] + tally["info"], around["fine"]),
         ("off", len(report.skipped), around["not_run"]),
     ]
@@ -136,7 +136,7 @@ def _eyebrow(report: Report, said: Said, running: bool) -> str:
 
 def _no_cause(report: Report, lang: str, running: bool) -> list[str]:
     said = words(lang)
-    title = str(load_config(f"words/{lang}/report.yaml")["around"]["verdict"].get(report.verdict, report.verdict))
+    title = sentence_without_cause(report, lang)
     lead = ""
     worst = worst_first(report.findings)
     if running:
@@ -148,7 +148,7 @@ def _no_cause(report: Report, lang: str, running: bool) -> list[str]:
         lead = said["all_fine"].format(fine=len(report.findings))
         if report.skipped:
             lead += " " + said["all_fine_more"].format(left=len(report.skipped))
-    else:
+    elif not nothing_so_far(report):
         lead = said["no_cause"]
     return [tag("div", "dd-headline", tag("h2", "", text(title))), tag("p", "dd-lead", text(lead)) if lead else ""]
 

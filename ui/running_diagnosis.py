@@ -18,7 +18,7 @@ from diagnostics.report_store import new_id, save
 from diagnostics.run_checks import Event
 from diagnostics.thresholds import load_thresholds
 from diagnostics.words import say
-from pipeline.checkpoint import PathNotFound
+from pipeline.refusal import Refused
 
 ONE_AT_A_TIME = threading.Lock()  # one diagnosis per machine: two would only make each other slow
 KEPT_RUNS, MAX_WAITING = 50, 16
@@ -133,7 +133,7 @@ def _work(run: Run, make_case: Callable[[Run], Case] | None) -> None:
         _store(run, run.report)
     except Stopped:
         pass
-    except (PathNotFound, CaseNotMade) as error:
+    except (Refused, CaseNotMade) as error:
         run.problem = ("bad_setting", {"error": str(error)})
     except Exception as error:
         run.problem = ("failed_text", {"error": one_line(error)})

@@ -16,7 +16,7 @@ from pipeline.last_loss import LossCurve, read_loss_curve
 
 def loss_curve(subject: CheckpointSubject) -> LossCurve:
     """The loss curve of --log, else of the trainer_state.json beside the weights. Raises NotMeasured."""
-    found = [read_loss_curve(path) for path in subject.log_paths]
+    found = [subject.log_curves[place] for place in range(len(subject.log_paths))]
     if not found and subject.checkpoint.trainer_state.present:
         folder = subject.local_checkpoint.local_folder()
         if folder is not None:

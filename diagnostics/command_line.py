@@ -1,0 +1,337 @@
+"""The commands of `python -m diagnostics`: arguments to a report, a status, and one line for what can't be done."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline.refusal import Refused, Sentence
+
+EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3
+# What argparse says, with the entry of refusals.yaml that says it in both languages.
+_ARGPARSE_SAYS = (
+    (r"the following arguments are required: (?P<names>.+)", "argument_missing"),
+    (r"unrecognized arguments: (?P<names>.+)", "argument_unknown"),
+    (r"argument (?P<option>\S+): expected one argument", "argument_without_value"),
+    (r"argument (?P<option>\S+): invalid choice: (?P<value>.*) \(choose from (?P<choices>.+)\)", "argument_choice"),
+    (r"ambiguous option: (?P<option>.+) could match (?P<choices>.+)", "argument_ambiguous"),
+    (r"(?P<detail>.+)", "argument_wrong"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print as a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        for says, entry in _ARGPARSE_SAYS:
+            if (found := re.fullmatch(says, message, re.DOTALL)) is not None:
+                line = Sentence(entry, {name: text.replace("'", "") for name, text in found.groupdict().items()})
+                raise Refused("see_help", line=line, program=self.prog)
+        raise AssertionError(message)
+
+    def print_help(self, file: object = None) -> None:
+        _write(self.format_help(), None)  # argparse itself keeps silent when it can't be written
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m diagnostics",
+        description="Why an SFT -> DPO pipeline goes wrong: ranked root causes with evidence.",
+        epilog="example: python -m diagnostics checkpoint ./my_model --data train.jsonl",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    common = _Parser(add_help=False)
+    common.add_argument("--format", choices=("text", "json", "md", "html"), default="text")
+    common.add_argument("--output", metavar="FILE", help="write the report there instead of standard output")
+    common.add_argument("--lang", choices=("en", "zh"), default="en")
+    common.add_argument("--threshold", metavar="NAME=VALUE", action="append", default=[],
+                        help="another limit than configs/thresholds.yaml has (repeatable)")  # fmt: skip
+
+    checkpoint = commands.add_parser(
+        "checkpoint", parents=[common], help="diagnose one checkpoint",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Diagnose one checkpoint: folder, folder of checkpoints, LoRA adapter, bare state dict, Hub id.",
+        epilog="examples:\n"
+               "  python -m diagnostics checkpoint ./outputs/sft --data train.jsonl\n"
+               "  python -m diagnostics checkpoint best.bin --model-config config.json --tokenizer my_tokenizer/\n"
+               "  python -m diagnostics checkpoint Qwen/Qwen3-0.6B --depth files --format json",
+    )  # fmt: skip
+    checkpoint.add_argument("path", metavar="PATH_OR_REPO")
+    checkpoint.add_argument("--tokenizer", metavar="PATH", help="tokenizer given apart from the weights")
+    checkpoint.add_argument("--model-config", metavar="FILE", help="config.json given apart from the weights")
+    checkpoint.add_argument("--base", metavar="PATH", help="the model the training started from")
+    checkpoint.add_argument("--log", metavar="FILE", action="append", default=[], help="training log (repeatable)")
+    checkpoint.add_argument("--data", metavar="FILE", action="append", default=[], help="training rows (repeatable)")
+    checkpoint.add_argument("--depth", choices=("files", "weights", "forward", "samples"),
+                            help="how deep to look; default: samples where the model is small enough for this machine, "
+                                 "files for a Hub id")  # fmt: skip
+    checkpoint.add_argument("--prompts", metavar="FILE", help="prompts to generate from, one a line or as rows")
+    checkpoint.add_argument("--max-rows", default="64", metavar="N")
+    checkpoint.add_argument("--seed", default="0", metavar="N")
+    checkpoint.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+    explain = commands.add_parser(
+        "explain", parents=[common], help="documentation of one check or cause",
+        epilog="examples: python -m diagnostics explain TOK004; python -m diagnostics explain eos_is_plain_text; "
+               "python -m diagnostics explain all",
+    )  # fmt: skip
+    explain.add_argument("code", metavar="CODE", help="TOK004, undertrained, ... or: all")
+    return parser
+
+
+def run_command(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status; a line on standard error explains every 2."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    lang = _language(given)
+    try:
+        options = _parser().parse_args(given)
+        lang = options.lang
+        status = _explain(options) if options.command == "explain" else _checkpoint(options)
+        return status if _flushed(lang) else EXIT_UNUSABLE
+    except SystemExit as done:  # --help
+        return int(done.code or 0) if _flushed(lang) else EXIT_UNUSABLE
+    except Refused as reason:
+        _say(reason.said(lang))
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        _say(Sentence("interrupted").said(lang))
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `... | head`
+        _drop_stdout()
+        return EXIT_FINE
+
+
+def _language(argv: Sequence[str]) -> str:
+    """The language asked for, also where the other arguments make no sense."""
+    named = [after for before, after in zip(argv, argv[1:], strict=False) if before == "--lang"]
+    named += [word.partition("=")[2] for word in argv if word.startswith("--lang=")]
+    return "zh" if "zh" in named else "en"
+
+
+def _say(line: str) -> None:
+    """One line on standard error, where there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # it writes what its encoding can't in backslashes
+            print(f"diagnostics: {line}", file=sys.stderr, flush=True)
+
+
+def _drop_stdout() -> None:
+    """Nothing more can be written there, not even by the interpreter at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _flushed(lang: str) -> bool:
+    """Whether everything written to standard output went there; a line says why not."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return True
+    except BrokenPipeError:
+        raise
+    except OSError as failed:
+        _drop_stdout()
+        _say(Sentence("stdout_failed", {"why": failed.strerror or failed}).said(lang))
+        return False
+
+
+def _write(text: str, output: str | None) -> None:
+    """Put the result where it was asked for. Raises Refused when it can't be put there."""
+    if output is not None:
+        try:
+            Path(output).write_text(text, encoding="utf-8", errors="replace")  # file names may be no text
+        except OSError as failed:
+            raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
+        return
+    if sys.stdout is None:
+        raise Refused("stdout_closed")
+    try:
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:  # a terminal of another encoding shows what it can
+            sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "ascii", errors="backslashreplace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as failed:
+        _drop_stdout()
+        raise Refused("stdout_failed", why=failed.strerror or failed) from None
+
+
+def _check_output(output: str | None, inputs: Sequence[tuple[str, str]] = ()) -> None:
+    """Before anything is measured: can the result be written, and does it leave what was given alone? Raises Refused.
+
+    inputs: (option, path) of everything given; the option is empty for the checkpoint.
+    """
+    if output is None:
+        if sys.stdout is None:
+            raise Refused("stdout_closed")
+        return
+    try:
+        target = Path(output).resolve()
+        if target.is_dir():
+            raise Refused("output_is_folder", path=output)
+        if not target.parent.is_dir():
+            raise Refused("output_no_folder", path=output, folder=target.parent)
+        if not os.access(target if target.exists() else target.parent, os.W_OK):
+            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
+        for option, given in inputs:
+            if _would_change(target, given):
+                entry = "output_is_input" if option else "output_is_checkpoint"
+                raise Refused(entry, path=output, option=option, given=given)
+    except (OSError, ValueError, RuntimeError) as failed:  # a loop of links, a null byte
+        raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
+
+
+def _would_change(target: Path, given: str) -> bool:
+    """Whether writing to `target`, whose links are resolved, changes the file or folder given."""
+    try:
+        place = Path(given).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # no such path here: a Hub id, or said elsewhere
+        return False
+    if target == place or place in target.parents:
+        return True
+    try:
+        written = target.stat()
+        return any(os.path.samestat(written, seen) for seen in _files_of(place))  # other names of the same file
+    except OSError:
+        return False
+
+
+def _files_of(place: Path) -> Iterator[os.stat_result]:
+    """The given file, or what lies directly in the given folder and in its folders; links lead to what they name."""
+    if not place.is_dir():
+        yield place.stat()
+        return
+    folders = [(place, True)]
+    for folder, deeper in folders:
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if deeper and entry.is_dir():
+                        folders.append((folder / entry.name, False))
+                    else:
+                        yield entry.stat()
+        except OSError:
+            continue
+
+
+def _is_file(option: str, path: str) -> None:
+    """Raises Refused with what lies there instead."""
+    from pipeline.checkpoint import HUB_ID
+
+    if os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        raise Refused("file_is_folder", option=option, path=path)
+    if os.path.exists(path):
+        raise Refused("file_is_special", option=option, path=path)
+    is_hub_id = HUB_ID.match(path) and not Path(path).suffix
+    raise Refused("file_is_hub_id" if is_hub_id else "file_not_found", option=option, path=path)
+
+
+def _whole_number(option: str, text: str, least: int, most: int, entry: str) -> int:
+    try:
+        number = int(text) if len(text) < 40 else most + 1
+    except ValueError:
+        raise Refused(entry, option=option, value=text, least=least) from None
+    if not least <= number <= most:
+        raise Refused(entry, option=option, value=text, least=least)
+    return number
+
+
+def _check_prompts(path: str) -> None:
+    """Raises Refused when not one prompt can be read there."""
+    from pipeline.prompt_file import read_prompts
+
+    found = read_prompts(path, limit=1)
+    if found.problem is not None:
+        own = f"prompts_{found.problem}"
+        entry = own if own in ("prompts_no_known_columns", "prompts_unknown_format") else found.problem
+        raise Refused("prompts_unusable", path=path, why=Sentence(entry, {"detail": found.detail}))
+
+
+def _checkpoint(options: argparse.Namespace) -> int:
+    max_rows = _whole_number("--max-rows", options.max_rows, 1, 2**31, "not_a_number")
+    seed = _whole_number("--seed", options.seed, -(2**63), 2**63 - 1, "not_a_seed")
+    inputs = [("", options.path)]
+    inputs += [(f"--{name}", path) for name in ("data", "log") for path in getattr(options, name)]
+    apart = ("tokenizer", "model_config", "base", "prompts")
+    inputs += [(f"--{name.replace('_', '-')}", path) for name in apart if (path := getattr(options, name)) is not None]
+    _check_output(options.output, inputs)
+    for option, path in inputs:
+        if option in ("--data", "--log", "--prompts"):
+            _is_file(option, path)
+    if options.prompts is not None:
+        _check_prompts(options.prompts)
+
+    from diagnostics.diagnose_checkpoint import Interrupted, depth_for, diagnose_checkpoint
+
+    interrupted = False
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # from here on there is something to save
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        depth = options.depth or depth_for(options.path, model_config=options.model_config)
+        progress = _Progress()
+        report = diagnose_checkpoint(
+            options.path, tokenizer=options.tokenizer, model_config=options.model_config, base=options.base,
+            data=options.data, log=options.log, prompts=options.prompts, depth=depth, max_rows=max_rows,
+            seed=seed, device=options.device, thresholds=options.threshold, lang=options.lang,
+            on_event=progress.event, on_note=progress.note,
+        )  # fmt: skip
+    except Interrupted as partial:
+        report, interrupted = partial.report, True
+    finally:
+        _Progress.clear()
+    from diagnostics import render
+
+    texts = {"json": lambda: report.dumps() + "\n", "md": lambda: render.to_markdown(report),
+             "html": lambda: render.to_html(report), "text": lambda: render.to_text(report)}  # fmt: skip
+    _write(texts[options.format](), options.output)
+    if interrupted:
+        return EXIT_INTERRUPTED
+    if report.verdict == "not_usable":
+        return EXIT_UNUSABLE
+    return EXIT_PROBLEMS if report.verdict == "problems" else EXIT_FINE
+
+
+class _Progress:
+    """One changing line on a terminal's standard error; nothing where it is a file."""
+
+    def event(self, event: object) -> None:
+        kind, code, done, total = (getattr(event, n) for n in ("kind", "code", "done", "total"))
+        if kind == "check":
+            self._show(f"{done + 1}/{total} {getattr(event, 'depth', '')} {code}")
+
+    def note(self, text: str) -> None:
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        self._put(f"\r\x1b[K{text[:100]}")
+
+    @classmethod
+    def clear(cls) -> None:
+        cls._put("\r\x1b[K")
+
+    @staticmethod
+    def _put(text: str) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            with contextlib.suppress(OSError):  # the terminal is gone; the diagnosis goes on
+                print(text, end="", file=sys.stderr, flush=True)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from diagnostics.explain import explain
+
+    _check_output(options.output)
+    _write(explain(options.code, options.lang, options.format), options.output)
+    return EXIT_FINE
