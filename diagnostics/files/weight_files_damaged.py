@@ -45,7 +45,8 @@ def weight_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Iter
         elif _wrong_suffix(file):
             by_problem.setdefault("other_suffix", []).append(file)
         elif not file.tensors and file.problem is None and subject.checkpoint.kind != "adapter":  # else ADP001's
-            by_problem.setdefault("no_tensors", []).append(file)
+            kind = "no_tensors" if not file.detail else "meta_tensors" if file.detail == "meta" else "unplain_tensors"
+            by_problem.setdefault(kind, []).append(file)
     for problem, damaged in by_problem.items():
         yield (warning if problem == "compressed" else error)(
             problem,
