@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from math import prod
 from typing import Any
@@ -72,7 +72,11 @@ class Architecture:
 
     def ignores(self, name: str) -> bool:
         """Whether the library passes over this name without a word."""
-        return bool(self.ignore) and re.search("|".join(f"(?:{p})" for p in self.ignore), name) is not None
+        return self._ignored is not None and self._ignored.search(name) is not None
+
+    @cached_property
+    def _ignored(self) -> re.Pattern[str] | None:
+        return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignore)) if self.ignore else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.file_store import FileStore
 from pipeline.json_file import LFS_START, collector_paused, parse_json
@@ -28,8 +28,7 @@ MAX_DIMENSIONS = 64
 MAX_ELEMENTS = 2**63
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One tensor: where its bytes are and how to read them. `start`/`end` are offsets in the file.
 
     strided: a view whose rows don't lie one after another (only torch files hold such).
