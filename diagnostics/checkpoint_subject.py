@@ -13,6 +13,7 @@ from diagnostics.run_checks import NotMeasured
 from pipeline.checkpoint import Checkpoint, PathNotFound, open_checkpoint
 
 if TYPE_CHECKING:
+    from diagnostics.files.names_wrapped import Wrapping
     from pipeline.answer_grid import AnswerGrid
     from pipeline.answer_level import AnswerScores
     from pipeline.architecture import Architecture, Landing
@@ -124,6 +125,13 @@ class CheckpointSubject:
         from pipeline.architecture import land_tensors
 
         return land_tensors(self.architecture, {name: t.shape for name, t in self.checkpoint.tensors.items()})
+
+    @cached_property
+    def wrapping(self) -> Wrapping | None:
+        """What a trainer put before the names of the tensors, None where they land as they are."""
+        from diagnostics.files.names_wrapped import find_wrapping
+
+        return find_wrapping(self)
 
     @cached_property
     def probe(self) -> Probe:

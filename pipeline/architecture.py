@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from math import prod
 from typing import Any
@@ -72,26 +72,32 @@ class Architecture:
 
     def ignores(self, name: str) -> bool:
         """Whether the library passes over this name without a word."""
-        return any(re.search(pattern, name) for pattern in self.ignore)
+        return self._ignored is not None and self._ignored.search(name) is not None
+
+    @cached_property
+    def _ignored(self) -> re.Pattern[str] | None:
+        return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignore)) if self.ignore else None
 
 
 @dataclass(frozen=True)
 class Landing:
     """How the tensors of a file meet those of a model.
 
-    landed: name in the model -> name in the file. missing: names in the model. unexpected: names in the file.
-    mismatched: (name in the file, its shape, the model's shape).
+    landed: name in the model -> name in the file. places: the other way; two names may have one place. missing: names
+    in the model. unexpected: names in the file. mismatched: (name in the file, its shape, the model's shape).
     """
 
     landed: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[tuple[str, Shape, Shape], ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def land_tensors(architecture: Architecture, shapes: Mapping[str, Shape]) -> Landing:
     """Compare the tensors of a file (name -> shape) with what the configuration makes."""
     landed: dict[str, str] = {}
+    places: dict[str, str] = {}
     unexpected = []
     mismatched = []
     for name, shape in shapes.items():
@@ -101,18 +107,30 @@ def land_tensors(architecture: Architecture, shapes: Mapping[str, Shape]) -> Lan
                 unexpected.append(name)
             continue
         landed[place] = name
+        places[name] = place
         if shape != architecture.shapes[place]:
             mismatched.append((name, shape, architecture.shapes[place]))
     twins: dict[str, set[str]] = {}
     for name, source in architecture.same.items():
         twins.setdefault(source, {source}).add(name)
     missing = [n for n in architecture.tensors if n not in landed and not twins.get(n, set()) & landed.keys()]
-    return Landing(landed, tuple(missing), tuple(unexpected), tuple(mismatched))
+    return Landing(landed, tuple(missing), tuple(unexpected), tuple(mismatched), places)
 
 
 def known_families() -> tuple[str, ...]:
     """Model types (config.json:model_type) of the table."""
     return tuple(load_config("architectures.yaml"))
+
+
+@cache
+def classes_of_types() -> Mapping[str, tuple[str, ...]]:
+    """Class name (config.json:architectures) -> the model types of the table that have it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for model_type in known_families():
+        family = _family(model_type)
+        for suffix in dict.fromkeys(("Model", *family["heads"])):
+            found[family["class"] + suffix] = (*found.get(family["class"] + suffix, ()), model_type)
+    return found
 
 
 def expected_architecture(config: Mapping[str, Any], names: Collection[str] = ()) -> Architecture:

@@ -35,6 +35,7 @@ TOKENIZER_FILES = (
     "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
     "chat_template.json", "tiktoken.model", "qwen.tiktoken", "source.spm", "target.spm",
 )  # fmt: skip
+MAX_FOLDERS = 10_000  # looked into for checkpoints: half a second
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$")
 
 
@@ -53,6 +54,7 @@ class TokenizerFiles:
     special_tokens_map: JsonFile = field(default_factory=lambda: absent("special_tokens_map.json"))
     added_tokens: JsonFile = field(default_factory=lambda: absent("added_tokens.json"))
     chat_template_file: str | None = None  # content of chat_template.jinja or chat_template.json
+    not_files: tuple[tuple[str, str], ...] = ()  # names of tokenizer files that are no files, and what they are
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """Last part of the path, or the repository id."""
-        return self.given if HUB_ID.match(self.given) else os.path.basename(os.path.normpath(self.given))
+        if HUB_ID.match(self.given):
+            return self.given
+        return os.path.basename(os.path.normpath(self.given)) or self.given
 
     @cached_property
     def weight_files(self) -> tuple[WeightFile, ...]:
@@ -108,6 +112,14 @@ class Checkpoint:
                     if weight_map.get(tensor.name) == file.name:
                         found[tensor.name] = tensor
         return found
+
+    @cached_property
+    def elements_by_dtype(self) -> dict[str, int]:
+        """How many numbers are stored in each format."""
+        counts: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel
+        return counts
 
     @cached_property
     def is_encoder_decoder(self) -> bool:
@@ -196,7 +208,22 @@ def _nothing(given: str, store: FileStore, problem: str, detail: str = "") -> Ch
 
 
 def _json(store: FileStore, names: Sequence[str], name: str) -> JsonFile:
-    return read_json(store, name) if name in names else absent(name)
+    if name in names:
+        return read_json(store, name)
+    instead = in_place_of(store, name)
+    return JsonFile(name, True, problem=instead) if instead else absent(name)
+
+
+def in_place_of(store: FileStore, name: str) -> str:
+    """What bears a file's name without being a file: `link_to_nothing`, `is_folder`, `special_file`; else empty."""
+    if not isinstance(store, LocalFolder):
+        return ""
+    try:
+        kinds = (("link_to_nothing", store.broken_links()), ("is_folder", store.folders()),
+                 ("special_file", store.special_files()))  # fmt: skip
+    except OSError:  # a folder that can't be listed
+        return ""
+    return next((kind for kind, names in kinds if name in names), "")
 
 
 def _weight_names(store: FileStore, names: Sequence[str]) -> tuple[str, ...]:
@@ -207,8 +234,9 @@ def read_tokenizer_files(store: FileStore) -> TokenizerFiles:
     """The tokenizer in one folder; `store` of the result is None when there is none."""
     names = store.names()
     present = tuple(n for n in TOKENIZER_FILES if n in names)
+    not_files = tuple((n, kind) for n in TOKENIZER_FILES if n not in present and (kind := in_place_of(store, n)))
     if not present:
-        return TokenizerFiles(None)
+        return TokenizerFiles(None, not_files=not_files)
     template = None
     for name in ("chat_template.jinja", "chat_template.json"):
         if name in present:
@@ -216,7 +244,7 @@ def read_tokenizer_files(store: FileStore) -> TokenizerFiles:
             break
     return TokenizerFiles(
         store, present, _json(store, names, "tokenizer_config.json"), _json(store, names, "special_tokens_map.json"),
-        _json(store, names, "added_tokens.json"), template,
+        _json(store, names, "added_tokens.json"), template, not_files,
     )  # fmt: skip
 
 
@@ -264,7 +292,10 @@ def _open_folder(given: str, store: FileStore, revision: str | None = None) -> C
         return replace(found, kind="none", problem="empty_folder")
     known = weights or found.config.present or adapter or index or tokenizer.store or broken or run_remains(store)
     if not known:
-        return replace(found, kind="none", problem="no_checkpoint_files", detail=", ".join(names[:5])[:200])
+        entries = [*names[:5], *(f"{folder}/" for folder in store.folders()[:5]), *_broken_links(store)[:5],
+                   *(store.special_files()[:5] if isinstance(store, LocalFolder) else ())]  # fmt: skip
+        shown = [name[:60] for name in entries[:5]]
+        return replace(found, kind="none", problem="no_checkpoint_files", detail=", ".join(shown))
     return found
 
 
@@ -278,6 +309,26 @@ def _has_weights(store: FileStore) -> bool:
     return any(n in INDEX_NAMES or (n.endswith(WEIGHT_SUFFIXES) and not NOT_MODEL_WEIGHTS.match(n)) for n in names)
 
 
+def _holds_model(store: FileStore) -> bool:
+    """Weights that are a model's. A single `*.bin` of any name, with nothing else of a model beside it, is not one:
+    programs and firmware are called so too."""
+    if not _has_weights(store):
+        return False
+    names = {*store.names(), *_broken_links(store)}
+    weights = [n for n in names if n.endswith(WEIGHT_SUFFIXES) and not NOT_MODEL_WEIGHTS.match(n)]
+    return (
+        len(weights) != 1 or not weights[0].endswith(".bin") or weights[0] in (*ADAPTER_WEIGHTS, "pytorch_model.bin")
+        or SHARD.match(weights[0]) is not None
+        or not names.isdisjoint(("config.json", "adapter_config.json", *INDEX_NAMES, *TOKENIZER_FILES))
+    )  # fmt: skip
+
+
+def _number(folder: str) -> int:
+    """The last number in a name: `checkpoint-1200` -> 1200; -1 without one."""
+    numbers = re.findall(r"\d+", folder)
+    return int(numbers[-1][:18]) if numbers else -1
+
+
 def run_remains(store: FileStore) -> bool:
     """What a sharded save leaves when nobody gathered it: DeepSpeed's `global_step*` or FSDP's folders."""
     return "zero_to_fp32.py" in store.names() or any(SHARDED_STATE.match(folder) for folder in store.folders())
@@ -286,7 +337,9 @@ def run_remains(store: FileStore) -> bool:
 def _checkpoint_folders(store: FileStore) -> list[str]:
     """Sub-folders that hold a model, the one meant first: the trainer's best one if named, else the last step.
     Where none does, those that hold the remains of a sharded save."""
-    inside = {folder: store.sub(folder) for folder in store.folders()[:2000] if not SHARDED_STATE.match(folder)}
+    # Highest number first: of tens of thousands only these are looked into.
+    named = sorted((f for f in store.folders() if not SHARDED_STATE.match(f)), key=_number, reverse=True)
+    inside = {folder: store.sub(folder) for folder in named[:MAX_FOLDERS]}
 
     def those(wanted: Callable[[FileStore], bool]) -> list[str]:
         found = []
@@ -298,14 +351,13 @@ def _checkpoint_folders(store: FileStore) -> list[str]:
                 continue
         return found
 
-    found = those(_has_weights)
+    found = those(_holds_model)
     if not found and "adapter_config.json" not in store.names():
         found = those(lambda content: "adapter_config.json" in content.names() or run_remains(content))
 
     def last_step(folder: str) -> tuple[int, float, str]:
-        numbers = re.findall(r"\d+", folder)
         newest = max((inside[folder].modified(n) or 0.0 for n in inside[folder].names()), default=0.0)
-        return (int(numbers[-1][:18]) if numbers else -1, newest, folder)
+        return (_number(folder), newest, folder)
 
     found.sort(key=last_step, reverse=True)
     state = _json(store, store.names(), "trainer_state.json")

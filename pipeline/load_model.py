@@ -218,7 +218,7 @@ def _config(checkpoint: Checkpoint) -> Any:
         raise ModelNotLoaded("no_config")
     model_type = value.get("model_type")
     known = CONFIG_MAPPING[model_type] if isinstance(model_type, str) and model_type in CONFIG_MAPPING else None
-    if known is None:
+    if known is None and not model_type:  # a declared type decides: from_pretrained refuses one it doesn't know
         for name in value.get("architectures") or ():
             known = known or getattr(getattr(transformers, str(name), None), "config_class", None)
     if known is None:

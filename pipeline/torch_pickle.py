@@ -80,15 +80,22 @@ class _Tensor:
 
 
 _INERT = object()
+# Tensors without values of their own, or whose values are no plain table.
+_UNPLAIN = {
+    "_rebuild_meta_tensor_no_storage": "meta", "_rebuild_sparse_tensor": "sparse", "_rebuild_nested_tensor": "nested",
+    "_rebuild_sparse_csr_tensor": "sparse", "_rebuild_qtensor": "quantised",
+}  # fmt: skip
 
 
 class _Reading:
-    """Pickles followed to their end. `storages`: by key. `foreign`: names a state dict does not need. `magic`: the
-    first of them is the number that a torch file begins with."""
+    """Pickles followed to their end. `storages`: by key. `foreign`: names a state dict does not need. `unplain`: kinds
+    of tensors seen that are no table of numbers. `magic`: the first value is the number that a torch file begins with.
+    """
 
     def __init__(self) -> None:
         self.storages: dict[str, _Storage] = {}
         self.foreign: dict[str, None] = {}
+        self.unplain: dict[str, None] = {}
         self.steps = 0
         self.magic = False
 
@@ -260,6 +267,8 @@ class _Reading:
                     if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], (str, int)):
                         made[pair[0]] = pair[1]
             return made
+        if unplain := _UNPLAIN.get(name):
+            self.unplain[unplain] = None
         return _INERT
 
     def _tensor(self, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -330,7 +339,7 @@ def read_torch_zip(file: BinaryIO, name: str, size: int) -> WeightFile:
         if info.file_size < storage.numel * DTYPE_BYTES[storage.dtype] or start + info.file_size > size:
             return _problem(broken, "truncated", f"storage {key}"[:160])
         starts[key] = (start, info.file_size)
-    return _with_tensors(broken, content, starts, reading.foreign)
+    return _with_tensors(broken, content, starts, reading)
 
 
 def _data_start(file: BinaryIO, info: zipfile.ZipInfo, follower: int) -> int:
@@ -386,7 +395,7 @@ def read_torch_legacy(file: BinaryIO, name: str, size: int) -> WeightFile:
         position += 8 + length
     if position > size:
         return _problem(broken, "truncated", f"{position - size:,} bytes", missing=position - size)
-    return _with_tensors(broken, content, starts, reading.foreign)
+    return _with_tensors(broken, content, starts, reading)
 
 
 def _unsafe(file: WeightFile, reading: _Reading) -> WeightFile | None:
@@ -399,8 +408,9 @@ def _problem(file: WeightFile, problem: str, detail: str, missing: int = 0) -> W
 
 
 def _with_tensors(
-    file: WeightFile, content: Any, starts: dict[str, tuple[int, int]], foreign: dict[str, None]
+    file: WeightFile, content: Any, starts: dict[str, tuple[int, int]], reading: _Reading
 ) -> WeightFile:
+    foreign = reading.foreign
     under, state = _state_dict(content)
     tensors = []
     for key, value in state.items():
@@ -420,7 +430,8 @@ def _with_tensors(
         return _problem(file, "not_weights", "a pickle without tensors")
     return WeightFile(
         file.name, file.size, file.format, tuple(tensors), nested_under=under,
-        problem="unsafe_pickle" if foreign else None, detail=", ".join(foreign),
+        problem="unsafe_pickle" if foreign else None,
+        detail=", ".join(foreign) or ("" if tensors else ", ".join(reading.unplain)),
     )  # fmt: skip
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.file_store import FileStore
-from pipeline.json_file import LFS_START, parse_json
+from pipeline.json_file import LFS_START, collector_paused, parse_json
 
 # Bytes per element of every safetensors dtype; sub-byte types hold their share.
 DTYPE_BYTES: dict[str, float] = {
@@ -28,8 +28,7 @@ MAX_DIMENSIONS = 64
 MAX_ELEMENTS = 2**63
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One tensor: where its bytes are and how to read them. `start`/`end` are offsets in the file.
 
     strided: a view whose rows don't lie one after another (only torch files hold such).
@@ -54,7 +53,8 @@ class WeightFile:
 
     Problems: `unreadable`, `empty`, `lfs_pointer`, `not_weights`, `header_too_large`, `header_not_json`,
     `bad_header`, `truncated`, `trailing_bytes`, `unsafe_pickle` (its tensors are listed all the same), `compressed`.
-    `missing_bytes`: how many bytes the header promises beyond the end of the file.
+    `missing_bytes`: how many bytes the header promises beyond the end of the file. Without a problem and without
+    tensors the detail may say what is there instead: meta, sparse, nested, quantised.
     """
 
     name: str
@@ -94,7 +94,8 @@ def read_weight_file(store: FileStore, name: str) -> WeightFile:
                 return WeightFile(name, size, "unknown", problem="lfs_pointer")
             # The length of a safetensors header may spell the start of another format, so what follows it decides.
             if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= MAX_HEADER_BYTES:
-                return _read_safetensors(file, name, size, first)
+                with collector_paused():
+                    return _read_safetensors(file, name, size, first)
             if first[:2] == b"PK":
                 from pipeline.torch_pickle import read_torch_zip
 
@@ -165,7 +166,10 @@ def _tensor(key: str, entry: Any, file: str, data_start: int) -> TensorInfo | st
         return f"unknown dtype {str(dtype)[:40]!r}"
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
         return "the shape is no list of sizes"
-    if not all(type(n) is int and 0 <= n < MAX_ELEMENTS for n in (*shape, start, end)) or end < start:
+    for n in (*shape, start, end):
+        if type(n) is not int or not 0 <= n < MAX_ELEMENTS:
+            return "negative or non-integer shape or offset"
+    if end < start:
         return "negative or non-integer shape or offset"
     bits = prod(shape) * int(8 * DTYPE_BYTES[dtype])
     if bits != 8 * (end - start):

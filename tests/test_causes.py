@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,39 @@ def test_evidence_against_lowers_confidence() -> None:
     assert alone.id == "stop_token_mismatch" and alone.confidence > 0.7
     opposed = rank_causes([bad, finding("GEN003", "ok", "ok")], [], limits)[0]
     assert opposed.confidence < alone.confidence and "GEN003" in opposed.opposing
+
+
+# Outcomes that are not written out where they are yielded, and are errors.
+NAMED_BY_READERS = {
+    "CKP001": ("image_or_other", "not_weights", "empty_folder", "no_checkpoint_files", "unreadable", "symlink_loop",
+               "special_file"),
+    "CKP003": ("lfs_pointer", "empty", "truncated", "truncated_somewhere", "header_too_large", "header_not_json",
+               "bad_header", "trailing_bytes", "not_weights", "not_weights_but", "unreadable", "no_tensors",
+               "meta_tensors", "unplain_tensors", "other_suffix"),
+    "CKP004": ("unreadable", "link_to_nothing", "is_folder", "special_file", "empty", "lfs_pointer", "too_large",
+               "not_text", "not_json", "wrong_type", "not_utf8", "byte_order_mark", "wrong_field", "wrong_token_field",
+               "wrong_generation_field", "unknown_dtype", "unknown_activation"),
+    "CKP006": ("other_architecture", "few_tensors_land", "config_has_more_layers", "layers_missing"),
+    "CKP007": ("too_small", "too_small_zero3", "empty_tensors", "empty_tensors_zero3", "smaller_than_embedding",
+               "smaller_than_embedding_zero3"),
+    "CKP008": ("nested_state",),
+    "CKP011": ("runs_code", "whole_model", "foreign_objects"),
+}  # fmt: skip
+
+
+def _errors(code: str, module: object) -> set[str]:
+    found = set(NAMED_BY_READERS.get(code, ()))
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "error" and node.args:
+            found |= {c.value for c in [node.args[0]] if isinstance(c, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKPOINT_CHECKS if c.code[:3] in ("CKP", "ADP")], ids=lambda c: c.code)
+def test_every_error_of_the_files_has_a_cause(check) -> None:
+    """An error is enough for a cause to be named, alone and where every other file check found nothing wrong."""
+    fine = [finding(c.code, "ok", "ok") for c in CHECKPOINT_CHECKS if c.code.startswith("CKP") and c.code != check.code]
+    for outcome in _errors(check.code, inspect.getmodule(check.function)):
+        for others in ([],) if check.code in ("CKP002", "CKP007") else ([], fine):  # no other check is fine beside those
+            said = rank_causes([finding(check.code, outcome), *others], [], load_thresholds())
+            assert said, f"{check.code}/{outcome} beside {len(others)} fine ones"

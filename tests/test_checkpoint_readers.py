@@ -347,7 +347,7 @@ def test_text_that_no_encoding_can_write_is_mended(tmp_path: Path) -> None:
         (b"\xff\x00{}", "not_text"),
         (b"[" * 100_000, "not_json"), (b'{"a":' * 100_000, "not_json"), (b'{"a": ' + b"9" * 5000 + b"}", "not_json"),
         (b'{"a":' * (MAX_DEPTH + 2) + b"1" + b"}" * (MAX_DEPTH + 2), "not_json"), (b'{"a": NaN, "b": Infinity}', None),
-        ('{"a": 1}'.encode("utf-16"), "not_utf8"), ('{"a": 1}'.encode("utf-8-sig"), "not_utf8"),
+        ('{"a": 1}'.encode("utf-16"), "not_utf8"), ('{"a": 1}'.encode("utf-8-sig"), "byte_order_mark"),
         (b"\xff\xfe{", "not_text"), (b"\x00" * 50, "not_json"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "lfs_pointer"),
     ],
@@ -356,8 +356,8 @@ def test_json_of_every_kind(raw: bytes, problem: str | None, tmp_path: Path) -> 
     (tmp_path / "config.json").write_bytes(raw)
     found = read_json(LocalFolder(tmp_path), "config.json")
     assert found.present and found.problem == problem
-    assert (found.value is not None) == (problem in (None, "not_utf8"))
-    if problem == "not_utf8":
+    assert (found.value is not None) == (problem in (None, "not_utf8", "byte_order_mark"))
+    if problem in ("not_utf8", "byte_order_mark"):
         assert found.get("a") == 1
 
 
@@ -379,6 +379,24 @@ def test_run_folder_with_many_checkpoints_opens_quickly(tmp_path: Path) -> None:
     started = time.perf_counter()
     assert open_checkpoint(str(tmp_path)).chosen_folder == "checkpoint-300"
     assert time.perf_counter() - started < 1.0
+
+
+def test_the_newest_of_very_many_checkpoints_is_found(tmp_path: Path) -> None:
+    for n in range(1, 3001):
+        (tmp_path / f"checkpoint-{n}").mkdir()
+        (tmp_path / f"checkpoint-{n}" / "model.safetensors").touch()
+    assert open_checkpoint(str(tmp_path)).chosen_folder == "checkpoint-3000"
+
+
+def test_a_program_in_a_sub_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "valgrind.bin").write_bytes(b"\x7fELF" * 9)
+    (tmp_path / "etc").mkdir()
+    found = open_checkpoint(str(tmp_path))
+    assert found.chosen_folder is None and found.problem == "no_checkpoint_files"
+    assert found.detail == "bin/, etc/"
+    (tmp_path / "bin" / "config.json").write_text("{}")
+    assert open_checkpoint(str(tmp_path)).chosen_folder == "bin"
 
 
 def test_links(tmp_path: Path) -> None:

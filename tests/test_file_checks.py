@@ -179,7 +179,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str, set[str]]] = {
                                 {"CKP007/too_small"}),
     "Gemma 3 in half precision": ("llama", lambda f: (reconfigure(f, model_type="gemma3_text", dtype="float16"), rewrite(
         f, lambda s: {n: t.half() for n, t in s.items()})), "CKP010/float16_overflows",
-        {"CKP006/tensors_missing", "CKP006/few_tensors_land", "CKP006/fewer_rows"}),
+        {"CKP006/tensors_missing", "CKP006/few_tensors_land", "CKP006/fewer_rows", "CKP004/class_of_other_type"}),
     "LFS pointer": ("llama", lambda f: (f / "model.safetensors").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"), "CKP003/lfs_pointer", set()),
     "cut file": ("llama", lambda f: os.truncate(f / "model.safetensors", 9000), "CKP003/truncated", set()),
@@ -201,7 +201,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str, set[str]]] = {
     "tokenizer is a pointer": ("llama", lambda f: (f / "tokenizer.json").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"), "CKP004/lfs_pointer", set()),
     "log is a pointer": ("llama", lambda f: (f / "trainer_state.json").write_text(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"), "CKP004/optional_file", set()),
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"), "CKP004/optional_lfs_pointer", set()),
     "config in UTF-16": ("llama", lambda f: (f / "config.json").write_text((f / "config.json").read_text(), encoding="utf-16"),
                          "CKP004/not_utf8", set()),
     "config cut": ("llama", lambda f: os.truncate(f / "config.json", 100), "CKP004/not_json", set()),
@@ -212,7 +212,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str, set[str]]] = {
     "index gone": ("sharded", lambda f: (f / "model.safetensors.index.json").unlink(), "CKP005/index_absent", set()),
     "index without metadata": ("sharded", lambda f: edit_index(f, lambda i: i.pop("metadata")), "CKP005/no_metadata", set()),
     "index of text": ("sharded", lambda f: (f / "model.safetensors.index.json").write_text("[]"), "CKP005/index_unusable",
-                      set()),
+                      {"CKP004/wrong_type"}),
     "shard left out of the index": ("sharded", lambda f: save_file(
         {"x": torch.zeros(2)}, f / "model-00009-of-00009.safetensors"), "CKP005/unlisted_shards", set()),
     "one file beside shards": ("sharded", lambda f: save_file(
@@ -250,6 +250,8 @@ def test_planted_faults_are_named(name: str, copy: Callable[[str], Path]) -> Non
     findings, _, _ = judged(folder)
     found = signals(findings)
     assert expected in found, [f.to_json() for f in findings]
+    said = [say_finding(f, lang).message for f in findings for lang in ("en", "zh")]
+    assert not [text for text in said if re.search(r"torch_(zip|legacy)|declared -|NoneType|lfs_pointer", text)]
     assert found - {expected} <= others, found
 
 
@@ -274,6 +276,139 @@ def test_wrong_types_in_fields(file: str, field: str, value: Any, outcome: str, 
     path = folder / file
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     assert f"CKP004/{outcome}" in signals(judged(folder)[0])
+
+
+def edit(folder: Path, name: str, **changes: Any) -> None:
+    value = {**json.loads((folder / name).read_text()), **changes}
+    (folder / name).write_text(json.dumps({k: v for k, v in value.items() if v is not ...}))
+
+
+CODE = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "outcome"),
+    [
+        ({"dtype": "bfloat61"}, "error", "unknown_dtype"), ({"dtype": ..., "torch_dtype": "auto"}, "error", "unknown_dtype"),
+        ({"dtype": "torch.bfloat16"}, "error", "unknown_dtype"), ({"dtype": "int8"}, "error", "unknown_dtype"),
+        ({"hidden_act": "siluu"}, "error", "unknown_activation"), ({"hidden_act": 3}, "error", "wrong_field"),
+        ({"model_type": "lama", "architectures": ["LamaForCausalLM"]}, "info", "unknown_type"),
+        ({"model_type": "deepseek_v9", "architectures": ["DeepseekV9ForCausalLM"]}, "info", "unknown_type"),
+        ({"model_type": "qwen3vl", "architectures": ["Qwen3VLForConditionalGeneration"]}, "warning", "type_misspelt"),
+        ({"model_type": "Llama", "architectures": ...}, "warning", "type_misspelt"),
+        ({"model_type": "brand_new", "architectures": ["LlamaForCausalLM"]}, "warning", "type_misspelt"),
+        ({"model_type": "brand_new", "architectures": ["BrandNewForCausalLM"]}, "info", "unknown_type"),
+        ({"model_type": "brand_new", "auto_map": CODE}, "info", "needs_own_code"),
+        ({"auto_map": CODE}, "info", "code_ignored"),
+        ({"architectures": ["Qwen2ForCausalLM"]}, "warning", "class_of_other_type"),
+        ({"architectures": ["MistralForCausalLM"]}, "info", "class_of_like_type"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "ok", "ok"),
+        ({"dtype": "float8_e4m3fn"}, "ok", "ok"), ({"dtype": ..., "torch_dtype": "half"}, "ok", "ok"),
+        ({"dtype": None, "hidden_act": "gelu_pytorch_tanh"}, "ok", "ok"),
+    ],
+)  # fmt: skip
+def test_names_in_the_configuration(
+    changes: dict[str, Any], severity: str, outcome: str, copy: Callable[[str], Path]
+) -> None:
+    folder = copy("llama")
+    edit(folder, "config.json", **changes)
+    found = {(f.severity, f.outcome) for f in judged(folder)[0] if f.code == "CKP004"}
+    assert (severity, outcome) in found
+    assert severity in ("error", "warning") or not {s for s, _ in found} & {"error", "warning"}
+    if outcome == "unknown_dtype":
+        assert judged(folder)[1]["CKP010"] == "unknown_dtype"
+
+
+def test_code_of_a_tokenizer_is_mentioned(copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    edit(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["mine.Tokenizer", None]})
+    findings, _, _ = judged(folder)
+    assert not signals(findings)
+    said = next(f for f in findings if f.outcome == "tokenizer_code_ignored")
+    assert "mine.Tokenizer" in say_finding(said, "zh").message
+
+
+@pytest.mark.parametrize("activation", ["siluu", "gelu_pytorch_tanh"])
+def test_activations_are_those_of_transformers(activation: str, copy: Callable[[str], Path]) -> None:
+    """The list in configs/ says what the installed library does."""
+    from transformers import AutoModelForCausalLM
+
+    folder = copy("llama")
+    edit(folder, "config.json", hidden_act=activation)
+    known = activation in yaml.safe_load((ROOT / "configs/transformers_names.yaml").read_text())["activations"]
+    if known:
+        AutoModelForCausalLM.from_pretrained(folder)
+    else:
+        with pytest.raises(KeyError):
+            AutoModelForCausalLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(("text", "loads"), [("[1, 2]", False), ("null", False), ("3", False), ("{bad", True), ("", True)])
+def test_generation_config_that_stops_the_loading(text: str, loads: bool, copy: Callable[[str], Path]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = copy("llama")
+    (folder / "generation_config.json").write_text(text)
+    found = next(f for f in judged(folder)[0] if f.code == "CKP004")
+    if loads:
+        AutoModelForCausalLM.from_pretrained(folder)
+        assert found.severity == "warning" and "loads without it" in say_finding(found, "en").message
+    else:
+        with pytest.raises(TypeError):
+            AutoModelForCausalLM.from_pretrained(folder)
+        assert (found.severity, found.outcome) == ("error", "generation_config_no_table")
+        assert text in say_finding(found, "zh").message
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "trainer_state.json"])
+@pytest.mark.parametrize("kind", ["link_to_nothing", "is_folder", "special_file"])
+def test_small_files_that_are_no_files(name: str, kind: str, copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    (folder / name).unlink(missing_ok=True)
+    if kind == "link_to_nothing":
+        (folder / name).symlink_to(folder / "blobs" / "gone")
+    elif kind == "is_folder":
+        (folder / name).mkdir()
+    else:
+        os.mkfifo(folder / name)
+    wanted = f"optional_{kind}" if name == "trainer_state.json" else kind
+    findings, _, _ = judged(folder)
+    assert signals(findings) == {f"CKP004/{wanted}"}
+    assert next(f for f in findings if f.outcome == wanted).params["file"] == name
+
+
+def test_messages_hold_no_internal_words(copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    kinds = {
+        "[1]": "[1]", "null": "null", "{bad": "line 1", '{"a": ' + "9" * 5000 + "}": "4,300 digits",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n": "LFS",
+    }  # fmt: skip
+    for name in ("special_tokens_map.json", "config.json"):
+        for text, wanted in kinds.items():
+            (folder / name).write_text(text)
+            for lang in ("en", "zh"):
+                found = next(f for f in judged(folder)[0] if f.code == "CKP004" and f.params.get("file") == name)
+                said = say_finding(found, lang).message
+                assert wanted in said and not re.search(r"not_json|wrong_type|NoneType|lfs_pointer|sys\.", said), said
+    (folder / "config.json").write_bytes(b"\xef\xbb\xbf{}")
+    found = next(f for f in judged(folder)[0] if f.code == "CKP004" and f.params.get("file") == "config.json")
+    assert found.outcome == "byte_order_mark" and "BOM" in say_finding(found, "en").message
+
+
+def test_small_files_too_large_are_not_read(copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    (folder / "config.json").write_text('{"a": [' + "0," * 2**22 + "0]}")
+    started = time.perf_counter()
+    findings, _, _ = judged(folder)
+    assert signals(findings) == {"CKP004/too_large"} and time.perf_counter() - started < 1
+
+
+def test_long_names_and_numbers_are_clipped(copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    rewrite(folder, lambda s: {("n" * 10_000 + str(i)): t for i, t in enumerate(s.values())})
+    edit(folder, "config.json", vocab_size=10**300, model_type="brand_new")
+    for finding in judged(folder)[0]:
+        assert len(say_finding(finding, "en").message) < 500, finding
 
 
 def test_every_field_survives_every_value(copy: Callable[[str], Path]) -> None:
@@ -339,12 +474,27 @@ def test_unsafe_and_foreign_pickles(copy: Callable[[str], Path], tmp_path: Path)
     findings, _, _ = judged(folder)
     assert signals(findings) == {"CKP011/runs_code"}
     assert "posix.system" in say_finding(next(f for f in findings if f.code == "CKP011"), "en").message
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), folder / "pytorch_model.bin")
+    findings, _, _ = judged(folder)
+    assert "CKP011/whole_model" in signals(findings) and "CKP011/runs_code" not in signals(findings)
+    said = say_finding(next(f for f in findings if f.code == "CKP011"), "en")
+    assert "state_dict" in said.fix and "torch.nn.modules" in said.message and ".set" not in said.message
     torch.save({**state, "x": argparse.Namespace()}, folder / "pytorch_model.bin")
     assert signals(judged(folder)[0]) == {"CKP011/foreign_objects"}
     torch.save(state, folder / "pytorch_model.bin")
     torch.save({"x": Evil()}, folder / "extra.bin")
     assert signals(judged(folder)[0]) == {"CKP011/runs_code_beside"}
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "outcome"),
+    [(torch.empty(2, 2, device="meta"), "meta_tensors"), (torch.eye(2).to_sparse(), "unplain_tensors")],
+)
+def test_tensors_without_plain_values(tensor: torch.Tensor, outcome: str, copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    as_pickle(folder, {"model.norm.weight": tensor})
+    assert f"CKP003/{outcome}" in signals(judged(folder)[0])
 
 
 def test_bare_state_dict(copy: Callable[[str], Path], tmp_path: Path) -> None:
@@ -447,6 +597,22 @@ def test_every_problem_of_the_readers_has_words() -> None:
         for lang in ("en", "zh"):
             words = yaml.safe_load((ROOT / f"configs/words/{lang}/CKP.yaml").read_text(encoding="utf-8"))
             assert documented <= set(words[code]), (lang, code)
+
+
+def test_very_many_tensors_are_judged_quickly(copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+
+    def seconds(count: int) -> float:
+        entry = '"t{0}": {{"dtype": "F32", "shape": [1], "data_offsets": [{1}, {2}]}}'
+        header = ("{" + ", ".join(entry.format(i, 4 * i, 4 * i + 4) for i in range(count)) + "}").encode()
+        data = len(header).to_bytes(8, "little") + header + bytes(4 * count)
+        (folder / "model.safetensors").write_bytes(data)
+        started = time.process_time()
+        judged(folder)
+        return time.process_time() - started
+
+    seconds(1)
+    assert seconds(50_000) < 2
 
 
 def test_thousand_shards_are_judged_quickly(tmp_path: Path) -> None:

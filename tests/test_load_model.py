@@ -154,6 +154,8 @@ def test_every_failure_is_one_reason(folders: dict[str, Path], tmp_path: Path) -
     code = {"AutoModelForCausalLM": "modeling_mine.MineForCausalLM"}
     assert reason("remote", model_type="mine", architectures=["MineForCausalLM"], auto_map=code) == "needs_remote_code"
     assert reason("unknown", model_type="mine", architectures=["MineForCausalLM"]) == "unknown_architecture"
+    # The declared type decides, as in from_pretrained, whatever class stands beside it.
+    assert reason("mixed", model_type="mine", architectures=["LlamaForCausalLM"], auto_map=code) == "needs_remote_code"
     assert reason("judge", architectures=["LlamaForSequenceClassification"]) == "no_generation_head"
     assert reason("senseless", hidden_size=-7) == "model_not_loaded"
     assert reason("odd", num_attention_heads="four") == "model_not_loaded"

@@ -521,6 +521,23 @@ def test_generation_defaults(settings: dict[str, Any], outcome: str, severity: s
     assert len([s for s in seen if s.startswith("GEN001/")]) == 1
 
 
+def test_encoder_decoder_without_a_start(tmp_path: Path) -> None:
+    """generate() takes the start from generation_config.json alone where that is there, else from config.json."""
+    gone = {"decoder_start_token_id": None}
+    cases = [
+        (gone, gone, True), ({}, gone, True), (gone, {}, False), ({**gone, "bos_token_id": 0}, gone, True),
+        (gone, {**gone, "bos_token_id": 0}, False), (gone, None, True), ({}, None, False),
+        ({**gone, "model_type": "bart"}, None, False),
+    ]  # fmt: skip
+    for number, (config, generation, fails) in enumerate(cases):
+        folder = t5_folder(tmp_path / str(number), config=config, generation_config=generation or {})
+        if generation is None:
+            (folder / "generation_config.json").unlink()
+        found = findings(folder)
+        assert ("GEN001/no_decoder_start" in found) == fails, (config, generation)
+        assert not fails or found["GEN001/no_decoder_start"].severity == "error"
+
+
 def test_summariser_settings_are_quiet(tmp_path: Path) -> None:
     settings = {"num_beams": 4, "no_repeat_ngram_size": 3, "length_penalty": 2.0, "min_length": 56, "max_length": 142,
                 "early_stopping": True, "forced_bos_token_id": 0}  # fmt: skip

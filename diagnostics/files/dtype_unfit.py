@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.files.names_unknown import dtype_field, unknown_dtype
+from diagnostics.files.size_in_words import clipped
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -45,14 +47,16 @@ def dtype_unfit(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Obse
     if not checkpoint.tensors:
         raise NotMeasured("no_weights")
     stored = main_dtype(checkpoint)
-    counts = _elements(checkpoint)
+    counts = checkpoint.elements_by_dtype
     config = checkpoint.config
-    field = "torch_dtype" if config.get("dtype") is None else "dtype"
+    field = dtype_field(config)
     declared = config.get(field)
-    meant = _DECLARED.get(declared.removeprefix("torch.")) if isinstance(declared, str) else None
+    if (unknown := unknown_dtype(config)) is not None:  # CKP004's
+        raise NotMeasured("unknown_dtype", detail=clipped(unknown, 60))
+    meant = _DECLARED.get(declared) if isinstance(declared, str) else None
     evidence = ((checkpoint.weight_names[0], counts), (config.where(field), declared))
     kind = config.get("model_type")
-    params = {"stored": stored, "declared": declared or "-", "type": kind if isinstance(kind, str) else "-"}
+    params = {"stored": stored, "declared": declared, "type": kind if isinstance(kind, str) else "-"}
     method = config.get("quantization_config")
     if isinstance(method, dict):
         yield info("quantised", *evidence, method=str(method.get("quant_method", "?"))[:40], **params)
@@ -62,7 +66,9 @@ def dtype_unfit(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Obse
         yield warning("float16_overflows", *evidence, **params)
     elif "F16" in (stored, meant) and kind in _MAY_OVERFLOW:
         yield info("float16_may_overflow", *evidence, **params)
-    elif checkpoint.kind == "adapter" or meant is None or meant == stored:
+    elif meant is None:
+        yield ok("nothing_declared", **params)
+    elif checkpoint.kind == "adapter" or meant == stored:
         yield ok(**params)
     else:
         yield info("declared_other", *evidence, **params)
@@ -70,16 +76,9 @@ def dtype_unfit(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Obse
 
 def main_dtype(checkpoint: Checkpoint) -> str:
     """The format that holds most elements (`F32`, `BF16`, ...); of float formats where there are any."""
-    counts = _elements(checkpoint)
+    counts = checkpoint.elements_by_dtype
     floats = {d: n for d, n in counts.items() if d in FLOAT_DTYPES}
     whole = sum(counts.values())
     # A few scales in float beside a body of packed integers don't make it a float checkpoint.
     chosen = floats if sum(floats.values()) * 2 >= whole else counts
     return max(chosen, key=lambda d: chosen[d], default="F32")
-
-
-def _elements(checkpoint: Checkpoint) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for tensor in checkpoint.tensors.values():
-        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel
-    return counts

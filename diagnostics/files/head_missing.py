@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.files.index_disagrees_with_shards import content_unknown, lost_tensors
-from diagnostics.files.names_wrapped import wrapping
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -40,7 +39,7 @@ def head_missing(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Obs
     if unknown := content_unknown(checkpoint):
         raise NotMeasured("weights_unreadable", detail=unknown)
     architecture, landing = subject.architecture, subject.landing
-    if wrapping(subject) is not None:
+    if subject.wrapping is not None:
         raise NotMeasured("names_wrapped")
     if len(landing.landed) < limits["tensors_landed_min"] * len(architecture.tensors):
         raise NotMeasured("other_model")

@@ -59,7 +59,7 @@ def index_disagrees_with_shards(subject: CheckpointSubject, limits: Thresholds) 
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         yield error("index_unusable", (index.where("weight_map"), index.problem or type(weight_map).__name__),
-                    file=index.name, detail=index.detail or index.problem or "weight_map")  # fmt: skip
+                    file=index.name)  # fmt: skip
         return
     if not isinstance(index.get("metadata"), dict):
         yield error("no_metadata", (index.where("metadata"), None), file=index.name)

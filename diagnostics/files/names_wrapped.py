@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.files.size_in_words import clipped
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok
 from diagnostics.thresholds import Thresholds
@@ -18,6 +19,8 @@ _ANYWHERE = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoin
 # DataParallel, PEFT, TRL's value head, trainers' own modules: in front of the whole name.
 _IN_FRONT = re.compile(r"^(module|base_model\.model|pretrained_model|policy|actor|student)\.")
 _LORA = re.compile(r"\.(lora_[AB]|base_layer)\.")
+_DIGITS = re.compile(r"\d+")
+Rename = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ def names_wrapped(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Ob
     names = list(checkpoint.tensors)
     lora = [n for n in names if _LORA.search(n)]
     if lora:
-        yield error("unmerged_adapter", (checkpoint.weight_names[0], lora[:10]), found=len(lora), example=lora[0])
+        yield error("unmerged_adapter", (checkpoint.weight_names[0], lora[:10]), found=len(lora),
+                    example=clipped(lora[0]))  # fmt: skip
         return
-    found = wrapping(subject)
+    found = subject.wrapping
     if found is not None:
         yield error("wrapped", (checkpoint.weight_names[0], found.example), prefix=found.prefix, found=found.found,
                     of=len(names), example=found.example, bare=found.bare)  # fmt: skip
@@ -76,63 +80,73 @@ def names_wrapped(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Ob
     if shifted is not None:
         yield info("prefix_is_mended", (checkpoint.weight_names[0], shifted[0]), example=shifted[0], place=shifted[1])
     elif nested is None:
-        yield ok(found=len(names), example=names[0])
+        yield ok(found=len(names), example=clipped(names[0]))
 
 
-def wrapping(subject: CheckpointSubject) -> Wrapping | None:
+def find_wrapping(subject: CheckpointSubject) -> Wrapping | None:
     """The wrapper in the names; None when they land in the model as they are, or nothing known stands in them."""
     names = list(subject.checkpoint.tensors)
     try:
         architecture = subject.architecture
     except NotMeasured:
-        bare = _bare(names)
-        if all(a != b for a, b in zip(names, bare, strict=True)) or any(_ANYWHERE.search(n) for n in names):
-            return _wrapping(names, bare)
+        if any(_ANYWHERE.search(n) for n in names) or all(_bare(n) != n for n in names):
+            return _wrapping(names, _bare)
         return None
-    most = _landed(architecture, names)
+    if not subject.landing.unexpected:
+        return None
+    # Names that differ in their numbers only land alike: one of them is tried for all.
+    alike: dict[str, tuple[str, int]] = {}
+    for name in names:
+        pattern = _DIGITS.sub("0", name)
+        first, count = alike.get(pattern, (name, 0))
+        alike[pattern] = (first, count + 1)
+    tried = list(alike.values())
+    most = sum(count for name, count in tried if architecture.land(name) is not None)
     best = None
-    for bare in _unwrapped(names, architecture) if most < len(names) else ():
-        landed = _landed(architecture, bare)
+    for bare in _unwrapped([name for name, _ in tried], architecture):
+        landed = sum(count for name, count in tried if architecture.land(bare(name)) is not None)
         if landed > most:
             best, most = bare, landed
     return None if best is None else _wrapping(names, best)
 
 
-def _wrapping(names: list[str], bare: list[str]) -> Wrapping | None:
-    changed = [(n, b) for n, b in zip(names, bare, strict=True) if n != b]
+def _wrapping(names: list[str], bare: Rename) -> Wrapping | None:
+    changed = [(n, b) for n in names if n != (b := bare(n))]
     if not changed:
         return None
     example, name = changed[0]
     inside = _ANYWHERE.search(example)
     prefix = example[: len(example) - len(name)] if example.endswith(name) else f"{inside.group(1) if inside else '?'}."
-    return Wrapping(prefix, example, name, len(changed))
+    return Wrapping(clipped(prefix), clipped(example), clipped(name), len(changed))
 
 
-def _landed(architecture: Architecture, names: Iterable[str]) -> int:
-    return sum(architecture.land(n) is not None for n in names)
-
-
-def _bare(names: list[str]) -> list[str]:
-    """The names without the wrappers' own words."""
-    plain = [_ANYWHERE.sub("", n) for n in names]
+def _bare(name: str) -> str:
+    """A name without the wrappers' own words."""
+    plain = _ANYWHERE.sub("", name)
     for _ in range(3):
-        plain = [_IN_FRONT.sub("", n) for n in plain]
+        plain = _IN_FRONT.sub("", plain)
     return plain
 
 
-def _unwrapped(names: list[str], architecture: Architecture) -> Iterator[list[str]]:
-    """The names without what may wrap them, in a few ways, the likeliest first."""
-    plain = _bare(names)
-    yield plain
+def _unwrapped(names: list[str], architecture: Architecture) -> Iterator[Rename]:
+    """Ways to take away what may wrap the names, the likeliest first."""
+    yield _bare
     # Any other prefix that all names share: a trainer's own attribute.
-    shared = os.path.commonprefix([n.split(".") for n in plain])
+    shared = os.path.commonprefix([_bare(n).split(".") for n in names])
     for depth in range(1, min(len(shared), 5) + 1):
-        front = ".".join(shared[:depth]) + "."
-        yield [n.removeprefix(front) for n in plain]
+        yield _without(".".join(shared[:depth]) + ".")
     # `model.model.model.layers...` beside `model.model.lm_head...`
     once = f"{architecture.prefix}."
     for times in (2, 3):
-        yield [n.removeprefix(once * times) if n.startswith(once * times) else n.removeprefix(once) for n in plain]
+        yield _without(once * times, once)
+
+
+def _without(front: str, otherwise: str = "") -> Rename:
+    def bare(name: str) -> str:
+        plain = _bare(name)
+        return plain.removeprefix(front if plain.startswith(front) else otherwise)
+
+    return bare
 
 
 def _shifted(subject: CheckpointSubject) -> tuple[str, str] | None:

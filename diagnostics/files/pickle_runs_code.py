@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
@@ -16,13 +17,22 @@ from pipeline.weight_file import PICKLE_SUFFIXES, WeightFile, read_weight_file
 # Modules whose functions act when a pickle calls them. Like the blocklist of
 # https://github.com/mmaitre314/picklescan; torch.load(weights_only=True) refuses them and everything else unknown.
 _ACTING = frozenset(
-    ("os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "__main__", "runpy", "importlib", "imp",
+    ("os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "runpy", "importlib", "imp",
      "pty", "shutil", "socket", "ssl", "urllib", "requests", "httplib", "http", "aiohttp", "webbrowser", "ctypes",
      "code", "codeop", "commands", "pickle", "_pickle", "dill", "cloudpickle", "marshal", "types", "operator",
      "functools", "asyncio", "multiprocessing", "signal", "pdb", "bdb", "timeit", "cProfile", "profile", "pip",
      "platform", "pydoc", "doctest", "tempfile", "pathlib", "io", "_io", "venv", "ensurepip", "idlelib", "site",
      "trace")
 )  # fmt: skip
+_ACTING_PARTS = ("torch.hub.", "torch.load", "torch.jit.", "torch.utils.cpp_extension.", "numpy.testing.",
+                 "numpy.f2py.", "numpy.load")  # fmt: skip
+# Of those modules: classes that only hold values.
+_HARMLESS = re.compile(
+    r"(__builtin__|builtins)\.(set|frozenset|list|dict|tuple|int|long|float|complex|bool|str|unicode|bytes|bytearray"
+    r"|slice|x?range|object)|types\.SimpleNamespace|pathlib\.\w*Path|_?io\.(BytesIO|StringIO)|functools\.partial"
+    r"|signal\.Signals"
+)
+_MODULE = re.compile(r"torch\.nn\.modules\.|transformers\.models\.|peft\.(peft_model|tuners)\.")
 
 
 def pickle_runs_code(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -36,8 +46,9 @@ def pickle_runs_code(subject: CheckpointSubject, limits: Thresholds) -> Iterator
     How it is measured:
         The pickle is split into opcodes; names are compared with those torch.load(weights_only=True) allows.
     Known false alarms:
-        Training scripts put numpy numbers, argparse namespaces or their own classes beside the weights. That is no
-        attack, but the file does not load safely either; the two are told apart by the module.
+        Training scripts put numpy numbers, argparse namespaces or their own classes beside the weights, or save the
+        whole model object instead of its state dict. That is no attack, but the file does not load safely either;
+        functions that act and classes that only hold values are told apart by name.
     Fix:
         For a file of your own: load it once on a machine without secrets, take the state dict out, and save it with
         safetensors.torch.save_file. Don't open a stranger's.
@@ -52,8 +63,10 @@ def pickle_runs_code(subject: CheckpointSubject, limits: Thresholds) -> Iterator
     unsafe = [f for f in files if f.problem == "unsafe_pickle"]
     for file in unsafe:
         acting = _acting(file)
-        outcome = "runs_code" if acting else "foreign_objects"
-        yield error(outcome, (file.name, file.detail.split(", ")), file=file.name, names=named(acting or [file.detail]))
+        asked = file.detail.split(", ")
+        outcome = "runs_code" if acting else "whole_model" if any(map(_MODULE.match, asked)) else "foreign_objects"
+        shown = acting or [name for name in asked if not _HARMLESS.fullmatch(name)] or asked
+        yield error(outcome, (file.name, asked), file=file.name, names=named(shown))
     for file in _beside(subject):
         acting = _acting(file)
         yield warning("runs_code_beside", (file.name, file.detail.split(", ")), file=file.name, names=named(acting))
@@ -65,7 +78,11 @@ def pickle_runs_code(subject: CheckpointSubject, limits: Thresholds) -> Iterator
 
 
 def _acting(file: WeightFile) -> list[str]:
-    return [name for name in file.detail.split(", ") if name.partition(".")[0] in _ACTING]
+    """The names in it that act when they are called, not classes that only hold values."""
+    return [
+        name for name in file.detail.split(", ")
+        if (name.partition(".")[0] in _ACTING or name.startswith(_ACTING_PARTS)) and not _HARMLESS.fullmatch(name)
+    ]  # fmt: skip
 
 
 def _beside(subject: CheckpointSubject) -> Iterator[WeightFile]:

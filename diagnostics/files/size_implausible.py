@@ -8,7 +8,6 @@ from math import prod
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.files.dtype_unfit import main_dtype
 from diagnostics.files.index_disagrees_with_shards import content_unknown, lost_tensors
-from diagnostics.files.names_wrapped import wrapping
 from diagnostics.files.size_in_words import bytes_, named, parameters
 from diagnostics.files.tensors_unlike_config import quantised
 from diagnostics.report import Observation
@@ -74,10 +73,10 @@ def size_implausible(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         yield info("quantised", *evidence, bits=8 * size / max(1, expected), method=method, **stated)
         return
     ends = {architecture.head, architecture.embedding} & set(subject.landing.missing)  # absent ones are CKP009's
-    if wrapping(subject) is None and found > limits["tensors_landed_min"] * expected:
+    if subject.wrapping is None and found > limits["tensors_landed_min"] * expected:
         expected -= sum(prod(architecture.tensors[name]) for name in ends if name)
     ratio = found / max(1, expected)
-    stated["percent"] = f"{100 * ratio:.3g}"
+    stated["percent"] = f"{100 * ratio:.3g}" if ratio >= 0.0001 else "< 0.01"
     if subject.landing.mismatched and not set(subject.landing.missing) - ends:
         yield info("other_size", *evidence, **stated)
     elif ratio < limits["size_ratio_min"]:
@@ -92,14 +91,13 @@ def _counted(subject: CheckpointSubject) -> list[str]:
     """Names whose elements count: each tied pair once."""
     tensors = subject.checkpoint.tensors
     try:
-        same, land = subject.architecture.same, subject.architecture.land
+        same, places = subject.architecture.same, subject.landing.places
     except NotMeasured:
         return list(tensors)
-    if wrapping(subject) is not None:
+    if subject.wrapping is not None:
         return list(tensors)
-    places = {name: land(name) for name in tensors}
     there = set(places.values())
-    return [n for n, place in places.items() if place is None or place not in same or same[place] not in there]
+    return [n for n in tensors if (place := places.get(n)) is None or place not in same or same[place] not in there]
 
 
 def _zero3(checkpoint: Checkpoint, outcome: str) -> str:

@@ -21,5 +21,10 @@ def bytes_(count: int) -> str:
 
 def named(names: list[str] | tuple[str, ...], most: int = 4) -> str:
     """The first few of many names."""
-    shown = ", ".join(names[:most])
+    shown = ", ".join(clipped(name) for name in names[:most])
     return f"{shown}, …" if len(names) > most else shown
+
+
+def clipped(text: str, most: int = 100) -> str:
+    """A text from outside, short enough for a sentence."""
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from diagnostics.checkpoint_subject import CheckpointSubject
-from diagnostics.files.size_in_words import named
+from diagnostics.files.names_unknown import names_unknown
+from diagnostics.files.size_in_words import clipped, named
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.checkpoint import Checkpoint
+from pipeline.file_store import LocalFolder
 from pipeline.json_file import LFS_START, JsonFile
 
 # No model needs them to load.
@@ -24,15 +26,19 @@ def small_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Itera
 
     What it checks:
         config.json, generation_config.json, adapter_config.json and the tokenizer's files: readable, JSON, no Git LFS
-        pointer, and the fields that decide shapes, token ids and generation of the right type.
+        pointer, and the fields that decide shapes, token ids and generation of the right type. In config.json also the
+        names: number format, activation, model type, class, and whether the files name code of their own.
     Why it matters:
         from_pretrained stops at such a file, or takes a text where it needs a number and fails far from the cause;
         an end token given as text never stops anything.
     How it is measured:
-        Each file is parsed; numbers must be numbers (not "12"), sizes positive, token ids not negative.
+        Each file is parsed; numbers must be numbers (not "12"), sizes positive, token ids not negative. Names are
+        compared with those of one version of transformers (configs/transformers_names.yaml). Code that the files name
+        (auto_map) is mentioned and never run.
     Known false alarms:
         Fields of models with code of their own may hold lists where others hold numbers; lists of numbers pass. A pad
-        id of -1 is an old habit and passes.
+        id of -1 is an old habit and passes. A model type newer than the list is only mentioned, unless its class or
+        its spelling says that another type is meant.
     Fix:
         Copy the file again from the base model or the last good checkpoint and correct the field by hand.
     References:
@@ -41,14 +47,16 @@ def small_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Itera
     checkpoint = subject.checkpoint
     files = [f for f in (checkpoint.config, checkpoint.generation_config, checkpoint.adapter_config,
                          checkpoint.trainer_state, checkpoint.tokenizer.config, checkpoint.tokenizer.special_tokens_map,
-                         checkpoint.tokenizer.added_tokens) if f.present]  # fmt: skip
-    found = [*_unreadable(files), *_tokenizer_pointers(checkpoint, {f.name for f in files}), *_fields(checkpoint)]
+                         checkpoint.tokenizer.added_tokens, checkpoint.index)
+             if f is not None and f.present]  # fmt: skip
+    found = [*_unreadable(files), *_tokenizer_pointers(checkpoint, {f.name for f in files}), *_fields(checkpoint),
+             *names_unknown(checkpoint)]  # fmt: skip
     yield from found
     yield from _config_absent(checkpoint)
     names = [f.name for f in files] + [n for n in checkpoint.tokenizer.names if n not in {f.name for f in files}]
     if not names:
         raise NotMeasured("no_small_files")
-    if not found:
+    if all(seen.severity == "info" for seen in found):
         yield ok(found=len(names), files=named(names))
 
 
@@ -57,15 +65,22 @@ def _unreadable(files: list[JsonFile]) -> Iterator[Observation]:
         if file.problem is None:
             continue
         evidence = (file.name, file.detail or file.problem)
-        if file.name in _OPTIONAL_FILES:
-            yield warning("optional_file", evidence, file=file.name, detail=f"{file.problem} {file.detail}".strip())
+        # generation_config.json that is no JSON is passed over; one that holds another kind of value is not.
+        loads = file.name != "generation_config.json" or file.problem != "wrong_type"
+        if file.name in _OPTIONAL_FILES and loads:
+            yield warning(f"optional_{file.problem}", evidence, file=file.name, detail=file.detail)
+        elif not loads:
+            yield error("generation_config_no_table", evidence, file=file.name, detail=file.detail)
         else:
             yield error(file.problem, evidence, file=file.name, detail=file.detail)
 
 
 def _tokenizer_pointers(checkpoint: Checkpoint, already: set[str]) -> Iterator[Observation]:
-    """LFS pointers and empty files among the tokenizer's files that the probe reads, by their first bytes."""
+    """LFS pointers, empty and unreadable files among the tokenizer's files that the probe reads."""
     store = checkpoint.tokenizer.store
+    for name, kind in checkpoint.tokenizer.not_files:
+        if name not in already:
+            yield error(kind, (name, kind), file=name, detail="")
     for name in checkpoint.tokenizer.names if store is not None else ():
         if name in already or store is None:
             continue
@@ -73,7 +88,7 @@ def _tokenizer_pointers(checkpoint: Checkpoint, already: set[str]) -> Iterator[O
             size = store.size(name)
             if size == 0 and name not in ("added_tokens.json", "merges.txt"):
                 yield error("empty", (name, 0), file=name, detail="")
-            elif size < 2048:
+            elif size < 2048 or isinstance(store, LocalFolder):
                 with store.open(name) as file:
                     if file.read(len(LFS_START)) == LFS_START:
                         yield error("lfs_pointer", (name, size), file=name, detail="")
@@ -138,6 +153,7 @@ _CONFIG: dict[str, Fits] = {
     "d_model": _size, "n_embd": _size, "n_layer": _size, "n_head": _size,
     "max_position_embeddings": lambda v: v is None or _sizes(v), "architectures": _texts, "model_type": _text,
     "tie_word_embeddings": _switch, "torch_dtype": _text, "is_encoder_decoder": _switch,
+    "hidden_act": _text,
 }  # fmt: skip
 _TOKEN_IDS: dict[str, Fits] = {
     "bos_token_id": _tokens, "eos_token_id": _tokens, "pad_token_id": _token, "decoder_start_token_id": _tokens,
@@ -164,5 +180,5 @@ def _fields(checkpoint: Checkpoint) -> Iterator[Observation]:
         for field, fits in table.items():
             if file.value is None or field not in file.value or fits(file.value[field]):
                 continue
-            value = json.dumps(file.value[field], ensure_ascii=False)[:80]
+            value = clipped(json.dumps(file.value[field], ensure_ascii=False), 60)
             yield error(outcome, (file.where(field), value), file=file.name, field=field, value=value)

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.files.index_disagrees_with_shards import content_unknown, lost_tensors
-from diagnostics.files.names_wrapped import wrapping
-from diagnostics.files.size_in_words import named
+from diagnostics.files.size_in_words import clipped, named
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -57,7 +56,7 @@ def tensors_unlike_config(subject: CheckpointSubject, limits: Thresholds) -> Ite
         raise NotMeasured("weights_unreadable", detail=unknown)
     if any(t.numel == 0 for t in checkpoint.tensors.values()):
         raise NotMeasured("empty_tensors")
-    if wrapping(subject) is not None:
+    if subject.wrapping is not None:
         raise NotMeasured("names_wrapped")
     try:
         architecture = subject.architecture
@@ -79,7 +78,8 @@ def quantised(checkpoint: Checkpoint) -> str:
         if isinstance(declared, dict):
             return str(declared.get("quant_method", key))[:40]
     shown = (".qweight", ".weight.absmax", ".SCB", ".weight_packed", "_blocks", ".scales")
-    return next((f"*{suffix}" for suffix in shown if any(n.endswith(suffix) for n in checkpoint.tensors)), "")
+    first = next((n for n in checkpoint.tensors if n.endswith(shown)), "")
+    return next((f"*{suffix}" for suffix in shown if first.endswith(suffix)), "")
 
 
 def _compare(subject: CheckpointSubject, architecture: Architecture, limits: Thresholds) -> Iterator[Observation]:
@@ -96,7 +96,7 @@ def _compare(subject: CheckpointSubject, architecture: Architecture, limits: Thr
         yield error(
             outcome, (where, family), (checkpoint.weight_names[0], list(checkpoint.tensors)[:10]), family=family,
             other=shown or "?", landed=len(landing.landed), expected=len(architecture.tensors),
-            example=next(iter(checkpoint.tensors)), wanted=next(iter(architecture.tensors)),
+            example=clipped(next(iter(checkpoint.tensors))), wanted=next(iter(architecture.tensors)),
         )  # fmt: skip
         return
     sound = True
@@ -198,7 +198,7 @@ def _coarse(checkpoint: Checkpoint) -> Iterator[Observation]:
     rows = config.get("vocab_size")
     embedding = embedding_tensor(checkpoint.tensors)
     agreed = []
-    if embedding is not None and type(rows) is int and rows > 0:
+    if embedding is not None and type(rows) is int and 0 < rows < 2**31:
         if embedding.shape[0] < rows:
             yield warning("fewer_rows", (f"{embedding.file}:{embedding.name}", list(embedding.shape)),
                           (config.where("vocab_size"), rows), tensor=embedding.name, rows=embedding.shape[0],

@@ -11,6 +11,8 @@ from diagnostics.run_checks import NotMeasured, error, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.weight_file import PICKLE_SUFFIXES, WeightFile
 
+_FORMATS = {"safetensors": "safetensors", "torch_zip": "PyTorch (torch.save)", "torch_legacy": "PyTorch (torch.save)"}
+
 
 def weight_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
     """Weight files that can't be read to their end.
@@ -45,13 +47,15 @@ def weight_files_damaged(subject: CheckpointSubject, limits: Thresholds) -> Iter
         elif _wrong_suffix(file):
             by_problem.setdefault("other_suffix", []).append(file)
         elif not file.tensors and file.problem is None and subject.checkpoint.kind != "adapter":  # else ADP001's
-            by_problem.setdefault("no_tensors", []).append(file)
+            kind = "no_tensors" if not file.detail else "meta_tensors" if file.detail == "meta" else "unplain_tensors"
+            by_problem.setdefault(kind, []).append(file)
     for problem, damaged in by_problem.items():
         yield (warning if problem == "compressed" else error)(
             problem,
             *((f.name, {"size": f.size, "missing": f.missing_bytes, "detail": f.detail}) for f in damaged[:20]),
             files=named([f.name for f in damaged]), found=len(damaged), of=len(files), size=bytes_(damaged[0].size),
-            missing=bytes_(sum(f.missing_bytes for f in damaged)), detail=damaged[0].detail, format=damaged[0].format,
+            missing=bytes_(sum(f.missing_bytes for f in damaged)), detail=damaged[0].detail,
+            format=_FORMATS.get(damaged[0].format, "?"),
         )  # fmt: skip
     if not by_problem:
         yield ok(found=len(files), tensors=sum(len(f.tensors) for f in files), size=bytes_(sum(f.size for f in files)))

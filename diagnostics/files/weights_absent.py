@@ -37,8 +37,10 @@ def weights_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     if checkpoint.chosen_folder is not None:
         others = checkpoint.other_folders
         yield info(
-            "folder_of_checkpoints", (checkpoint.given, [checkpoint.chosen_folder, *others[:20]]),
-            chosen=checkpoint.chosen_folder, others=named(others) or "-", found=len(others) + 1,
+            "folder_of_checkpoints" if others else "one_folder_inside",
+            (checkpoint.given, [checkpoint.chosen_folder, *others[:20]]),
+            given=checkpoint.given, chosen=checkpoint.chosen_folder, others=named(others) or "-",
+            found=len(others) + 1,
         )  # fmt: skip
     if checkpoint.weight_names:
         yield from _present(checkpoint)

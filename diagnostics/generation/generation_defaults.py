@@ -10,6 +10,7 @@ from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 from diagnostics.tokenizer.stop_ids import stop_ids
+from pipeline.checkpoint import ENCODER_DECODER_TYPES, Checkpoint
 from pipeline.json_file import JsonFile
 
 NUMBERS = (
@@ -20,12 +21,16 @@ NUMBERS = (
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "typical_p": 1.0}
 
 
+# Encoder-decoders whose configuration class sets no start token where config.json is silent.
+NO_START_BY_DEFAULT = ("t5", "longt5", "switch_transformers")
+
+
 def generation_defaults(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
         The settings that generate() takes from the files when nobody passes any.
     Why it matters:
         A sound model looks broken under them: cut after 20 tokens, pushed off topic by a repetition penalty, forbidden
-        to end, or with damaged logits made to look like words.
+        to end, or with damaged logits made to look like words. An encoder-decoder without a start token writes nothing.
     How it is measured:
         generation_config.json (without it, config.json) field by field: impossible values are errors, extreme ones
         warnings by the thresholds, settings without effect are mentioned.
@@ -47,7 +52,9 @@ def generation_defaults(subject: CheckpointSubject, limits: Thresholds) -> Itera
     wrong = [k for k in NUMBERS if file.get(k) is not None and not _number(file.get(k))]
     for key in wrong:
         yield error("not_a_number", (file.where(key), file.get(key)), field=key, value=file.get(key))
-    found = bool(wrong)
+    if _no_start(model, file):
+        yield error("no_decoder_start", (file.where("decoder_start_token_id"), None), file=file.name)
+    found = bool(wrong) or _no_start(model, file)
     settings = {k: None if k in wrong else file.get(k) for k in NUMBERS}
     for seen in [
         *_impossible(file, settings, stops), *_length(file, settings, limits),
@@ -62,6 +69,16 @@ def generation_defaults(subject: CheckpointSubject, limits: Thresholds) -> Itera
         return
     shown = {k: v for k, v in settings.items() if v is not None}
     yield ok("ok", *((file.where(k), v) for k, v in shown.items()), file=file.name, n=len(shown))
+
+
+def _no_start(model: Checkpoint, file: JsonFile) -> bool:
+    """Whether generate() has nothing to begin an encoder-decoder's answer with: it then fails. A generation_config.json
+    counts alone, whatever config.json says."""
+    if not model.is_encoder_decoder or model.config.get("model_type") not in ENCODER_DECODER_TYPES:
+        return False
+    if file is model.config and model.config.get("model_type") not in NO_START_BY_DEFAULT:
+        return False
+    return file.get("decoder_start_token_id") is None and file.get("bos_token_id") is None
 
 
 def _number(value: Any) -> bool:
