@@ -53,10 +53,11 @@ class LocalFolder:
         return str(self.path)
 
     @cached_property
-    def _entries(self) -> tuple[dict[str, os.stat_result], list[str], list[str]]:
+    def _entries(self) -> tuple[dict[str, os.stat_result], list[str], list[str], list[str]]:
         files: dict[str, os.stat_result] = {}
         folders: list[str] = []
         broken: list[str] = []
+        special: list[str] = []
         denied: OSError | None = None
         with os.scandir(self.path) as entries:
             for entry in entries:
@@ -72,9 +73,11 @@ class LocalFolder:
                     files[entry.name] = info
                 elif stat.S_ISDIR(info.st_mode):
                     folders.append(entry.name)
+                else:
+                    special.append(entry.name)
         if denied is not None and not files and not folders:  # a folder that may be listed but not entered
             raise denied
-        return files, sorted(folders), sorted(broken)
+        return files, sorted(folders), sorted(broken), sorted(special)
 
     def names(self) -> list[str]:
         return sorted(self._entries[0])
@@ -85,6 +88,10 @@ class LocalFolder:
     def broken_links(self) -> list[str]:
         """Names whose link leads nowhere: a Hub cache that lost its blobs, a folder copied without them."""
         return self._entries[2]
+
+    def special_files(self) -> list[str]:
+        """Names of pipes, sockets and devices: nothing that could be read to its end."""
+        return self._entries[3]
 
     def size(self, name: str) -> int:
         known = self._entries[0].get(name)
