@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,25 @@ def test_evidence_against_lowers_confidence() -> None:
     assert alone.id == "stop_token_mismatch" and alone.confidence > 0.7
     opposed = rank_causes([bad, finding("GEN003", "ok", "ok")], [], limits)[0]
     assert opposed.confidence < alone.confidence and "GEN003" in opposed.opposing
+
+
+def test_one_part_says_nothing_about_another() -> None:
+    """Sound weights are no sign against a missing vocabulary, and that none for missing tensors."""
+    limits = load_thresholds()
+    half = finding("CKP013", "vocabulary_missing")
+    fine = [finding(code, "ok", "ok") for code in ("CKP003", "CKP005", "CKP006", "CKP007")]
+    alone = rank_causes([half], [], limits)[0]
+    assert alone.id == "incomplete_checkpoint" and rank_causes([half, *fine], [], limits)[0] == replace(
+        alone, opposing=rank_causes([half, *fine], [], limits)[0].opposing
+    )
+    names = finding("CKP006", "config_has_more_layers")
+    both = {c.id: c.confidence for c in rank_causes([half, names], [], limits)}
+    assert both["weights_not_loaded"] == {c.id: c.confidence for c in rank_causes([names], [], limits)}["weights_not_loaded"]
+    assert both["incomplete_checkpoint"] == alone.confidence
+
+
+@pytest.mark.parametrize(
+    "outcome", ["broken", "empty", "lfs_pointer", "not_utf8", "byte_order_mark", "encode_crashed", "encode_timeout"]
+)
+def test_a_broken_tokenizer_has_a_cause(outcome: str) -> None:
+    assert rank_causes([finding("TOK001", outcome)], [], load_thresholds())[0].id == "incomplete_checkpoint"
