@@ -73,7 +73,7 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
                 cause,
                 round(min(confidence, 0.98), 2),  # nothing seen from outside is certain
                 _codes(supporting.get(cause, ())),
-                _codes(opposing.get(cause, ())),
+                () if asides[cause] >= explained[cause] else _codes(opposing.get(cause, ())),
                 _next_test(table[cause], skipped) if close or confidence < limits["cause_sure"] else None,
             )
         )

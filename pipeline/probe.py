@@ -379,6 +379,11 @@ class Probe:
         found: list[str | None] = self._ask_tokenizer({"do": "tokens", "ids": list(ids)})["tokens"]
         return found
 
+    @property
+    def cannot_encode(self) -> bool:
+        """Whether it loads and then crashes, hangs or exhausts the memory on plain text."""
+        return (self.problem or "").startswith("encode_")
+
     def tokens_from(self, first: int) -> int:
         """How many tokens have an id of at least `first`. Raises TokenizerNotLoaded."""
         return int(self._ask_tokenizer({"do": "beyond", "first": first})["n"])

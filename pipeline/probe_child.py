@@ -432,8 +432,8 @@ def serve(requests: Any, answers: Any) -> None:
             raise
         except BaseException as error:  # a Rust panic is no Exception
             panic = not isinstance(error, Exception)
-            # The Rust library raises plain `Exception`, whose name says nothing.
-            said = str(error) if type(error) is Exception else f"{type(error).__name__}: {error}"
+            # The Rust library raises plain `Exception` or panics: the names say nothing.
+            said = str(error) if panic or type(error) is Exception else f"{type(error).__name__}: {error}"
             answer = {"problem": "crashed" if panic else "failed", "detail": said[:500]}
         answer["id"] = request["id"]
         # Lone surrogates of a broken text can't be written as UTF-8: ASCII escapes can hold everything.

@@ -37,7 +37,8 @@ def stop_ids_disagree(subject: CheckpointSubject, limits: Thresholds) -> Iterato
         Formats whose last turn ends otherwise than the template writes it (configs/chat_markers.yaml). Engines that
         also stop on the tokenizer's eos (vLLM, MLX) hide the fault that transformers shows. A base model that ships a
         chat template looks much like a chat model that can't stop; it is only mentioned where the one token in all
-        files is also bos, nothing was trained here, and neither name nor sampling settings speak of chat.
+        files is also bos, nothing was trained here, and neither name nor sampling settings speak of chat. A tokenizer
+        that appends its end token is right for training texts and for models that embed, where it is only mentioned.
     Fix:
         Put the id of the token that ends a turn into eos_token_id of generation_config.json.
     References:
