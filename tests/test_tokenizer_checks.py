@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -664,3 +665,34 @@ def test_tokens_beyond_are_counted_not_their_range(tmp_path: Path) -> None:
     far.add_special_tokens([AddedToken(t, special=True) for t in list(words)[1:4]])
     folder = chat_folder(tmp_path / "m", tokenizer=far, config={"vocab_size": 64})
     assert findings(folder)["TOK002/pieces_beyond"].params["n"] == 1
+
+
+def test_crashing_tokenizer_is_not_used_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Loaded:
+        tokenizer: str | None = "a tokenizer"
+        tokenizer_problem: str = ""
+
+    monkeypatch.setattr(CheckpointSubject, "_load", lambda self, checkpoint, base: Loaded())
+    sound, sick = chat_folder(tmp_path / "a"), chat_folder(tmp_path / "b")
+    path = sick / "tokenizer.json"
+    crash = {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 1000}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": crash}))
+    for folder, expected in ((sound, Loaded()), (sick, Loaded(None, "encode_crashed"))):
+        subject = CheckpointSubject(open_checkpoint(str(folder)))
+        try:
+            assert subject.load_outcome == expected
+        finally:
+            subject.close()
+
+
+def test_unknown_markers_behind_a_conversation_are_only_doubted(tmp_path: Path) -> None:
+    """Whether the model also writes the end of the conversation can't be told from names that nobody knows."""
+    tokenizer = byte_level("<|endoftext|>", "<|im_start|>", "<|done|>")
+    ids = {t: tokenizer.token_to_id(t) for t in ("<|endoftext|>", "<|done|>")}
+    folder = chat_folder(
+        tmp_path / "m", tokenizer=tokenizer, config={"eos_token_id": ids["<|endoftext|>"]},
+        generation_config={"eos_token_id": ids["<|endoftext|>"], "pad_token_id": None},
+        tokenizer_config={"chat_template": LATE.replace("<|im_end|>", "<|done|>"), "eos_token": "<|endoftext|>"},
+    )  # fmt: skip
+    assert findings(folder)["TOK004/stops_after_conversation"].severity == "warning"
