@@ -25,6 +25,7 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
         return ()
     told = {f.signal for f in findings} | {f"{s.code}/{s.reason_id}" for s in skipped}
     sums: dict[str, float] = {}
+    asides: dict[str, float] = {}
     supporting: dict[str, list[tuple[float, str]]] = {}
     opposing: dict[str, list[tuple[float, str]]] = {}
     for cause, row in table.items():
@@ -33,29 +34,31 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
         total = float(row["prior"])
         bad = False
         for_, against = row.get("for") or {}, row.get("against") or {}
+        apart = row.get("apart") or ()
         counted: dict[str, float] = {}
         for finding in findings:
             weight = _weight(for_, finding)
             if weight and weight > counted.get(finding.code, 0.0):
-                total += weight - counted.get(finding.code, 0.0)  # one check counts once, by its strongest outcome
-                counted[finding.code] = weight
+                counted[finding.code] = weight  # one check counts once, by its strongest outcome
                 supporting.setdefault(cause, []).append((weight, finding.code))
                 bad = bad or finding.severity in ("warning", "error")
             if weight := _weight(against, finding):
                 opposing.setdefault(cause, []).append((weight, finding.code))
         # The more directly a finding shows the cause itself, the less signs to the contrary weigh: ids beyond the
         # embedding are beyond it however well the model answers.
-        strongest = max(counted.values(), default=0.0)
-        total -= sum(w for w, _ in opposing.get(cause, ())) * max(LEAST_AGAINST, 1 - strongest / 10)
+        main = [weight for code, weight in counted.items() if code not in apart]
+        aside = [weight for code, weight in counted.items() if code in apart]
+        opposed = sum(w for w, _ in opposing.get(cause, ())) * max(LEAST_AGAINST, 1 - max(main, default=0.0) / 10)
         if bad:
-            sums[cause] = total
+            sums[cause] = total + sum(main) - opposed
+            asides[cause] = total + sum(aside) if aside else -math.inf
     first = {cause: _logistic(total) for cause, total in sums.items()}
-    explained = {
-        cause: total - sum(
+    explained = {  # what stands apart is neither explained by other causes nor explains them
+        cause: max(asides[cause], total - sum(
             float(strength) * first.get(other, 0.0)
             for other, strength in (table[cause].get("explained_by") or {}).items()
             if first.get(other, 0.0) > first[cause] or sums.get(other, -9.0) > total
-        )
+        ))
         for cause, total in sums.items()
     }  # fmt: skip
     ranked = sorted(explained, key=lambda c: (-explained[c], c))
@@ -70,7 +73,7 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
                 cause,
                 round(min(confidence, 0.98), 2),  # nothing seen from outside is certain
                 _codes(supporting.get(cause, ())),
-                _codes(opposing.get(cause, ())),
+                () if asides[cause] >= explained[cause] else _codes(opposing.get(cause, ())),
                 _next_test(table[cause], skipped) if close or confidence < limits["cause_sure"] else None,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +224,12 @@ class CheckpointSubject:
     @cached_property
     def load_outcome(self) -> LoadedModel | ModelNotLoaded:
         """The model with its tokenizer, or why there is none; an adapter comes on its base."""
-        return self._load(self.local_checkpoint, self.local_base if self.checkpoint.kind == "adapter" else None)
+        base = self.local_base if self.checkpoint.kind == "adapter" else None
+        loaded = self._load(self.local_checkpoint, base)
+        # A tokenizer that crashes or never ends in the probe's process would do so in this one.
+        if self.checkpoint.tokenizer.store is None or isinstance(loaded, Exception) or not self.probe.cannot_encode:
+            return loaded
+        return replace(loaded, tokenizer=None, tokenizer_problem=self.probe.problem or "")
 
     @property
     def loaded(self) -> LoadedModel:

@@ -14,6 +14,7 @@ from typing import Any
 
 from diagnostics.report import Evidence, Finding, Observation, Severity, Skipped
 from diagnostics.thresholds import Thresholds
+from pipeline.probe import TokenizerNotLoaded
 
 DEPTHS = ("files", "weights", "forward", "samples")
 
@@ -128,6 +129,8 @@ def _run_one(check: Check, subject: Any, limits: Thresholds) -> Iterator[Event]:
             yield Event("finding", code=check.code, finding=finding)
     except NotMeasured as reason:
         yield Event("skipped", code=check.code, skipped=Skipped(check.code, reason.reason_id, reason.params))
+    except TokenizerNotLoaded:  # it loaded, and gave up on a text
+        yield _skip(check, "tokenizer_not_loaded")
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as crash:  # Rust panics (tokenizers) derive from BaseException

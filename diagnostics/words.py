@@ -70,9 +70,12 @@ def say_finding(finding: Finding, lang: str) -> Finding:
 
 
 def say_skipped(skipped: Skipped, lang: str) -> Skipped:
-    """The same entry with its reason in `lang`."""
-    reasons = load_config(f"words/{lang}/report.yaml")["skipped"]
-    return replace(skipped, reason=fill(str(reasons.get(skipped.reason_id, skipped.reason_id)), skipped.params))
+    """The same entry with its reason in `lang`; a `problem` among the params is an id with words of its own."""
+    words = load_config(f"words/{lang}/report.yaml")
+    params = dict(skipped.params)
+    if "problem" in params:
+        params["problem"] = words["problems"].get(params["problem"], params["problem"])
+    return replace(skipped, reason=fill(str(words["skipped"].get(skipped.reason_id, skipped.reason_id)), params))
 
 
 def say_cause(cause: Cause, findings: Mapping[str, Finding], lang: str) -> Cause:

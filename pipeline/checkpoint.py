@@ -55,6 +55,9 @@ class TokenizerFiles:
     added_tokens: JsonFile = field(default_factory=lambda: absent("added_tokens.json"))
     chat_template_file: str | None = None  # content of chat_template.jinja or chat_template.json
     not_files: tuple[tuple[str, str], ...] = ()  # names of tokenizer files that are no files, and what they are
+    # (problem, file, detail) of that file when it is there and holds no text; of further templates likewise.
+    chat_template_problem: tuple[str, str, str] | None = None
+    other_template_problems: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,26 +240,59 @@ def read_tokenizer_files(store: FileStore) -> TokenizerFiles:
     not_files = tuple((n, kind) for n in TOKENIZER_FILES if n not in present and (kind := in_place_of(store, n)))
     if not present:
         return TokenizerFiles(None, not_files=not_files)
-    template = None
+    template, problem = None, None
     for name in ("chat_template.jinja", "chat_template.json"):
         if name in present:
-            template = _template_text(store, name)
+            template, problem = _template_text(store, name)
             break
     return TokenizerFiles(
         store, present, _json(store, names, "tokenizer_config.json"), _json(store, names, "special_tokens_map.json"),
-        _json(store, names, "added_tokens.json"), template, not_files,
+        _json(store, names, "added_tokens.json"), template, not_files, problem, _other_templates(store),
     )  # fmt: skip
 
 
-def _template_text(store: FileStore, name: str) -> str | None:
+def _template_text(store: FileStore, name: str) -> tuple[str | None, tuple[str, str, str] | None]:
     if name.endswith(".json"):
-        text = read_json(store, name).get("chat_template")
-        return text if isinstance(text, str) else None
+        file = read_json(store, name)
+        text = file.get("chat_template")
+        problem = None if file.value is not None else (file.problem or "unreadable", name, file.detail)
+        return (text if isinstance(text, str) else None), problem
     try:
-        with store.open(name) as file:
-            return file.read(2**22).decode("utf-8", errors="replace")
-    except OSError:
-        return None
+        with store.open(name) as template:
+            raw = template.read(_MAX_TEMPLATE_BYTES)
+    except OSError as error:
+        return None, ("unreadable", name, error.strerror or str(error))
+    wrong = wrong_byte(raw)
+    if wrong and wrong != "BOM":  # transformers keeps the mark as the first character of every prompt
+        return None, ("not_utf8", name, wrong)
+    return raw.decode("utf-8", errors="ignore"), None  # a character may be cut in two at the limit
+
+
+def _other_templates(store: FileStore) -> tuple[tuple[str, str, str], ...]:
+    """What can't be read among the named templates in their own folder; only on this machine, where that is cheap."""
+    if not isinstance(store, LocalFolder) or _OTHER_TEMPLATES not in store.folders():
+        return ()
+    try:
+        folder = store.sub(_OTHER_TEMPLATES)
+        found = [_template_text(folder, n)[1] for n in folder.names()[:100] if n.endswith(".jinja")]
+    except OSError as error:
+        return (("unreadable", _OTHER_TEMPLATES, error.strerror or str(error)),)
+    return tuple((what, f"{_OTHER_TEMPLATES}/{name}", detail) for what, name, detail in filter(None, found))
+
+
+_OTHER_TEMPLATES = "additional_chat_templates"
+_MAX_TEMPLATE_BYTES = 2**22
+
+
+def wrong_byte(raw: bytes) -> str:
+    """The place of the first byte that is no UTF-8, `BOM` where a byte order mark begins the text, else empty."""
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data" and len(raw) - error.start < 4 and error.start > 2**20:
+            return ""  # cut by the limit of what is read
+        return str(error.start)
+    return "BOM" if raw.startswith(b"\xef\xbb\xbf") else ""
 
 
 def _open_folder(given: str, store: FileStore, revision: str | None = None) -> Checkpoint:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import TokenizerFiles
+from pipeline.checkpoint import TokenizerFiles, wrong_byte
 from pipeline.config_files import load_config
 from pipeline.declared_tokens import (
     ROLES,
@@ -35,12 +35,24 @@ CHILD = Path(__file__).with_name("probe_child.py")
 # A tokenizer of 256,000 entries with its merges takes about 1 GiB of address space while it is being read.
 MEMORY_BYTES = 2 * 2**30
 CPU_SECONDS = 300
-# Rendering takes milliseconds, reading the largest tokenizers a second: these only end what would never end.
+# Rendering takes milliseconds, reading the largest tokenizers a second or two, a plain sentence less than a
+# millisecond: these only end what would never end.
 RENDER_SECONDS = 5.0
-LOAD_SECONDS = 60.0
-ENCODE_SECONDS = 60.0
+LOAD_SECONDS = 20.0
+TRIAL_SECONDS = 4.0
+ENCODE_SECONDS = 20.0
+# A request of a million characters takes a second; longer texts hold nothing that their beginning does not show.
+MAX_CHARACTERS = 1_000_000
+# Plain text as answers hold it, in both languages, long enough to wake a pattern that goes back and forth for ever.
+PLAIN_TEXT = (
+    "Name five kinds of fruit, and say in one sentence each where they grow.\n\n1. Apples grow here: $2.50 a kilo!\n",
+    "the train leaves at seven and comes back before noon so that everybody is at home again for lunch " * 2,
+    "列出五种不同的水果，并说明它们分别产自哪里。火车七点四十五分出发，票价八十元。",
+)
 # What ends the child or makes it useless; the same template would do it again.
 FATAL = ("timeout", "memory", "crashed")
+# One text may be to blame; after two the tokenizer is.
+MAX_FATAL = 2
 FILES_READ = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
 FILES_NOT_READ = ("tiktoken.model", "qwen.tiktoken", "source.spm", "tekken.json")
 
@@ -133,9 +145,12 @@ class Probe:
     """One tokenizer with its template. Close it; also usable as a context manager. Safe for several threads.
 
     problem: None when text can be encoded. Else `no_vocabulary` (only the small files are here), `unsupported`
-        (a vocabulary format that is not read), `not_local`, `lfs_pointer`, `empty`, `failed` (the library refused
-        the file, `detail` says why), `timeout`, `memory`, `crashed`, `missing_dependency`. Templates render and the
-        declared ids are known in every case.
+        (a vocabulary format that is not read), `not_local`, `lfs_pointer`, `empty`, `unreadable`, `not_utf8`
+        (`detail`: the first wrong byte, or `BOM`), `failed` (the library refused the file, `detail` says why),
+        `timeout`, `memory`, `crashed`, `missing_dependency`; `encode_timeout`, `encode_memory`, `encode_crashed`: it
+        loads, but can't encode a plain sentence. Templates render and the declared ids are known in every case.
+    template_problem: (problem, file, detail) when a file of the template can't be read as text; there is no template
+        then. other_templates: the same of further templates that are not used by default.
     vocab_size: tokens including added ones, `len(tokenizer)`; 0 when not loaded. top_id: the highest id; -1.
     special: role -> (text, id), roles as declared; id None when the files here don't tell it.
     added: added tokens -> id. special_texts: those of them that are special.
@@ -159,6 +174,8 @@ class Probe:
         self.special_texts = frozenset(
             [t.content for t in self._declared_added if t.special] + [s.content for s in self.declared.values()]
         )
+        self.template_problem = files.chat_template_problem
+        self.other_templates = files.other_template_problems
         chosen = chat_template(files)
         self.template = chosen.text
         self.template_source = chosen.source
@@ -169,6 +186,7 @@ class Probe:
         self._loaded_in: _Child | None = None
         self._load: dict[str, Any] | None = None
         self._rendered: dict[str, Rendered] = {}
+        self._fatal = 0
         self._hopeless: dict[str, Rendered] = {}
         self._open()
 
@@ -185,6 +203,8 @@ class Probe:
             self._loaded_in = self._child
         if "problem" in answer:
             self.problem, self.detail = answer["problem"], answer["detail"]
+            if self.problem == "failed" and (wrong := self._not_utf8(self.source)):
+                self.problem, self.detail = "not_utf8", wrong
             self._load = None
             self._set_special({})
             return
@@ -195,6 +215,26 @@ class Probe:
         self.special_texts = self.special_texts | {text for _, text, special in answer["added"] if special}
         texts = [s.content for s in self.declared.values()]
         self._set_special(dict(zip(texts, self.token_ids(texts), strict=True)))
+        with self._lock:
+            tried = self._ask({"do": "encode", "texts": PLAIN_TEXT, "special": True, "trial": True}, TRIAL_SECONDS)
+        if tried.get("problem") in FATAL:  # else it refuses some text and may take another: toys know few words
+            self._give_up(tried)
+
+    def _give_up(self, answer: Mapping[str, Any]) -> None:
+        """What crashed or hung would do so again: nothing more is encoded."""
+        self.problem, self.detail = f"encode_{answer['problem']}", answer["detail"]
+        self._load = None
+
+    def _not_utf8(self, name: str) -> str:
+        """Where a text file stops to be UTF-8, `BOM` for a byte order mark; empty when it is UTF-8 or no text file."""
+        store = self.files.store
+        if store is None or not name.endswith((".json", ".txt")):
+            return ""
+        try:
+            with store.open(name) as file:
+                return wrong_byte(file.read(2**26))
+        except OSError:
+            return ""
 
     def _set_special(self, ids: Mapping[str, int | None]) -> None:
         self.special: Mapping[str, tuple[str, int | None]] = {
@@ -297,16 +337,24 @@ class Probe:
                 self._loaded_in = self._child
             answer = self._ask(request, ENCODE_SECONDS)
         if "problem" in answer:
+            self._fatal += answer["problem"] in FATAL
+            if self._fatal >= MAX_FATAL:
+                self._give_up(answer)
             raise TokenizerNotLoaded(answer["problem"], answer["detail"])
         return answer
 
     def encode(self, texts: Sequence[str], *, add_special_tokens: bool = False) -> list[list[int]]:
-        """Token ids of each text; added tokens in the text are matched. Raises TokenizerNotLoaded."""
-        if not texts:
-            return []
-        clean = [t.encode("utf-8", "replace").decode("utf-8") for t in texts]
-        answer = self._ask_tokenizer({"do": "encode", "texts": clean, "special": add_special_tokens})
-        ids: list[list[int]] = answer["ids"]
+        """Token ids of each text (of its first MAX_CHARACTERS); added tokens in the text are matched. Raises
+        TokenizerNotLoaded."""
+        clean = [t[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8") for t in texts]
+        ids: list[list[int]] = []
+        while len(ids) < len(clean):
+            part: list[str] = []
+            for text in clean[len(ids) :]:
+                if part and sum(map(len, part)) + len(text) > MAX_CHARACTERS:
+                    break
+                part.append(text)
+            ids += self._ask_tokenizer({"do": "encode", "texts": part, "special": add_special_tokens})["ids"]
         return ids
 
     def decode(self, batches: Sequence[Sequence[int]]) -> list[str]:
@@ -330,6 +378,24 @@ class Probe:
             return [by_id.get(i) for i in ids]
         found: list[str | None] = self._ask_tokenizer({"do": "tokens", "ids": list(ids)})["tokens"]
         return found
+
+    @property
+    def cannot_encode(self) -> bool:
+        """Whether it loads and then crashes, hangs or exhausts the memory on plain text."""
+        return (self.problem or "").startswith("encode_")
+
+    def tokens_from(self, first: int) -> int:
+        """How many tokens have an id of at least `first`. Raises TokenizerNotLoaded."""
+        return int(self._ask_tokenizer({"do": "beyond", "first": first})["n"])
+
+    @property
+    def lists_special_tokens(self) -> bool:
+        """Whether a token that is not in `added` is no special token of this tokenizer: always with a vocabulary;
+        without one when added_tokens_decoder holds every token that a role names."""
+        if self.problem is None:
+            return True
+        listed = isinstance(self.files.config.get("added_tokens_decoder"), dict) and bool(self.added)
+        return listed and bool(self.declared) and all(s.content in self.added for s in self.declared.values())
 
     def vocabulary(self) -> list[str | None]:
         """All pieces by id. Raises TokenizerNotLoaded."""

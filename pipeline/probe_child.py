@@ -20,6 +20,10 @@ from typing import Any
 
 # Beyond what the process already uses; a chat prompt of a million tokens is a few MB.
 RENDER_HEADROOM = 192 * 2**20
+# The tokens of a request are some 200 bytes each, and a request holds a million characters at most.
+ENCODE_HEADROOM = 768 * 2**20
+# A plain sentence takes kilobytes.
+TRIAL_HEADROOM = 128 * 2**20
 MAX_TEXT = 8_000_000
 # A fixed day: two runs over one input give the same report.
 TODAY = (2026, 1, 15, 12, 0, 0)
@@ -164,6 +168,15 @@ def memory_headroom(extra: int) -> Any:
 # --- tokenizers --------------------------------------------------------------------------------------------------
 
 
+def readable(path: str) -> str:
+    """A name of this file that the libraries can take: they refuse bytes that are no UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return f"/dev/fd/{os.open(os.fsencode(path), os.O_RDONLY)}"
+    return path
+
+
 class FastTokenizer:
     """tokenizer.json, vocab.json + merges.txt, or vocab.txt, through the `tokenizers` library."""
 
@@ -171,7 +184,7 @@ class FastTokenizer:
         from tokenizers import AddedToken, Tokenizer
 
         if request["kind"] == "tokenizer.json":
-            tokenizer = Tokenizer.from_file(request["path"])
+            tokenizer = Tokenizer.from_file(readable(request["path"]))
         elif request["kind"] == "merges.txt":
             tokenizer = _byte_level(request)
         else:
@@ -225,6 +238,9 @@ class FastTokenizer:
     def tokens(self, ids: list[int]) -> list[str | None]:
         return [self.tokenizer.id_to_token(i) if 0 <= i < 2**32 else None for i in ids]
 
+    def beyond(self, first: int) -> int:
+        return sum(i >= first for i in self.tokenizer.get_vocab(True).values())
+
     def vocabulary(self) -> list[str | None]:
         by_id = {i: token for token, i in self.tokenizer.get_vocab(True).items()}
         return [by_id.get(i) for i in range(max(by_id, default=-1) + 1)] if max(by_id, default=0) < 10_000_000 else []
@@ -233,7 +249,7 @@ class FastTokenizer:
 def _byte_level(request: Json) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    model = models.BPE.from_file(request["path"], request["merges"])
+    model = models.BPE.from_file(readable(request["path"]), readable(request["merges"]))
     tokenizer = Tokenizer(model)
     if tokenizer.token_to_id("\u0120") is None and tokenizer.token_to_id("\u0120the") is None:
         raise Refused("unsupported", "vocab.json without byte-level pieces")
@@ -245,7 +261,7 @@ def _byte_level(request: Json) -> Any:
 def _word_piece(request: Json) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    model = models.WordPiece.from_file(request["path"], unk_token=request["special"].get("unk", "[UNK]"))
+    model = models.WordPiece.from_file(readable(request["path"]), unk_token=request["special"].get("unk", "[UNK]"))
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=request["lowercase"])
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -276,7 +292,7 @@ class PieceTokenizer:
         import sentencepiece
 
         self.model = sentencepiece.SentencePieceProcessor()
-        self.model.Load(request["path"])
+        self.model.Load(readable(request["path"]))
         size = self.model.GetPieceSize()
         self.added: dict[str, int] = {}
         self.special: set[str] = set()
@@ -354,6 +370,11 @@ class PieceTokenizer:
         size = self.model.GetPieceSize()
         return [self.by_id.get(i) or (self.model.IdToPiece(i) if 0 <= i < size else None) for i in ids]
 
+    def beyond(self, first: int) -> int:
+        return max(0, self.model.GetPieceSize() - first) + sum(
+            i >= max(first, self.model.GetPieceSize()) for i in self.added.values()
+        )
+
     def vocabulary(self) -> list[str | None]:
         return self.tokens(list(range(max(self.top + 1, self.model.GetPieceSize()))))
 
@@ -379,13 +400,16 @@ class Server:
         if self.tokenizer is None:
             raise Refused("not_loaded", "")
         if what == "encode":
-            return {"ids": self.tokenizer.encode(request["texts"], request["special"])}
+            with memory_headroom(TRIAL_HEADROOM if request.get("trial") else ENCODE_HEADROOM):
+                return {"ids": self.tokenizer.encode(request["texts"], request["special"])}
         if what == "decode":
             return {"texts": self.tokenizer.decode(request["batches"])}
         if what == "ids":
             return {"ids": self.tokenizer.ids(request["tokens"])}
         if what == "tokens":
             return {"tokens": self.tokenizer.tokens(request["ids"])}
+        if what == "beyond":
+            return {"n": self.tokenizer.beyond(request["first"])}
         if what == "vocabulary":
             return {"tokens": self.tokenizer.vocabulary()}
         raise Refused("unknown_request", what)
@@ -408,7 +432,9 @@ def serve(requests: Any, answers: Any) -> None:
             raise
         except BaseException as error:  # a Rust panic is no Exception
             panic = not isinstance(error, Exception)
-            answer = {"problem": "crashed" if panic else "failed", "detail": f"{type(error).__name__}: {error}"[:500]}
+            # The Rust library raises plain `Exception` or panics: the names say nothing.
+            said = str(error) if panic or type(error) is Exception else f"{type(error).__name__}: {error}"
+            answer = {"problem": "crashed" if panic else "failed", "detail": said[:500]}
         answer["id"] = request["id"]
         # Lone surrogates of a broken text can't be written as UTF-8: ASCII escapes can hold everything.
         answers.write(json.dumps(answer).encode("ascii") + b"\n")

@@ -107,3 +107,21 @@ def test_every_error_of_the_files_has_a_cause(check) -> None:
         for others in ([],) if check.code in ("CKP002", "CKP007") else ([], fine):  # no other check is fine beside those
             said = rank_causes([finding(check.code, outcome), *others], [], load_thresholds())
             assert said, f"{check.code}/{outcome} beside {len(others)} fine ones"
+def test_one_part_says_nothing_about_another() -> None:
+    """Sound weights are no sign against a missing vocabulary, and that none for missing tensors."""
+    limits = load_thresholds()
+    half = finding("CKP013", "vocabulary_missing")
+    fine = [finding(code, "ok", "ok") for code in ("CKP003", "CKP005", "CKP006", "CKP007")]
+    alone = rank_causes([half], [], limits)[0]
+    assert alone.id == "incomplete_checkpoint" and rank_causes([half, *fine], [], limits)[0] == alone
+    names = finding("CKP006", "config_has_more_layers")
+    both = {c.id: c.confidence for c in rank_causes([half, names], [], limits)}
+    assert both["weights_not_loaded"] == {c.id: c.confidence for c in rank_causes([names], [], limits)}["weights_not_loaded"]
+    assert both["incomplete_checkpoint"] == alone.confidence
+
+
+@pytest.mark.parametrize(
+    "outcome", ["broken", "empty", "lfs_pointer", "not_utf8", "byte_order_mark", "encode_crashed", "encode_timeout"]
+)
+def test_a_broken_tokenizer_has_a_cause(outcome: str) -> None:
+    assert rank_causes([finding("TOK001", outcome)], [], load_thresholds())[0].id == "incomplete_checkpoint"

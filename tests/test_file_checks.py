@@ -206,6 +206,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str, set[str]]] = {
                          "CKP004/not_utf8", set()),
     "config cut": ("llama", lambda f: os.truncate(f / "config.json", 100), "CKP004/not_json", set()),
     "no tokenizer": ("llama", lambda f: [p.unlink() for p in f.glob("tokenizer*")], "CKP013/absent", set()),
+    "vocabulary forgotten": ("llama", lambda f: (f / "tokenizer.json").unlink(), "CKP013/vocabulary_missing", set()),
+    "vocabulary is a folder": ("llama", lambda f: ((f / "tokenizer.json").unlink(), (f / "tokenizer.json").mkdir()),
+                               "CKP013/vocabulary_is_no_file", set()),
+    "vocabulary is a pipe": ("llama", lambda f: ((f / "tokenizer.json").unlink(), os.mkfifo(f / "tokenizer.json")),
+                             "CKP013/vocabulary_is_no_file", set()),
     "shard gone": ("sharded", lambda f: sorted(f.glob("model-*"))[1].unlink(), "CKP005/shard_missing", set()),
     "tensor not in its shard": ("sharded", lambda f: lose_one_tensor(f), "CKP005/tensor_missing",
                                 {"CKP006/tensors_missing"}),
@@ -647,3 +652,18 @@ def test_nothing_heavy_is_imported(copy: Callable[[str], Path], tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", code, str(folder), str(adapter)], cwd=ROOT, capture_output=True,
                           text=True, timeout=60)  # fmt: skip
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", ["no weights", "bytes", "own code", "another vocabulary"])
+def test_no_vocabulary_is_no_fault(case: str, copy: Callable[[str], Path]) -> None:
+    folder = copy("llama")
+    (folder / "tokenizer.json").unlink()
+    if case == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif case == "another vocabulary":
+        (folder / "tekken.json").write_text("{}")
+    else:
+        own = {"tokenizer_class": "ByT5Tokenizer"} if case == "bytes" else {"auto_map": {"AutoTokenizer": ["a.B", None]}}
+        (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    findings, _, _ = judged(folder)
+    assert {f.severity for f in findings if f.code == "CKP013"} == {"info"}

@@ -226,7 +226,7 @@ def test_broken_tokenizer_file_is_a_value(case: str, tmp_path: Path) -> None:
     path = folder / "tokenizer.json"
     path.write_bytes(BROKEN[case](path.read_bytes()))
     with probe_of(folder) as probe:
-        assert probe.problem == "failed" and probe.detail
+        assert probe.problem == ("not_utf8" if case == "binary" else "failed") and probe.detail
         assert probe.special["eos"][1] == probe.added["<|im_end|>"]
         assert probe.render(TALK).problem is None
         with pytest.raises(TokenizerNotLoaded):
@@ -317,3 +317,73 @@ def test_the_child_needs_nothing_of_the_project(tmp_path: Path) -> None:
                "add_generation_prompt": False}  # fmt: skip
     said, _ = child.communicate(json.dumps(request).encode() + b"\n", timeout=30)
     assert json.loads(said) == {"text": "2", "id": 1}
+
+
+# --- tokenizers that load and can't encode -----------------------------------------------------------------------
+
+_MORE = {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10}
+_FOR_EVER = {"type": "Split", "pattern": {"Regex": "^(([a-z \\S])+.)+[A-Z]([a-z\\S ])+$"}, "behavior": "Isolated",
+             "invert": False}  # fmt: skip
+PATHOLOGICAL = {
+    "crashes": {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 1000}},
+    "grows": {"normalizer": {"type": "Sequence", "normalizers": [_MORE] * 9}},
+    "goes back and forth": {"pre_tokenizer": _FOR_EVER},
+}
+
+
+@pytest.mark.parametrize("case", PATHOLOGICAL)
+def test_tokenizer_that_cannot_encode_a_sentence(case: str, tmp_path: Path) -> None:
+    folder = chat_folder(tmp_path / "m")
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **PATHOLOGICAL[case]}))
+    began = time.perf_counter()
+    with probe_of(folder) as probe:
+        assert probe.problem in ("encode_crashed", "encode_memory", "encode_timeout")
+        with pytest.raises(TokenizerNotLoaded):
+            probe.encode(["a"])
+        assert probe.special["eos"][1] == probe.added["<|im_end|>"]
+    assert time.perf_counter() - began < probe_module.TRIAL_SECONDS + 6
+
+
+def test_second_crash_is_the_last(tmp_path: Path) -> None:
+    with probe_of(chat_folder(tmp_path / "m")) as probe:
+        for _ in range(2):
+            probe.encode(["a"])
+            assert probe._child is not None
+            probe._child.process.kill()
+            with pytest.raises(TokenizerNotLoaded):
+                probe.encode(["b"])
+        assert probe.problem == "encode_crashed"
+
+
+def test_long_texts_go_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_module, "MAX_CHARACTERS", 20)
+    texts = ["Which colour", "yellow", "b" * 50, "", "Which"]
+    with probe_of(chat_folder(tmp_path / "m")) as probe:
+        assert probe.encode(texts) == [probe.encode([t[:20]])[0] for t in texts]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
+def test_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff"))
+    try:
+        chat_folder(folder)
+    except (OSError, UnicodeError):
+        folder.mkdir(exist_ok=True)
+        shutil.copytree(chat_folder(tmp_path / "good"), folder, dirs_exist_ok=True)
+    with probe_of(folder) as probe:
+        assert probe.problem is None and probe.encode(["Which"])[0]
+
+
+def test_text_files_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = chat_folder(tmp_path / "m", tokenizer_config={"chat_template": None})
+    (folder / "chat_template.jinja").write_bytes(("{{ '你好' }}" + CHATML).encode("gbk"))
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_bytes("é".encode("latin-1"))
+    with probe_of(folder) as probe:
+        assert probe.template is None and probe.template_problem == ("not_utf8", "chat_template.jinja", "4")
+        assert probe.other_templates == (("not_utf8", "additional_chat_templates/rag.jinja", "0"),)
+    path = folder / "tokenizer.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    with probe_of(folder) as probe:
+        assert (probe.problem, probe.detail) == ("not_utf8", "BOM")

@@ -69,3 +69,34 @@ def test_missing_template(tmp_path: Path) -> None:
 def test_template_of_another_family_names_both_sides(tmp_path: Path) -> None:
     found = findings(chat_folder(tmp_path / "m", tokenizer_config={"chat_template": LLAMA3}))["TPL004/turn_end_is_text"]
     assert found.params["marker"] == "<|eot_id|>" and found.params["k"] > 1
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_template_in_another_encoding(encoding: str, tmp_path: Path) -> None:
+    """transformers stops with UnicodeDecodeError; nothing else may be concluded from such a file."""
+    folder = chat_folder(tmp_path / "m", tokenizer_config={"chat_template": None})
+    (folder / "chat_template.jinja").write_bytes(("{{ '系统你好' }}" + CHATML).encode(encoding))
+    seen = findings(folder)
+    assert alarms(seen) == {"TPL001/not_utf8"} and seen["TPL001/not_utf8"].severity == "error"
+    assert seen["TPL001/not_utf8"].params["file"] == "chat_template.jinja"
+
+
+def test_further_template_in_another_encoding(tmp_path: Path) -> None:
+    folder = chat_folder(tmp_path / "m")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_bytes("你好".encode("gbk"))
+    seen = findings(folder)
+    assert alarms(seen) == {"TPL001/not_utf8"} and seen["TPL001/not_utf8"].severity == "warning"
+
+
+def test_turn_end_that_no_list_holds(tmp_path: Path) -> None:
+    """Without a vocabulary the list of added tokens tells, if it is complete."""
+    foreign = chat_folder(tmp_path / "m", tokenizer_config={"chat_template": LLAMA3})
+    (foreign / "tokenizer.json").unlink()
+    assert findings(foreign)["TPL004/turn_end_not_listed"].severity == "warning"
+    partial = chat_folder(tmp_path / "n", tokenizer_config={"chat_template": LLAMA3, "bos_token": "<s>"})
+    (partial / "tokenizer.json").unlink()
+    assert "TPL004/turn_end_not_listed" not in findings(partial)
+    own = chat_folder(tmp_path / "o")
+    (own / "tokenizer.json").unlink()
+    assert alarms(findings(own)) == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ LATE = CHATML + "{% if not add_generation_prompt %}{{ '<|endoftext|>' }}{% endif
         ({"generation_config": {"eos_token_id": -1}}, "TOK004/unusable_stop_id", "error"),
         ({"generation_config": {"eos_token_id": TEXT_END}}, "TOK004/terminator_not_stopped_on", "error"),
         ({"generation_config": {"eos_token_id": TEXT_END}, "tokenizer_config": {"chat_template": LATE}},
-         "TOK004/stops_after_conversation", "warning"),
+         "TOK004/terminator_not_stopped_on", "error"),
         ({"generation_config": {"eos_token_id": TEXT_END}, "tokenizer_config": {"chat_template": None}},
          "TOK004/eos_not_stopped_on", "warning"),
         ({"tokenizer_config": {"chat_template": None, "eos_token": "<|endoftext|>"},
@@ -576,3 +577,139 @@ def test_small_files_alone_know_what_they_can(tmp_path: Path) -> None:
     assert alarms(seen) == {"TOK004/terminator_not_stopped_on"}
     assert seen["TOK001/only_declared"].severity == "info"
     assert added_tokens_decoder(grown())[str(TURN_END)]["content"] == "<|im_end|>"
+
+
+# --- another model's tokenizer, seen in the ids alone ------------------------------------------------------------
+
+LLAMA_LIST = {
+    str(128000 + n): {"content": t, "special": True}
+    for n, t in enumerate(["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|eot_id|>"])
+}
+
+
+def small_files(folder: Path, ids: Any, **tokenizer_config: Any) -> Path:
+    """Llama's list of added tokens beside a configuration that uses `ids`; no vocabulary."""
+    named = {"chat_template": CHATML.replace("<|im_end|>", "<|eot_id|>"), "eos_token": "<|eot_id|>",
+             "pad_token": None, "bos_token": "<|begin_of_text|>", "added_tokens_decoder": LLAMA_LIST}  # fmt: skip
+    made = chat_folder(
+        folder, config={"vocab_size": 152064, "eos_token_id": ids}, tokenizer_config={**named, **tokenizer_config},
+        generation_config={"eos_token_id": ids, "pad_token_id": None},
+    )  # fmt: skip
+    (made / "tokenizer.json").unlink()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ids", "signal"),
+    [([151645, 151643], "TOK002/configured_ids_absent"), (128002, "TOK002/configured_ids_reserved")],
+)
+def test_configuration_of_another_tokenizer(ids: Any, signal: str, tmp_path: Path) -> None:
+    """Not a stop token to be added: adding one would hide that every word means another."""
+    from diagnostics.diagnose_checkpoint import diagnose_checkpoint
+
+    folder = small_files(tmp_path / "m", ids)
+    assert alarms(findings(folder)) == {signal}
+    assert diagnose_checkpoint(str(folder), depth="files").causes[0].id == "vocab_mismatch"
+
+
+def test_stop_ids_of_the_same_tokenizer_stay_a_stop_fault(tmp_path: Path) -> None:
+    assert "TOK004/terminator_not_stopped_on" in alarms(findings(small_files(tmp_path / "a", 128001)))
+    assert alarms(findings(small_files(tmp_path / "b", [128001, 128003]))) == set()
+    unlisted = small_files(tmp_path / "c", 151645, pad_token="<pad>")  # the list is not complete
+    assert "TOK002/configured_ids_absent" not in findings(unlisted)
+
+
+def test_vocabulary_without_the_configured_ids(tmp_path: Path) -> None:
+    folder = chat_folder(tmp_path / "m", config={"vocab_size": SIZE + 500, "eos_token_id": SIZE + 9},
+                         generation_config={"eos_token_id": SIZE + 9, "pad_token_id": None})  # fmt: skip
+    assert "TOK002/configured_ids_absent" in alarms(findings(folder))
+
+
+def test_no_advice_beyond_the_embedding(tmp_path: Path) -> None:
+    wrong = findings(chat_folder(tmp_path / "a", generation_config={"eos_token_id": 999_999}))
+    assert wrong["TOK004/terminator_not_stopped_on"].params["new"] == [TURN_END]
+    small = findings(chat_folder(tmp_path / "b", config={"vocab_size": TURN_END, "eos_token_id": TEXT_END},
+                                 generation_config={"eos_token_id": TEXT_END}))  # fmt: skip
+    assert "TOK002/special_beyond" in small and not any(s.startswith("TOK004") for s in small)
+
+
+# --- tokenizers that are not there, or can't work ----------------------------------------------------------------
+
+
+def test_no_end_token_is_named_without_a_tokenizer(tmp_path: Path) -> None:
+    write_json(tmp_path, "config.json", {"model_type": "llama", "vocab_size": 100})
+    assert not any(s.startswith("TOK004") for s in findings(tmp_path))
+    write_json(tmp_path, "generation_config.json", {"eos_token_id": None})
+    assert findings(tmp_path)["TOK004/never_stops_unnamed"].severity == "error"
+
+
+def test_tokenizer_that_crashes_on_text(tmp_path: Path) -> None:
+    folder = chat_folder(tmp_path / "m")
+    path = folder / "tokenizer.json"
+    crash = {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 1000}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": crash}))
+    assert alarms(findings(folder)) == {"TOK001/encode_crashed"}
+
+
+def test_one_very_long_row(tmp_path: Path) -> None:
+    data = data_file(tmp_path / "rows.json", [("a" * 3_000_000, "b"), *QA])
+    assert "TOK010/data_ok" in findings(chat_folder(tmp_path / "m"), data=data)
+
+
+def test_eos_that_no_list_holds(tmp_path: Path) -> None:
+    folder = small_files(tmp_path / "m", [128001, 128003], eos_token="<|END|>")
+    assert findings(folder)["TOK009/role_not_listed"].severity == "warning"
+
+
+@pytest.mark.parametrize(("architecture", "severity"), [("Qwen2ForCausalLM", "warning"), ("Qwen2Model", "info")])
+def test_tokenizer_that_ends_every_prompt(architecture: str, severity: str, tmp_path: Path) -> None:
+    from tokenizers import processors
+
+    ending = grown()
+    ending.post_processor = processors.TemplateProcessing(
+        single="$A <|im_end|>", special_tokens=[("<|im_end|>", ending.token_to_id("<|im_end|>"))]
+    )
+    folder = chat_folder(tmp_path / "m", tokenizer=ending, config={"architectures": [architecture]})
+    assert findings(folder)["TOK004/eos_behind_prompts"].severity == severity
+    declared = small_files(tmp_path / "n", [128001, 128003], add_eos_token=True)
+    assert findings(declared)["TOK004/eos_behind_prompts_declared"].severity == "info"
+
+
+def test_tokens_beyond_are_counted_not_their_range(tmp_path: Path) -> None:
+    words = {"<unk>": 0, "<|endoftext|>": 1, "<|im_start|>": 2, "<|im_end|>": 3, "far": 2_000_000_000}
+    far = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    far.pre_tokenizer = pre_tokenizers.Whitespace()
+    far.add_special_tokens([AddedToken(t, special=True) for t in list(words)[1:4]])
+    folder = chat_folder(tmp_path / "m", tokenizer=far, config={"vocab_size": 64})
+    assert findings(folder)["TOK002/pieces_beyond"].params["n"] == 1
+
+
+def test_crashing_tokenizer_is_not_used_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Loaded:
+        tokenizer: str | None = "a tokenizer"
+        tokenizer_problem: str = ""
+
+    monkeypatch.setattr(CheckpointSubject, "_load", lambda self, checkpoint, base: Loaded())
+    sound, sick = chat_folder(tmp_path / "a"), chat_folder(tmp_path / "b")
+    path = sick / "tokenizer.json"
+    crash = {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 1000}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": crash}))
+    for folder, expected in ((sound, Loaded()), (sick, Loaded(None, "encode_crashed"))):
+        subject = CheckpointSubject(open_checkpoint(str(folder)))
+        try:
+            assert subject.load_outcome == expected
+        finally:
+            subject.close()
+
+
+def test_unknown_markers_behind_a_conversation_are_only_doubted(tmp_path: Path) -> None:
+    """Whether the model also writes the end of the conversation can't be told from names that nobody knows."""
+    tokenizer = byte_level("<|endoftext|>", "<|im_start|>", "<|done|>")
+    ids = {t: tokenizer.token_to_id(t) for t in ("<|endoftext|>", "<|done|>")}
+    folder = chat_folder(
+        tmp_path / "m", tokenizer=tokenizer, config={"eos_token_id": ids["<|endoftext|>"]},
+        generation_config={"eos_token_id": ids["<|endoftext|>"], "pad_token_id": None},
+        tokenizer_config={"chat_template": LATE.replace("<|im_end|>", "<|done|>"), "eos_token": "<|endoftext|>"},
+    )  # fmt: skip
+    assert findings(folder)["TOK004/stops_after_conversation"].severity == "warning"

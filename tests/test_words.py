@@ -12,8 +12,9 @@ import yaml
 
 from diagnostics.check_table import CHECKPOINT_CHECKS
 from diagnostics.explain import SECTIONS, docstring_sections
+from diagnostics.report import Skipped
 from diagnostics.run_checks import DEPTHS
-from diagnostics.words import fill
+from diagnostics.words import fill, say_skipped
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = ROOT / "configs" / "words"
@@ -88,3 +89,10 @@ def test_thresholds_say_where_they_come_from() -> None:
     for name, entry in yaml.safe_load((ROOT / "configs" / "thresholds.yaml").read_text(encoding="utf-8")).items():
         float(entry["value"])
         assert entry["means"] and entry["source"], name
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_problems_are_said_in_words(lang: str) -> None:
+    """An id such as not_text stays inside."""
+    said = say_skipped(Skipped("TOK010", "data_not_read", {"problem": "not_text", "detail": "rows.jsonl"}), lang).reason
+    assert "not_text" not in said and "UTF-8" in said and "rows.jsonl" in said

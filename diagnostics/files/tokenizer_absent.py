@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.files.size_in_words import named
 from diagnostics.report import Observation
-from diagnostics.run_checks import info, ok, warning
+from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
+from pipeline.checkpoint import TokenizerFiles
+from pipeline.config_files import load_config
+from pipeline.declared_tokens import tokenizer_class
+from pipeline.file_store import LocalFolder
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
                  "vocab.txt", "tiktoken.model", "qwen.tiktoken", "source.spm")  # fmt: skip
+# Vocabularies under names that only the model's own code, or another library, reads.
+_OTHER_VOCABULARY = re.compile(r"(?i)vocab|tekken|tiktoken|bpe|spm|sentencepiece|\.model$|\.codes$")
 
 
 def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -23,9 +31,11 @@ def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         People then take the base's tokenizer, without the tokens and the chat template that training added; a merged
         model without its tokenizer answered worse than base and adapter apart.
     How it is measured:
-        By file names.
+        By file names. Weights with a tokenizer_config.json and no vocabulary are half a copy; small files without
+        weights, and adapters, whose base has the vocabulary, are not.
     Known false alarms:
-        A checkpoint of a trainer that was not given the tokenizer has none; that is only a warning.
+        A checkpoint of a trainer that was not given the tokenizer has none; that is only a warning. Tokenizers of bytes
+        need no vocabulary, and those with code of their own may keep it under any name: both pass.
     Fix:
         `tokenizer.save_pretrained(folder)` with the tokenizer of the training run, or give it apart: --tokenizer PATH.
     References:
@@ -38,6 +48,9 @@ def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         vocabulary = [n for n in own.names if n in _VOCABULARIES]
         if vocabulary:
             yield ok(files=named(own.names), found=len(own.names))
+        elif checkpoint.kind != "adapter" and checkpoint.weight_names and (absent := _missing_vocabulary(own)):
+            what, evidence = absent
+            yield error(what, *evidence, files=named(own.names), found=evidence[0][0])
         else:
             yield info("no_vocabulary", (own.store.label, list(own.names)), files=named(own.names))
     elif checkpoint.kind == "adapter" and subject.tokenizer_files.tokenizer.store is not None:
@@ -46,3 +59,23 @@ def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         yield warning("absent", (where, checkpoint.store.names()[:20]), folder=where)
     else:
         yield info("none_given", (where, "-"), given=checkpoint.given)
+
+
+def _missing_vocabulary(tokenizer: TokenizerFiles) -> tuple[str, list[tuple[str, Any]]] | None:
+    """What is wrong with a tokenizer that has small files and no vocabulary; None where it may need none."""
+    store = tokenizer.store
+    if store is None:
+        return None
+    if isinstance(store, LocalFolder):
+        kinds = (("a folder", store.folders()), ("a broken link", store.broken_links()),
+                 ("no regular file", store.special_files()))  # fmt: skip
+        for kind, names in kinds:
+            found = [n for n in _VOCABULARIES if n in names]
+            if found:
+                return "vocabulary_is_no_file", [(n, kind) for n in found]
+    byte_level = load_config("tokenizer_classes.yaml")["without_vocabulary"]
+    if tokenizer_class(tokenizer) in byte_level or tokenizer.config.get("auto_map"):
+        return None
+    if any(_OTHER_VOCABULARY.search(name) for name in store.names()):
+        return None
+    return "vocabulary_missing", [(store.label, store.names()[:20])]

@@ -36,7 +36,7 @@ def answer_changes_prompt(subject: CheckpointSubject, limits: Thresholds) -> Ite
     """
     probe = subject.probe
     if probe.template is None:
-        raise NotMeasured("no_template")
+        raise NotMeasured("template_fails" if probe.template_problem else "no_template")
     turns = rendered_turns(probe)
     if turns.open is None or turns.answered is None or ANSWER not in turns.answered:
         raise NotMeasured("template_fails")

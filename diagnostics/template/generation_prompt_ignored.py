@@ -29,7 +29,7 @@ def generation_prompt_ignored(subject: CheckpointSubject, limits: Thresholds) ->
     """
     probe = subject.probe
     if probe.template is None:
-        raise NotMeasured("no_template")
+        raise NotMeasured("template_fails" if probe.template_problem else "no_template")
     turns = rendered_turns(probe)
     if turns.closed is None or turns.open is None or turns.answered is None or ANSWER not in turns.answered:
         raise NotMeasured("template_fails")

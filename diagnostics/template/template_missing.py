@@ -36,6 +36,8 @@ def template_missing(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         yield ok("named" if len(names) > 1 else "ok", (probe.template_source, len(probe.template)),
                  file=probe.template_source, names=names)  # fmt: skip
         return
+    if probe.template_problem is not None:
+        raise NotMeasured("template_fails")
     markers = [t for t in load_config("chat_markers.yaml")["turn_ends"] if t in probe.added]
     name = says_chat(subject)
     if subject.model_files.is_encoder_decoder or not (markers or name):

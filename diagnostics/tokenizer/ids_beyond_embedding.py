@@ -12,6 +12,7 @@ from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.template.rendered_turns import markers_in, rendered_turns
 from diagnostics.thresholds import Thresholds
 from diagnostics.tokenizer.embedding_size import embedding_size
+from diagnostics.tokenizer.foreign_ids import foreign_ids
 from diagnostics.tokenizer.rows_as_text import texts_of_rows
 from pipeline.config_files import load_config
 from pipeline.probe import Probe
@@ -23,14 +24,17 @@ MAX_LISTED = 2000
 
 def ids_beyond_embedding(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
-        Every id the tokenizer can give, and every id the configuration names, against the rows of the embedding.
+        Every id the tokenizer can give, and every id the configuration names, against the rows of the embedding; and
+        whether the ids the configuration names are tokens of this tokenizer at all.
     Why it matters:
         An id beyond the last row ends training with an index error (on a GPU: a device-side assert without a line),
         and a tokenizer far smaller than the embedding is usually another model's.
     How it is measured:
         Rows come from the header of the weights, else from vocab_size. Ids beyond them are graded by use: ordinary
         pieces, bos/eos/pad/unk, and markers the template writes are errors; other added tokens a warning, or an error
-        when the data uses them; tokens that stand for images or sound are only mentioned.
+        when the data uses them; tokens that stand for images or sound are only mentioned. Where none of the eos, bos
+        and pad ids of the configuration is a token here, or all end ids are reserved ones beside another eos, it is
+        another model's tokenizer; without a vocabulary only if added_tokens_decoder lists every special token.
     Known false alarms:
         More rows than tokens is padding to a round number (T5 32,100 and 32,128; Qwen 151,665 and 152,064) and fine.
         A tokenizer under 90% of the rows is only a warning, and only when 1,024 rows or more are unused.
@@ -57,9 +61,17 @@ def ids_beyond_embedding(subject: CheckpointSubject, limits: Thresholds) -> Iter
         return
     probe = subject.probe
     evidence = (size.where, rows)
+    foreign = foreign_ids(subject)
+    if foreign is not None:
+        eos, eos_id = probe.special.get("eos", ("-", None))
+        yield error(f"configured_ids_{foreign.kind}", *foreign.ids.items(), (f"eos {eos}", eos_id), eos=eos,
+                    id=eos_id if eos_id is not None else "?", ids=list(dict.fromkeys(foreign.ids.values())),
+                    names=list(dict.fromkeys(foreign.names)), where=next(iter(foreign.ids)))  # fmt: skip
     over = {text: number for text, number in probe.added.items() if number >= rows}
     ordinary = max(0, probe.top_id + 1 - rows - len(over)) if probe.problem is None else 0
     if ordinary:
+        if probe.vocab_size <= probe.top_id:  # ids with holes: the range says nothing of their number
+            ordinary = probe.tokens_from(rows)
         read = (probe.source, probe.vocab_size)
         yield error("pieces_beyond", evidence, read, n=ordinary, rows=rows, top=probe.top_id)
     elif over:
@@ -72,7 +84,7 @@ def ids_beyond_embedding(subject: CheckpointSubject, limits: Thresholds) -> Iter
                           percent=100 * probe.vocab_size / rows)  # fmt: skip
         else:
             yield ok("ok", evidence, (probe.source, probe.vocab_size), size=probe.vocab_size, rows=rows, spare=spare)
-    elif not beyond:
+    elif not beyond and foreign is None:
         if not probe.added and not named:
             raise NotMeasured("token_ids_unknown")
         yield ok("declared_ids", evidence, n=len(probe.added) + len(named), rows=rows)

@@ -34,7 +34,7 @@ def marker_splits_in_text(subject: CheckpointSubject, limits: Thresholds) -> Ite
     """
     probe = subject.probe
     if probe.problem is not None:
-        raise NotMeasured("tokenizer_not_loaded", problem=probe.problem)
+        raise NotMeasured("tokenizer_not_loaded")
     turns = rendered_turns(probe) if probe.template is not None else None
     ends = {probe.special["eos"][0]} if "eos" in probe.special else set()
     if turns is not None and turns.end is not None and turns.end.is_token:

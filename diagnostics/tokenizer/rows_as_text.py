@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 
+# A whole book in one row would say no more than its first chapters, and cost minutes.
+MAX_CHARACTERS = 100_000
+
 if TYPE_CHECKING:
     from pipeline.instruction_rows import InstructionRow
 
@@ -19,5 +22,9 @@ def data_rows(subject: CheckpointSubject) -> Sequence[InstructionRow]:
 
 
 def texts_of_rows(subject: CheckpointSubject) -> list[str]:
-    """Every turn and answer of the rows, one after another."""
-    return [text for row in data_rows(subject) for text in (*(m["content"] for m in row.messages), row.answer)]
+    """Every turn and answer of the rows, one after another; of very long ones the beginning."""
+    return [
+        text[:MAX_CHARACTERS]
+        for row in data_rows(subject)
+        for text in (*(m["content"] for m in row.messages), row.answer)
+    ]

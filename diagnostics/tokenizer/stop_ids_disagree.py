@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.report import Observation
@@ -11,10 +11,13 @@ from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.template.rendered_turns import Marker, RenderedTurns, rendered_turns
 from diagnostics.template.template_missing import says_chat
 from diagnostics.thresholds import Thresholds
+from diagnostics.tokenizer.foreign_ids import embedding_rows, foreign_ids
 from diagnostics.tokenizer.stop_ids import StopIds, stop_ids
 from pipeline.config_files import load_config
 from pipeline.probe import Probe
 
+# Architectures that write text; a bare `MistralModel` embeds, and ends its texts on purpose.
+GENERATES = re.compile(r"CausalLM|LMHead|ConditionalGeneration|Generator")
 BASE_NAME = re.compile(r"(?i)(?:^|[-_./])(?:base|pt|pretrain(?:ed)?)(?:$|[-_./])")
 
 
@@ -28,12 +31,14 @@ def stop_ids_disagree(subject: CheckpointSubject, limits: Thresholds) -> Iterato
     How it is measured:
         Stop ids: eos_token_id of generation_config.json if that file exists (a missing key then means none), else of
         config.json. End of a turn: the first control token after the answer in a rendered conversation; where there is
-        none, the token that opens the next turn.
+        none, the token that opens the next turn. Whether a plain call puts the end token behind a prompt is tried.
+        Not judged where the ids belong to another tokenizer (TOK002) or the token that ends a turn has no row.
     Known false alarms:
         Formats whose last turn ends otherwise than the template writes it (configs/chat_markers.yaml). Engines that
         also stop on the tokenizer's eos (vLLM, MLX) hide the fault that transformers shows. A base model that ships a
         chat template looks much like a chat model that can't stop; it is only mentioned where the one token in all
-        files is also bos, nothing was trained here, and neither name nor sampling settings speak of chat.
+        files is also bos, nothing was trained here, and neither name nor sampling settings speak of chat. A tokenizer
+        that appends its end token is right for training texts and for models that embed, where it is only mentioned.
     Fix:
         Put the id of the token that ends a turn into eos_token_id of generation_config.json.
     References:
@@ -49,39 +54,76 @@ def stop_ids_disagree(subject: CheckpointSubject, limits: Thresholds) -> Iterato
         if not stops.ids:
             return
     probe = subject.probe if subject.tokenizer_files.tokenizer.store is not None else None
+    rows = embedding_rows(subject)
     if not stops.ids:
-        yield _no_stop(probe, stops)
+        if probe is None and stops.source == "none":
+            raise NotMeasured("no_tokenizer")
+        yield _no_stop(probe, stops, rows)
         return
     if probe is None:
         raise NotMeasured("no_tokenizer")
+    if not model.is_encoder_decoder:
+        yield from _end_behind_prompt(subject, probe)
+    if foreign_ids(subject) is not None:
+        raise NotMeasured("stop_ids_of_another_tokenizer")
     subject.metrics["tokenizer.stop_ids"] = len(stops.ids)
     if model.is_encoder_decoder:
-        yield from _encoder_decoder(probe, stops)
+        yield from _encoder_decoder(probe, stops, rows)
         return
     turns = rendered_turns(probe) if probe.template is not None else RenderedTurns()
     end = next((m for m in turns.after if m.is_token is not False), None)
     if end is None and turns.next_turn is not None and turns.next_turn.is_token and not turns.after:
         end = turns.next_turn
+    unread = probe.template_problem is not None or (probe.template is not None and turns.answered is None)
+    if end is None and unread and (probe.special.get("eos") or ("", None))[1] not in stops.ids:
+        raise NotMeasured("template_fails")
+    if end is not None and end.id not in stops.ids:
+        _require_row(end.text, end.id, rows)
     if end is None:
-        yield _by_eos(probe, stops)
+        yield _by_eos(probe, stops, rows)
     else:
-        yield _by_template(subject, probe, stops, turns, end)
+        yield _by_template(subject, probe, stops, turns, end, rows)
 
 
-def _no_stop(probe: Probe | None, stops: StopIds) -> Observation:
+def _require_row(token: str, number: int | None, rows: int | None) -> None:
+    """A stop id beyond the embedding can't be the cure: the model can't write that token."""
+    if number is not None and rows is not None and number >= rows:
+        raise NotMeasured("end_token_without_row", token=token, id=number, rows=rows)
+
+
+def _no_stop(probe: Probe | None, stops: StopIds, rows: int | None) -> Observation:
     text, number = (probe.special.get("eos") or ("", None)) if probe is not None else ("", None)
-    shown = number if number is not None else "?"
-    if stops.source == "none":
-        return warning("not_declared", (stops.where, None), where=stops.where, eos=text, id=shown)
-    return error("never_stops", (stops.where, None), where=stops.where, eos=text, id=shown)
+    if number is None or (rows is not None and number >= rows):
+        outcome = "not_declared_unnamed" if stops.source == "none" else "never_stops_unnamed"
+    else:
+        outcome = "not_declared" if stops.source == "none" else "never_stops"
+    found = warning if stops.source == "none" else error
+    return found(outcome, (stops.where, None), where=stops.where, eos=text, id=number)
 
 
-def _encoder_decoder(probe: Probe, stops: StopIds) -> Iterator[Observation]:
+def _end_behind_prompt(subject: CheckpointSubject, probe: Probe) -> Iterator[Observation]:
+    """A tokenizer that ends every prompt for a model that is to go on behind it."""
+    eos, number = probe.special.get("eos") or ("", None)
+    declared = probe.files.config.get("add_eos_token") is True
+    where = (probe.files.config.where("add_eos_token"), probe.files.config.get("add_eos_token"))
+    names = subject.model_files.config.get("architectures")
+    writes = not isinstance(names, list) or any(GENERATES.search(str(name)) for name in names)
+    if probe.problem is None and number is not None:
+        last = probe.encode(["a"], add_special_tokens=True)[0][-1:]
+        if last == [number]:
+            found = warning if writes else info
+            yield found("eos_behind_prompts", where, ("tokenizer('a').input_ids[-1]", number), eos=eos, id=number)
+    elif eos and declared:
+        yield info("eos_behind_prompts_declared", where, eos=eos)
+
+
+def _encoder_decoder(probe: Probe, stops: StopIds, rows: int | None) -> Iterator[Observation]:
     text, number = probe.special.get("eos") or ("", None)
     if number is None:
         raise NotMeasured("token_ids_unknown" if text else "no_eos")
     evidence = ((stops.where, stops.value), (f"eos {text}", number))
     if number not in stops.ids:
+        _require_row(text, number, rows)
         yield error("decoder_waits_for_other", *evidence, eos=text, id=number, stops=stops.ids)
         return
     appended = probe.problem is None and probe.encode(["a"], add_special_tokens=True)[0][-1:] == [number]
@@ -92,7 +134,7 @@ def _encoder_decoder(probe: Probe, stops: StopIds) -> Iterator[Observation]:
 
 
 def _by_template(
-    subject: CheckpointSubject, probe: Probe, stops: StopIds, turns: RenderedTurns, end: Marker
+    subject: CheckpointSubject, probe: Probe, stops: StopIds, turns: RenderedTurns, end: Marker, rows: int | None
 ) -> Observation:
     eos_text, eos_id = probe.special.get("eos") or ("", None)
     tail = (turns.answered or "")[-80:]
@@ -105,18 +147,30 @@ def _by_template(
     later = [m for m in turns.after if m.id in stops.ids]
     if later and later[0] in turns.between:  # every turn ends with both, so the model writes both
         return info("stops_one_token_late", *evidence, **params, later=later[0].text)
+    names = [n or "?" for n in probe.tokens(stops.ids)]
+    usable = [i for i in stops.ids if rows is None or i < rows]  # never advise an id that the model has no row for
+    params_of_all = {**params, "names": names, "new": [*usable, end.id]}
+    is_base = _is_base_model(subject, stops, eos_id)
+    other = _other_last_token(subject.model_files.config.get("model_type"), end.text, probe, stops)
     if later:  # only the whole conversation ends so
+        if not (is_base or other) and _waits_for_document_end(end.text, names):
+            return error("terminator_not_stopped_on", *evidence, **params_of_all)
         return warning("stops_after_conversation", *evidence, **params, later=later[0].text)
-    if other := _other_last_token(subject.model_files.config.get("model_type"), end.text, probe, stops):
+    if other:
         return info("last_turn_ends_otherwise", *evidence, **params, other=other)
     if turns.end_is_next_turn:
         return error("next_turn_not_stopped_on", *evidence, **params)
     if stops.source == "config" and eos_id == end.id:
         return warning("only_tokenizer_is_right", *evidence, **params)
-    names = [n or "?" for n in probe.tokens(stops.ids)]
-    if _is_base_model(subject, stops, eos_id):
+    if is_base:
         return info("base_with_template", *evidence, **params, names=names)
-    return error("terminator_not_stopped_on", *evidence, **params, names=names, new=[*stops.ids, end.id])
+    return error("terminator_not_stopped_on", *evidence, **params_of_all)
+
+
+def _waits_for_document_end(turn_end: str, stop_names: Sequence[str]) -> bool:
+    """Known names on both sides: a marker that ends turns, and only markers that end documents."""
+    markers = load_config("chat_markers.yaml")
+    return turn_end in markers["turn_ends"] and all(name in markers["document_ends"] for name in stop_names)
 
 
 def _is_base_model(subject: CheckpointSubject, stops: StopIds, eos_id: int | None) -> bool:
@@ -141,7 +195,7 @@ def _other_last_token(model_type: object, turn_end: str, probe: Probe, stops: St
     return None
 
 
-def _by_eos(probe: Probe, stops: StopIds) -> Observation:
+def _by_eos(probe: Probe, stops: StopIds, rows: int | None) -> Observation:
     """No marker ends a turn in the template, or there is none: the tokenizer's eos is all there is to compare."""
     text, number = probe.special.get("eos") or ("", None)
     if not text:
@@ -151,6 +205,7 @@ def _by_eos(probe: Probe, stops: StopIds) -> Observation:
     evidence = ((stops.where, stops.value), (f"eos {text}", number))
     if number in stops.ids:
         return ok("ok_eos", *evidence, eos=text, id=number, stops=stops.ids)
+    _require_row(text, number, rows)
     markers = load_config("chat_markers.yaml")
     names = [n or "?" for n in probe.tokens(stops.ids)]
     params = {"eos": text, "id": number, "stops": stops.ids, "names": names}

@@ -48,7 +48,7 @@ def text_does_not_survive(subject: CheckpointSubject, limits: Thresholds) -> Ite
     """
     probe = subject.probe
     if probe.problem is not None:
-        raise NotMeasured("tokenizer_not_loaded", problem=probe.problem)
+        raise NotMeasured("tokenizer_not_loaded")
     try:
         texts = [t for t in texts_of_rows(subject) if t.strip()]
     except NotMeasured:

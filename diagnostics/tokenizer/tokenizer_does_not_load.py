@@ -8,19 +8,25 @@ from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok
 from diagnostics.thresholds import Thresholds
+from pipeline.probe import LOAD_SECONDS, TRIAL_SECONDS
 
 # Nothing is wrong with the file: it is not here, or no reader for it is installed.
 NOT_THE_FILES_FAULT = ("unsupported", "not_local", "missing_dependency")
+# Those with a sentence of their own; every other problem is a file that the library refuses.
+NAMED = ("lfs_pointer", "empty", "unreadable", "not_utf8", "timeout", "memory", "crashed", "encode_timeout",
+         "encode_memory", "encode_crashed")  # fmt: skip
 
 
 def tokenizer_does_not_load(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
-        Whether the vocabulary beside the weights can be read, and how many tokens it has.
+        Whether the vocabulary beside the weights can be read, how many tokens it has, and whether it encodes a plain
+        sentence.
     Why it matters:
         Without it nothing can be encoded; a cut or half-downloaded tokenizer.json fails only when training starts.
     How it is measured:
         A child process with limited memory and time loads tokenizer.json, a SentencePiece model, vocab.json with
-        merges.txt, or vocab.txt, and adds the declared tokens as transformers does.
+        merges.txt, or vocab.txt, adds the declared tokens as transformers does, and encodes three sentences within
+        seconds.
     Known false alarms:
         tiktoken and Mistral's tekken files are not read here; that is said and is no fault.
     Fix:
@@ -42,5 +48,8 @@ def tokenizer_does_not_load(subject: CheckpointSubject, limits: Thresholds) -> I
         yield info(probe.problem, detail=probe.detail)
     else:
         where = probe.source or probe.detail
-        yield error("broken" if probe.problem not in ("lfs_pointer", "empty") else probe.problem, (where, probe.detail),
-                    file=where, problem=probe.problem, detail=probe.detail)  # fmt: skip
+        outcome = probe.problem if probe.problem in NAMED else "broken"
+        if outcome == "not_utf8" and probe.detail == "BOM":
+            outcome = "byte_order_mark"
+        seconds = TRIAL_SECONDS if outcome.startswith("encode") else LOAD_SECONDS
+        yield error(outcome, (where, probe.detail), file=where, detail=probe.detail, seconds=seconds)

@@ -13,6 +13,7 @@ from pipeline.probe import Probe
 
 # Roles that decide what is learned and where generation stops; the others only name tokens nobody writes.
 MATTERS = ("eos", "bos")
+CLASS_DEFAULT = "class default"
 
 
 def tokenizer_files_disagree(subject: CheckpointSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -23,7 +24,8 @@ def tokenizer_files_disagree(subject: CheckpointSubject, limits: Thresholds) -> 
         Which file wins depends on the version of transformers and on slow or fast tokenizer: training and serving then
         use different tokens under one name.
     How it is measured:
-        Strings per role, id per string and string per id are compared between all files that are there.
+        Strings per role, id per string and string per id are compared between all files that are there. Without a
+        vocabulary a role's token must stand in added_tokens_decoder, where the tokens of all other roles stand.
     Known false alarms:
         pad, unk or mask may differ without effect, and special_tokens_map.json is not read at all where
         tokenizer_config.json lists added_tokens_decoder; only mentioned.
@@ -71,12 +73,29 @@ def tokenizer_files_disagree(subject: CheckpointSubject, limits: Thresholds) -> 
         found = True
         yield info("declared_not_in_vocabulary", (files.config.where("added_tokens_decoder"), others[:8]),
                    tokens=others[:5], n=len(others), file=probe.source)  # fmt: skip
+    for role, text in _not_listed(probe):
+        found = True
+        listed = (files.config.where("added_tokens_decoder"), len(probe.added))
+        bad = role in MATTERS or role == "pad"
+        yield (warning if bad else info)("role_not_listed", (probe.declared[role].where, text), listed, role=role,
+                                         token=text, n=len(probe.added))  # fmt: skip
     if probe.template_shadowed:
         found = True
         yield info("two_templates", (probe.template_source, "used"), (files.config.where("chat_template"), "ignored"),
                    wins=probe.template_source)  # fmt: skip
     if not found:
         yield ok("ok", n=len(probe.declared), files=list(files.names))
+
+
+def _not_listed(probe: Probe) -> list[tuple[str, str]]:
+    """(role, token) whose token no list of the small files holds, though it holds those of all other roles."""
+    if probe.problem is None or not isinstance(probe.files.config.get("added_tokens_decoder"), dict):
+        return []
+    named = {role: s.content for role, s in probe.declared.items() if s.where != CLASS_DEFAULT}
+    absent = [(role, text) for role, text in named.items() if text not in probe.added]
+    others = set(named.values()) & probe.added.keys()
+    # A list that lacks several tokens is not complete, and says nothing.
+    return absent[:1] if others and len({text for _, text in absent}) == 1 else []
 
 
 def _two_ids(probe: Probe) -> list[tuple[str, int, int]]:

@@ -42,7 +42,7 @@ def tokenizer_of_another_model(subject: CheckpointSubject, limits: Thresholds) -
         raise NotMeasured("tokenizer_is_the_bases")
     probe = subject.probe
     if probe.problem is not None:
-        raise NotMeasured("tokenizer_not_loaded", problem=probe.problem)
+        raise NotMeasured("tokenizer_not_loaded")
     with open_probe(subject.base.tokenizer) as base:
         if base.problem is not None:
             raise NotMeasured("base_without_tokenizer")
