@@ -65,6 +65,7 @@ class CheckpointSubject:
     cancel: threading.Event | None = None
     _scanning: Future[WeightScan] | None = None
     _probing: Future[Probe] | None = None
+    _restore_threads: Callable[[], None] | None = None
     _closed: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
@@ -323,12 +324,16 @@ class CheckpointSubject:
             raise NotMeasured(reason.reason, detail=reason.detail) from None
 
     def _load(self, checkpoint: Checkpoint, base: Checkpoint | None) -> LoadedModel | ModelNotLoaded:
+        from pipeline.cpu_threads import suit_threads
         from pipeline.load_model import ModelNotLoaded, load_model
 
         try:
-            return load_model(checkpoint, base=base, device=self.device, note=self.note)
+            loaded = load_model(checkpoint, base=base, device=self.device, note=self.note)
         except ModelNotLoaded as reason:
             return reason
+        restore = suit_threads(sum(p.numel() for p in loaded.model.parameters()))
+        self._restore_threads = self._restore_threads or restore
+        return loaded
 
     @cached_property
     def generation_outcome(self) -> AnswerGrid | NotMeasured:
@@ -381,6 +386,9 @@ class CheckpointSubject:
     def close(self) -> None:
         """End the probe's process and the reading of weights, drop the models."""
         self._closed.set()
+        if self._restore_threads is not None:
+            self._restore_threads()
+            self._restore_threads = None
         self._scanning = None
         if self._probing is not None and "probe" not in self.__dict__ and self._probing.exception() is None:
             self._probing.result().close()  # opened, and never asked
