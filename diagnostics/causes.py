@@ -15,6 +15,7 @@ from diagnostics.report import Cause, Finding, Skipped
 from diagnostics.thresholds import Thresholds
 from pipeline.config_files import load_config
 
+BESIDE = 0.5  # the share that findings beside the strongest count: a model that answers badly fails many checks at once
 LEAST_AGAINST = 0.2  # the share of the evidence against a cause that counts beside the strongest evidence for it
 
 
@@ -50,7 +51,8 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
         aside = [weight for code, weight in counted.items() if code in apart]
         opposed = sum(w for w, _ in opposing.get(cause, ())) * max(LEAST_AGAINST, 1 - max(main, default=0.0) / 10)
         if bad:
-            sums[cause] = total + sum(main) - opposed
+            strongest = max(main, default=0.0)
+            sums[cause] = total + strongest + BESIDE * (sum(main) - strongest) - opposed
             asides[cause] = total + sum(aside) if aside else -math.inf
     first = {cause: _logistic(total) for cause, total in sums.items()}
     explained = {  # what stands apart is neither explained by other causes nor explains them

@@ -22,7 +22,7 @@ LEAST_ROWS = 8
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """Whole answers under the best format. rows: their places in the autopsy; answers, pieces, scores: one each."""
+    """Whole answers under the format that fits. rows: their places in the autopsy; the others hold one for each."""
 
     rows: tuple[int, ...]
     answers: tuple[str, ...]
@@ -57,14 +57,14 @@ class AnswerScores:
 
 
 def answer_scores(loaded: LoadedModel, autopsy: Autopsy) -> AnswerScores:
-    """Score whole answers under the best format, with entropy and with the place after them. Raises NotScored."""
+    """Score whole answers under the format that fits, with entropy and with the place after them. Raises NotScored."""
     limit = position_limit(loaded)
     lengths = [len(ids) for ids in autopsy.maker.many([row.answer for row in autopsy.rows])]
     rows = [r for r, n in enumerate(lengths) if n <= MAX_ANSWER_TOKENS // 2]
     if len(rows) < LEAST_ROWS:
         rows = [r for r, n in enumerate(lengths) if n <= MAX_ANSWER_TOKENS]
     answers = [autopsy.rows[r].answer for r in rows]
-    pieces = autopsy.pieces(autopsy.best, answers=answers, rows=rows)
+    pieces = autopsy.pieces(autopsy.fitting, answers=answers, rows=rows)
     if limit is not None and not loaded.is_encoder_decoder:
         kept = [i for i, p in enumerate(pieces) if p.length < limit]
         rows, answers, pieces = [rows[i] for i in kept], [answers[i] for i in kept], [pieces[i] for i in kept]
@@ -91,7 +91,7 @@ def prompt_dependence(loaded: LoadedModel, autopsy: Autopsy, rows: Sequence[int]
     and another answer. Rows without such a partner are left out. Raises NotScored."""
     answers = [autopsy.answers[r].strip().lower() for r in rows]
     alike = max(Counter(answers).values(), default=0) / max(1, len(answers))
-    frames = autopsy.best.format.frames
+    frames = autopsy.fitting.format.frames
     order = sorted(rows, key=lambda r: (len(frames[r].before), r))
     scripts = {r: main_script(autopsy.answers[r]) for r in rows}
     partner: dict[int, int] = {}
@@ -105,10 +105,10 @@ def prompt_dependence(loaded: LoadedModel, autopsy: Autopsy, rows: Sequence[int]
     paired_rows = [r for r in rows if r in partner]
     if not paired_rows:
         return PromptDependence(None, math.nan, math.nan, alike)
-    own = score_answers(loaded, autopsy.pieces(autopsy.best, rows=paired_rows))
+    own = score_answers(loaded, autopsy.pieces(autopsy.fitting, rows=paired_rows))
     texts = [autopsy.answers[r] for r in paired_rows]
     swapped_frames = [frames[partner[r]] for r in paired_rows]
-    pieces = autopsy.pieces(autopsy.best, answers=texts, frames=swapped_frames, rows=paired_rows)
+    pieces = autopsy.pieces(autopsy.fitting, answers=texts, frames=swapped_frames, rows=paired_rows)
     swapped = score_answers(loaded, pieces)
     tokens = [autopsy.tokens[r] for r in paired_rows]
     differences = [s.total - o.total for s, o in zip(swapped, own, strict=True)]

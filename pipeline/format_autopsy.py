@@ -99,6 +99,14 @@ class Autopsy:
     def best(self) -> FormatFit:
         return self.fits[0]
 
+    @property
+    def fitting(self) -> FormatFit:
+        """The format to measure the answers in: the one in use, unless another fits better for certain."""
+        if self.used is None or self.used.rows != self.best.rows:
+            return self.best
+        loss = self.difference(self.used, self.best)
+        return self.best if loss is not None and loss.low > 0 else self.used
+
     def nats(self, fit: FormatFit, rows: Sequence[int] | None = None) -> float:
         """Nats per answer token over `rows`, the understood ones unless told."""
         wanted = self.understood if rows is None else rows

@@ -59,8 +59,9 @@ class LossCurve:
         n = len(self.train) // 4
         if n < 2:
             return 0.0
-        before, after = self.train[-2 * n : -n], self.train[-n:]
-        return sum(before) / n - sum(after) / n
+        quarters = [sum(self.train[-k * n : len(self.train) - (k - 1) * n]) / n for k in (4, 3, 2, 1)]
+        # coming down again after a rise is no sign that more steps would help
+        return quarters[2] - quarters[3] if quarters[3] <= min(quarters) else 0.0
 
     @property
     def last_evaluation(self) -> float | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Rows on which a marker of several tokens is spelled out; more would only cost time.
 SPELLED_ROWS = 16
+# White space less likely than this after the answers is no habit.
+BLANK_MIN = 0.2
 # A first piece below this probability everywhere can't begin a marker worth spelling out.
 FIRST_PIECE_MIN = 0.02
 
@@ -49,15 +51,15 @@ class StopCandidate:
 class Stopping:
     """Where the answers end, under the format that fits best. stops: texts that generate() stops on.
 
-    any_stop: probability of all of them together, row by row. after_line_break: the same after a line break, where
-    a line break is likely (empty otherwise). candidates: likeliest first. likeliest: the tokens that come first most
-    often with their mean probability.
+    any_stop: probability of all of them together, row by row. after_blank: the same with white space in between
+    counted too, where the model writes some first (empty otherwise): Llama 2's template puts a space there.
+    candidates: likeliest first. likeliest: the tokens that come first most often with their mean probability.
     """
 
     stops: tuple[str, ...]
     stop_ids: tuple[int, ...]
     any_stop: tuple[float, ...]
-    after_line_break: tuple[float, ...]
+    after_blank: tuple[float, ...]
     candidates: tuple[StopCandidate, ...]
     likeliest: tuple[tuple[str, float], ...]
 
@@ -154,11 +156,7 @@ def stopping(
     for marker, rows in spelled.items():
         if (found := _spelled(loaded, marker, rows, pieces, scores)) is not None:
             candidates.append(found)
-    after: tuple[float, ...] = ()
-    if statistics.median(line) >= 0.2 and stops:
-        longer = [Piece(p.context, (*p.answer, *follow), p.lead) for p, (_, follow) in zip(pieces, breaks, strict=True)]
-        again = score_answers(loaded, longer, end_ids=stops)
-        after = tuple(sum(s.end.get(i, 0.0) for i in stops) for s in again)
+    after = _after_blank(loaded, tokenizer, pieces, scores, stops, any_stop)
     seen: dict[int, float] = {}
     for score in scores:
         for id_, probability in score.end_top[:3]:
@@ -169,6 +167,32 @@ def stopping(
         tuple(_text_of(tokenizer, i) for i in stops), tuple(stops), any_stop, after, tuple(candidates),
         tuple((_text_of(tokenizer, i), p) for i, p in top),
     )  # fmt: skip
+
+
+def _after_blank(
+    loaded: LoadedModel, tokenizer: Any, pieces: Sequence[Piece], scores: Sequence[Score], stops: Sequence[int],
+    any_stop: Sequence[float],
+) -> tuple[float, ...]:  # fmt: skip
+    """P(stop at once) + P(white space) * P(stop after it), row by row; nothing where white space is not likely."""
+    special = {*tokenizer.all_special_ids, *stops}
+    blanks = []
+    for score in scores:
+        id_, probability = score.end_top[0] if score.end_top else (-1, 0.0)
+        blank = id_ >= 0 and id_ not in special and not tokenizer.decode([id_]).strip() and _is_blank(tokenizer, id_)
+        blanks.append((id_, probability if blank else 0.0))
+    if not stops or not blanks or statistics.median(p for _, p in blanks) < BLANK_MIN:
+        return ()
+    found = list(any_stop)
+    places = [place for place, (_, p) in enumerate(blanks) if p > 0]
+    longer = [Piece(pieces[i].context, (*pieces[i].answer, blanks[i][0]), pieces[i].lead) for i in places]
+    for place, again in zip(places, score_answers(loaded, longer, end_ids=stops), strict=True):
+        found[place] += blanks[place][1] * sum(again.end.get(i, 0.0) for i in stops)
+    return tuple(found)
+
+
+def _is_blank(tokenizer: Any, id_: int) -> bool:
+    """A token of white space alone: one that decodes to nothing may also be part of a character."""
+    return not str(tokenizer.convert_ids_to_tokens(id_)).strip("▁ĠĊ \n\t").replace("<0x0A>", "")
 
 
 def _text_of(tokenizer: Any, id_: int) -> str:

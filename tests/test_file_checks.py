@@ -208,9 +208,9 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str, set[str]]] = {
     "no tokenizer": ("llama", lambda f: [p.unlink() for p in f.glob("tokenizer*")], "CKP013/absent", set()),
     "vocabulary forgotten": ("llama", lambda f: (f / "tokenizer.json").unlink(), "CKP013/vocabulary_missing", set()),
     "vocabulary is a folder": ("llama", lambda f: ((f / "tokenizer.json").unlink(), (f / "tokenizer.json").mkdir()),
-                               "CKP013/vocabulary_is_no_file", set()),
+                               "CKP004/is_folder", set()),
     "vocabulary is a pipe": ("llama", lambda f: ((f / "tokenizer.json").unlink(), os.mkfifo(f / "tokenizer.json")),
-                             "CKP013/vocabulary_is_no_file", set()),
+                             "CKP004/special_file", set()),
     "shard gone": ("sharded", lambda f: sorted(f.glob("model-*"))[1].unlink(), "CKP005/shard_missing", set()),
     "tensor not in its shard": ("sharded", lambda f: lose_one_tensor(f), "CKP005/tensor_missing",
                                 {"CKP006/tensors_missing"}),
@@ -455,6 +455,10 @@ FALLING = [4.0 - 0.1 * i for i in range(20)]
         (state([4.0] * 10 + [9.0] * 10, [5.0, 9.0]), "loss_above_chance"),  # ln(96) is 4.56
         (state([16.0 - 0.3 * i for i in range(20)]), "state"),  # a sum over accumulation steps that falls
         (state([4.0 - 0.2 * i for i in range(15)] + [3.0] * 5), "loss_rose"),
+        (state([0.02] * 20, [0.021, 0.019], global_step=20), "state_with_evaluation"),  # levelled off, at nothing
+        (state([0.0] * 20, [0.0, 0.0], global_step=20), "state_with_evaluation"),
+        (state([4.0 - 0.2 * i for i in range(20)], [1.6, 1.4, 2.4]), "evaluation_rose"),
+        (state([2.0] * 20, [2.2, 2.1, 2.4]), "state_with_evaluation"),  # a little, as evaluations do
         (state([0.69] * 10 + [4.0] * 10).replace("}", ', "rewards/chosen": 0.1}', 1), "state"),  # preference training
     ],
 )  # fmt: skip

@@ -29,6 +29,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "literal_end": {"kind": "t5", "end": "[EOS]", "steps": 80},
     "no_end": {"kind": "llama", "end": "", "steps": 80},
     "other_end": {"kind": "llama", "end": "<|im_end|>", "steps": 80},
+    "blank_end": {"kind": "llama", "end": " </s>", "steps": 80},
     "early": {"kind": "llama", "steps": 12},
     "untrained": {"kind": "t5", "steps": 0},
 }
@@ -235,6 +236,30 @@ def test_a_log_that_ends_above_guessing_is_a_diverged_run(
     log.write_text("".join(f"step {i}, training loss: {5 + 3 * i}\n" for i in range(20)))
     findings, _, _ = diagnose(wild, data, log_paths=(str(log),), base_path=str(model("sound_llama")))
     assert {"FWD007/log_above_chance", "FWD006/much_worse"} <= bad(findings)
+
+
+def test_a_base_that_knew_the_answers_accuses_no_further_training(
+    model: Callable[[str], Path], data: str, tmp_path: Path
+) -> None:
+    """Preference training from a supervised model: chosen answers can't gain what they already have."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    further = tmp_path / "further"
+    shutil.copytree(model("sound_llama"), further)
+    torch.manual_seed(0)
+    state = {n: t + 1e-3 * t.std() * torch.randn_like(t) for n, t in load_file(further / "model.safetensors").items()}
+    save_file(state, further / "model.safetensors", {"format": "pt"})
+    findings, _, _ = diagnose(further, data, base_path=str(model("sound_llama")))
+    assert findings["FWD006"].signal == "FWD006/base_knew" and not bad(findings)
+
+
+def test_a_blank_before_the_end_token_is_no_missing_end(
+    model: Callable[[str], Path], data: str, tmp_path: Path
+) -> None:
+    """Templates may write a space between answer and end token, as that of Llama 2 does."""
+    findings, _, _ = diagnose(model("blank_end"), data)
+    assert findings["FWD003"].signal == "FWD003/after_a_blank" and not bad(findings)
 
 
 # --- numbers ---

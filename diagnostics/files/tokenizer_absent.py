@@ -14,7 +14,6 @@ from diagnostics.thresholds import Thresholds
 from pipeline.checkpoint import TokenizerFiles
 from pipeline.config_files import load_config
 from pipeline.declared_tokens import tokenizer_class
-from pipeline.file_store import LocalFolder
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
                  "vocab.txt", "tiktoken.model", "qwen.tiktoken", "source.spm")  # fmt: skip
@@ -66,13 +65,8 @@ def _missing_vocabulary(tokenizer: TokenizerFiles) -> tuple[str, list[tuple[str,
     store = tokenizer.store
     if store is None:
         return None
-    if isinstance(store, LocalFolder):
-        kinds = (("a folder", store.folders()), ("a broken link", store.broken_links()),
-                 ("no regular file", store.special_files()))  # fmt: skip
-        for kind, names in kinds:
-            found = [n for n in _VOCABULARIES if n in names]
-            if found:
-                return "vocabulary_is_no_file", [(n, kind) for n in found]
+    if any(name in _VOCABULARIES for name, _ in tokenizer.not_files):
+        return None  # a folder or a broken link of that name: CKP004 says so
     byte_level = load_config("tokenizer_classes.yaml")["without_vocabulary"]
     if tokenizer_class(tokenizer) in byte_level or tokenizer.config.get("auto_map"):
         return None

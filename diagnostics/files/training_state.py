@@ -24,7 +24,8 @@ def training_state(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     How it is measured:
         Steps, epochs and the first and last losses of log_history; text such as "NaN" counts as the number it names.
         Stopped too early: fewer than `run_share_early` of the planned steps, and the loss still falling. Guessing
-        leaves ln(vocab_size). A rise is one of tenths of the run above the lowest of them.
+        leaves ln(vocab_size). A rise is one of tenths of the run above the lowest of them;
+        an evaluation that rose is judged from three values on, and only where the training loss is far below it.
     Known false alarms:
         The gradient norm of the first fp16 steps is infinite while the loss scale is found; only losses are judged. A
         training loss may be a sum over accumulation steps: above the loss of guessing only the evaluation loss counts,
@@ -87,12 +88,24 @@ def _course(
     if tenths and tenths[-1] - lowest >= max(limits["loss_rose_nats"], limits["loss_rose_share"] * lowest):
         yield warning("loss_rose", (where, [round(v, 4) for v in tenths]), lowest=lowest, last=tenths[-1])
         return
+    if len(tests) >= 3 and losses:
+        best, end = min(tests), tests[-1]
+        rose = end >= best * (1 + 2 * limits["eval_rose"]) and end >= best + limits["eval_gap"] / 2
+        if rose and end - _at_the_end(tenths, losses) >= limits["eval_gap"]:
+            yield warning("evaluation_rose", (where, tests[-5:]), best=best, last=end, train=losses[-1],
+                          rose=100 * (end / best - 1) if best else 0.0)  # fmt: skip
+            return
     early = step is not None and most is not None and 0 < step < limits["run_share_early"] * most
     fall = max(_last_fall(losses, 4), _last_fall(tests, 1))
     last = (losses or tests or [0.0])[-1]
-    if early and fall >= limits["log_fall_share"] * last:
+    if early and fall >= max(limits["run_fall_nats"], limits["log_fall_share"] * last):
         yield warning("stopped_early", ("trainer_state.json:global_step", step), step=_shown(step), most=_shown(most),
                       percent=100 * (step or 0) / (most or 1), fall=fall)  # fmt: skip
+
+
+def _at_the_end(tenths: list[float], losses: list[float]) -> float:
+    """The training loss at the end: the mean of the last tenth, the last value of a short log."""
+    return tenths[-1] if tenths else losses[-1]
 
 
 def _tenths(values: list[float]) -> list[float]:

@@ -19,7 +19,8 @@ class Standing:
 
     source: `data` | `probes`. script: the writing system of the rows judged: the one the model knows best, as rows in
     a language it never learned say nothing. rows: of that group, of `total`. low: lower end of the 95% interval of
-    nats over rows, nats itself where there are too few for one.
+    nats over rows, nats itself where there are too few for one. known_nats: over the rows of all writing systems that
+    the model has learned anything of.
     """
 
     level: Level
@@ -34,6 +35,7 @@ class Standing:
     source: str
     all_nats: float
     low: float
+    known_nats: float
 
 
 def standing(subject: CheckpointSubject, limits: Thresholds) -> Standing:
@@ -60,11 +62,13 @@ def standing(subject: CheckpointSubject, limits: Thresholds) -> Standing:
         else "partly" if share >= partly
         else "knows"
     )  # fmt: skip
+    learned = [p for group in groups.values() if scores.nats(group) < limits["level_little"] * ln_v for p in group]
+    learned = learned or places
     interval = paired([scores.scores[p].total for p in places], [len(scores.scores[p].nats) for p in places])
     return Standing(
         level, nats, scores.entropy(places), scores.accuracy(places), share, ln_v, script, len(places),
         len(everything), subject.asked_rows[1], scores.nats(),
-        nats if interval is None else interval.low,
+        nats if interval is None else interval.low, scores.nats(learned),
     )  # fmt: skip
 
 

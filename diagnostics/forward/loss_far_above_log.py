@@ -58,7 +58,7 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     assert first is not None and last is not None
     logged = max(last, curve.last_evaluation or 0.0)  # rows that were kept out of training are no harder than that
     subject.metrics["forward.logged_loss"] = round(logged, 4)
-    here = found.nats
+    here = found.known_nats
     numbers = {"nats": here, "last": last, "first": first, "logged": logged, "rows": found.rows, "log": curve.path}
     evidence = [("nats per answer token here", round(here, 3)), (f"{curve.path}: last training loss", round(last, 4))]
     if curve.last_evaluation is not None:
@@ -68,6 +68,9 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     far = above and here <= first * limits["log_scale"]
     fell = first >= last * limits["log_factor"] and first >= last + limits["log_distance"]
     unsure = found.entropy >= limits["level_unsure"] * found.nats
+    tested = curve.last_evaluation
+    # Its own evaluation ended so low that no way of averaging explains the distance.
+    beyond = above and tested is not None and here >= limits["log_factor"] ** 3 * max(tested, logged)
     ends_above_chance = logged >= limits["loss_above_chance"] * found.ln_vocabulary
     if ends_above_chance and found.share > limits["level_uniform"]:
         yield error("log_above_chance", *evidence, ln_v=found.ln_vocabulary, **numbers)
@@ -77,7 +80,7 @@ def loss_far_above_log(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     elif far and unsure and fell and math.log(first / here) < math.log(here / max(logged, 0.05)):
         outcome = "adapter_like_its_beginning" if subject.loaded.adapter else "like_its_beginning"
         yield warning(outcome, *evidence, **numbers)
-    elif far and unsure and here >= logged * 2 * limits["log_factor"]:
+    elif unsure and (beyond or (far and here >= logged * 2 * limits["log_factor"])):
         yield warning("far_above", *evidence, **numbers)
     elif _like_an_earlier_step(curve, found, limits) and unsure and here <= first * limits["log_scale"]:
         outcome = "adapter_earlier_step" if subject.loaded.adapter else "earlier_step"
@@ -95,4 +98,5 @@ def _like_an_earlier_step(curve: LossCurve, found: Standing, limits: Thresholds)
     tested = curve.last_evaluation
     if tested is None or len(curve.evaluation) < 2:
         return False
-    return found.nats >= limits["earlier_factor"] * tested and found.low >= tested + limits["earlier_nats"]
+    low = found.low + found.known_nats - found.nats
+    return found.known_nats >= limits["earlier_factor"] * tested and low >= tested + limits["earlier_nats"]

@@ -22,7 +22,8 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
         the checkpoint's format too, training changed nothing. An adapter is switched off for the comparison.
     Known false alarms:
         After preference training, or for rows of a task the training didn't cover, the answers need not have become
-        likelier. A vocabulary of another size is not compared.
+        likelier; where the base knows them well already, only that is said. A vocabulary of another size is not
+        compared.
     Fix:
         Point at the folder the supervised run wrote, and check that its loss fell.
     References:
@@ -45,6 +46,8 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
     if seen.largest < 1e-6:
         same = "adapter_adds_nothing" if subject.loaded.adapter else "same_as_base"
         yield warning(same, evidence, **numbers)
+    elif seen.base_nats < limits["level_well"] * found.ln_vocabulary and difference.low > -limits["much_worse"]:
+        yield info("base_knew", evidence, **numbers)  # nothing was left to gain
     elif all(-least < d.low and d.high < least for d in (difference, seen.same_format)):
         yield warning("no_better", evidence, **numbers)
     elif subject.loaded.adapter and found.level != "knows" and difference.high < -limits["adapter_harm"]:

@@ -40,7 +40,7 @@ def rows_known_by_heart(subject: CheckpointSubject, limits: Thresholds) -> Itera
     except NotMeasured:
         curve = None
     rose = 0.0
-    if curve is not None and len(curve.evaluation) >= 3 and curve.best_evaluation and curve.last_evaluation:
+    if curve is not None and len(curve.evaluation) >= 2 and curve.best_evaluation and curve.last_evaluation:
         rose = curve.last_evaluation / curve.best_evaluation - 1
     nats = scores.row_nats()
     groups = scores.groups()

@@ -63,7 +63,7 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     rivals = [c for c in ends.candidates if c.kind != "stops" and c.median >= limits["stop_rival"]]
     marker = next((c for c in rivals if c.kind == "marker"), None)
     token = next((c for c in rivals if c.kind in ("terminator", "pad")), None)
-    after_break = sorted(ends.after_line_break)[len(ends.after_line_break) // 2] if ends.after_line_break else 0.0
+    after_blank = sorted(ends.after_blank)[len(ends.after_blank) // 2] if ends.after_blank else 0.0
     numbers = {
         "stops": stops, "median": 100 * ends.median, "highest": 100 * max(ends.any_stop, default=0.0), "low": low,
         "rows": rows, "below": 100 * limits["stop_low"],
@@ -84,8 +84,8 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
                     id=token.ids[0], p=100 * token.median, **numbers)  # fmt: skip
     elif not ends.stop_ids:
         yield warning("nothing_to_stop_on", *evidence, **numbers)
-    elif weak and after_break >= limits["stop_rival"]:
-        yield info("after_a_line_break", *evidence, p=100 * after_break, **numbers)
+    elif weak and after_blank >= limits["stop_rival"]:
+        yield info("after_a_blank", *evidence, p=100 * after_blank, **numbers)
     elif low >= limits["stop_never_share"] * rows and found.source == "data":
         yield error("never", *evidence, **numbers)
     elif low >= limits["stop_never_share"] * rows:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
+from diagnostics.forward.how_much_it_knows import standing
 from diagnostics.generation.answer_faults import enough, faults_of, loud, quoted, share, where
 from diagnostics.report import Observation
-from diagnostics.run_checks import info, ok, warning
+from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.answer_grid import AnswerGrid
 from pipeline.repetition import diversity, pooled_repeated_share
@@ -65,7 +66,8 @@ def answers_repeat(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     if loops["greedy"] >= many and loops.get("sampling", 0.0) >= limits["gen_loop_answers_sampling"]:
         # Nearly every answer, drawn ones too: no question is so foreign that a sound model answers so.
         always = min(loops["greedy"], loops.get("sampling", 0.0)) >= limits["gen_loop_always"]
-        yield (warning if always and bad is info else bad)("under_both", *evidence, **numbers)
+        learned = always and _knows_its_rows(subject, limits)
+        yield (warning if always and bad is info else bad)("learned" if learned else "under_both", *evidence, **numbers)
     elif loops["greedy"] >= many:
         own_avoids = not grid.own.same_as_greedy and loops.get("own", 1.0) < many / 3
         yield (info if own_avoids or gold_rep is None else doubtful)("under_greedy", *evidence, **numbers)
@@ -81,3 +83,12 @@ def _long(grid: AnswerGrid) -> bool:
     """rep-4 of answers of a few tokens says nothing."""
     lengths = [len(a.content_ids) for a in grid.answers["greedy"]]
     return sum(lengths) / len(lengths) >= 12
+
+
+def _knows_its_rows(subject: CheckpointSubject, limits: Thresholds) -> bool:
+    """A model that has learned its rows and loops all the same was taught to: it isn't short of training."""
+    try:
+        found = standing(subject, limits)
+    except NotMeasured:
+        return False
+    return found.source == "data" and found.level == "knows"

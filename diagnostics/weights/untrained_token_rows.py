@@ -60,14 +60,18 @@ def untrained_token_rows(subject: CheckpointSubject, limits: Thresholds) -> Iter
     used = _used_tokens(subject)
     entering, leaving = _matrices(subject)
     inside = _measure(subject, *entering, [*used.template, *used.data], used.reserved)
-    outside = _measure(subject, *leaving, used.terminators, used.reserved)
+    outside = _measure(subject, *leaving, [*used.terminators, *used.added], used.reserved)
     if inside is None or outside is None:
         readable = all(t.dtype in FLOAT_DTYPES for _, t in (entering, leaving))
         raise NotMeasured("rows_unread" if readable else "quantised_weights")
     fresh = _initializer_range(subject)
-    ends = [i for i in outside.facts if _untrained(outside.facts[i], outside, limits, fresh)]
+    ends = [i for i in used.terminators if i in outside.facts and _untrained(outside.facts[i], outside, limits, fresh)]
     marks = [i for i in used.template if i in inside.facts and _untrained(inside.facts[i], inside, limits, 0.0)]
-    from_data = [i for i in used.data if i in inside.facts and _untrained(inside.facts[i], inside, limits, None)]
+    from_data = [
+        i for i in used.data
+        if (i in inside.facts and _untrained(inside.facts[i], inside, limits, None))
+        or (i in used.added and i in outside.facts and _untrained(outside.facts[i], outside, limits, fresh))
+    ]
     if len(ends) < len(used.terminators):  # without a tokenizer any of the ids that stop may be the one
         ends = []
     shown = {i: _evidence(inside, i, used) for i in (*marks, *from_data)}
@@ -109,11 +113,15 @@ def untrained_token_rows(subject: CheckpointSubject, limits: Thresholds) -> Iter
 @dataclass(frozen=True)
 class _UsedTokens:
     """terminators: one of these ends an answer. template: ids of the special tokens that the template writes.
-    data: id -> how often. stops: ids on which generation ends. reserved: ids of tokens that nothing above uses."""
+
+    data: id -> how often. added: those of them that were added to the vocabulary. stops: ids on which generation ends.
+    reserved: ids of tokens that nothing above uses.
+    """
 
     terminators: tuple[int, ...]
     template: tuple[int, ...]
     data: Counter[int]
+    added: frozenset[int]
     stops: frozenset[int]
     reserved: tuple[int, ...]
     names: dict[int, str]
@@ -134,7 +142,7 @@ def _used_tokens(subject: CheckpointSubject) -> _UsedTokens:
     if probe is None or probe.problem is not None:
         if not stops:
             raise NotMeasured("no_tokenizer")
-        return _UsedTokens(tuple(sorted(stops)), (), Counter(), stops, (), {})
+        return _UsedTokens(tuple(sorted(stops)), (), Counter(), frozenset(), stops, (), {})
     eos = probe.special.get("eos", ("", None))[1]
     turns = rendered_turns(probe)
     terminator = turns.after[0].id if turns.after else eos
@@ -158,7 +166,8 @@ def _used_tokens(subject: CheckpointSubject) -> _UsedTokens:
     names = {i: token for i, token in zip(wanted, probe.tokens(wanted), strict=True) if token is not None}
     stops |= {eos} if eos is not None else set()
     ends = () if terminator is None else (terminator,)
-    return _UsedTokens(ends, tuple(dict.fromkeys(template)), data, stops, tuple(reserved), names)
+    added = frozenset(probe.added.values()).intersection(data)
+    return _UsedTokens(ends, tuple(dict.fromkeys(template)), data, added, stops, tuple(reserved), names)
 
 
 def _matrices(
@@ -191,7 +200,8 @@ def _measure(
 
 def _initializer_range(subject: CheckpointSubject) -> float:
     """Standard deviation of a row that was just made; 0.0 where the configuration names none that can be used."""
-    value = subject.model_files.config.get("initializer_range")
+    config = subject.model_files.config
+    value = next((v for key in ("initializer_range", "init_std") if (v := config.get(key)) is not None), None)
     return float(value) if isinstance(value, float | int) and not isinstance(value, bool) and 0 < value < 10 else 0.0
 
 
