@@ -661,15 +661,22 @@ def test_eos_that_no_list_holds(tmp_path: Path) -> None:
     assert findings(folder)["TOK009/role_not_listed"].severity == "warning"
 
 
-@pytest.mark.parametrize(("architecture", "severity"), [("Qwen2ForCausalLM", "warning"), ("Qwen2Model", "info")])
-def test_tokenizer_that_ends_every_prompt(architecture: str, severity: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "template", "severity"),
+    [
+        ("Qwen2ForCausalLM", False, "warning"), ("Qwen2Model", False, "info"),
+        ("Qwen2ForCausalLM", True, "info"),  # a rendered prompt is encoded without additions
+    ],
+)  # fmt: skip
+def test_tokenizer_that_ends_every_prompt(architecture: str, template: bool, severity: str, tmp_path: Path) -> None:
     from tokenizers import processors
 
     ending = grown()
     ending.post_processor = processors.TemplateProcessing(
         single="$A <|im_end|>", special_tokens=[("<|im_end|>", ending.token_to_id("<|im_end|>"))]
     )
-    folder = chat_folder(tmp_path / "m", tokenizer=ending, config={"architectures": [architecture]})
+    bare = {} if template else {"tokenizer_config": {"chat_template": None}}
+    folder = chat_folder(tmp_path / "m", tokenizer=ending, config={"architectures": [architecture]}, **bare)
     assert findings(folder)["TOK004/eos_behind_prompts"].severity == severity
     declared = small_files(tmp_path / "n", [128001, 128003], add_eos_token=True)
     assert findings(declared)["TOK004/eos_behind_prompts_declared"].severity == "info"
