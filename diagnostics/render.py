@@ -67,7 +67,14 @@ def sentence_without_cause(report: Report, lang: str) -> str:
         return str(words["nothing_so_far"])
     if report.verdict == "healthy" and lacking:
         return str(words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking))
+    if report.verdict == "healthy" and answers_unjudged(report):
+        return str(words["answers_unjudged"])
     return str(words["verdict"].get(report.verdict, report.verdict))
+
+
+def answers_unjudged(report: Report) -> bool:
+    """The model ran, but knew nothing of the built-in questions: its answers say nothing either way."""
+    return any(s.code == "FWD002" and s.reason_id == "probes_not_known" for s in report.skipped)
 
 
 def nothing_so_far(report: Report) -> bool:

@@ -86,3 +86,11 @@ def test_an_interrupted_report_stays_one(report: Report) -> None:
     assert not Report.from_json(document).interrupted
     for shown in (to_text(stopped), to_markdown(stopped), to_html(stopped)):
         assert "The run was interrupted" in shown and "FWD002" in shown
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "was not judged"), ("zh", "还没有判断")])
+def test_answers_nobody_judged_are_not_called_fine(report: Report, lang: str, said: str) -> None:
+    """A tiny model knows none of the built-in questions: without rows of its own the report says so first."""
+    unasked = replace(report, verdict="healthy", causes=(), findings=(), skipped=(Skipped("FWD002", "probes_not_known"),))
+    for rendered in (to_text(say(unasked, lang)), to_markdown(say(unasked, lang)), to_html(say(unasked, lang))):
+        assert said in rendered
