@@ -125,3 +125,22 @@ def test_one_part_says_nothing_about_another() -> None:
 )
 def test_a_broken_tokenizer_has_a_cause(outcome: str) -> None:
     assert rank_causes([finding("TOK001", outcome)], [], load_thresholds())[0].id == "incomplete_checkpoint"
+
+
+# Alarms that speak for no cause of the checkpoint: what was given beside it, or a field that only batches need.
+NO_CAUSE = {"TOK005/encoder_decoder_without_pad", "TOK008/unknown_side"}
+
+
+@pytest.mark.parametrize("check", CHECKPOINT_CHECKS, ids=lambda c: c.code)
+def test_every_alarm_speaks_for_a_cause(check) -> None:
+    """An outcome that the table doesn't know would be found, told, and counted for nothing."""
+    known = {signal for row in TABLE.values() for signal in row["for"]}
+    for node in ast.walk(ast.parse(inspect.getsource(inspect.getmodule(check.function)))):
+        if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("error", "warning") and node.args):
+            continue
+        outcome = node.args[0]
+        choices = [outcome.body, outcome.orelse] if isinstance(outcome, ast.IfExp) else [outcome]
+        for choice in choices:
+            if isinstance(choice, ast.Constant):
+                signal = f"{check.code}/{choice.value}"
+                assert {signal, check.code} & known or signal in NO_CAUSE, f"{signal} speaks for nothing"
