@@ -63,7 +63,6 @@ def diagnose_checkpoint(
     Raises `pipeline.refusal.Refused` with one line for wrong arguments (a path that leads nowhere, an unknown
     threshold, no GPU), and `Interrupted` on Ctrl-C.
     """
-    limits = load_thresholds(thresholds)
     checkpoint = open_checkpoint(path, tokenizer=tokenizer, model_config=model_config)
     if base is not None:
         open_base(base)  # a wrong --base is the caller's mistake: said at once, not after a minute
@@ -75,6 +74,9 @@ def diagnose_checkpoint(
         cancel=cancel,
     )  # fmt: skip
     try:
+        if checkpoint.problem is None:
+            subject.start_probe()
+        limits = load_thresholds(thresholds)
         return _judge(subject, CHECKPOINT_CHECKS, limits, depth, lang, cancel, on_event)
     finally:
         subject.close()
@@ -100,9 +102,7 @@ def _judge(
     usable = subject.checkpoint.problem is None
     if not usable:
         checks = checks[:1]  # the first check says what the path is; the others would only repeat it
-    else:
-        subject.start_probe()
-    if usable and DEPTHS.index(depth) >= DEPTHS.index("weights"):
+    elif DEPTHS.index(depth) >= DEPTHS.index("weights"):
         subject.start_weight_scan()
     interrupted = False
     try:
