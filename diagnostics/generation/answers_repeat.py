@@ -66,7 +66,7 @@ def answers_repeat(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     if loops["greedy"] >= many and loops.get("sampling", 0.0) >= limits["gen_loop_answers_sampling"]:
         # Nearly every answer, drawn ones too: no question is so foreign that a sound model answers so.
         always = min(loops["greedy"], loops.get("sampling", 0.0)) >= limits["gen_loop_always"]
-        learned = always and _knows_its_rows(subject, limits)
+        learned = always and _has_learned_its_rows(subject, limits)
         yield (warning if always and bad is info else bad)("learned" if learned else "under_both", *evidence, **numbers)
     elif loops["greedy"] >= many:
         own_avoids = not grid.own.same_as_greedy and loops.get("own", 1.0) < many / 3
@@ -85,7 +85,7 @@ def _long(grid: AnswerGrid) -> bool:
     return sum(lengths) / len(lengths) >= 12
 
 
-def _knows_its_rows(subject: CheckpointSubject, limits: Thresholds) -> bool:
+def _has_learned_its_rows(subject: CheckpointSubject, limits: Thresholds) -> bool:
     """A model that has learned its rows and loops all the same was taught to: it isn't short of training."""
     try:
         found = standing(subject, limits)
