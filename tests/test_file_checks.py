@@ -458,6 +458,10 @@ FALLING = [4.0 - 0.1 * i for i in range(20)]
         (state([0.02] * 20, [0.021, 0.019], global_step=20), "state_with_evaluation"),  # levelled off, at nothing
         (state([0.0] * 20, [0.0, 0.0], global_step=20), "state_with_evaluation"),
         (state([4.0 - 0.2 * i for i in range(20)], [1.6, 1.4, 2.4]), "evaluation_rose"),
+        (state([0.4] * 20, global_step=6), "hardly_begun"),
+        (state([0.4] * 20, [0.5, 0.5], global_step=6), "state_with_evaluation"),  # stopped by its evaluations
+        (state([2.0] * 10 + [0.01] * 10, [0.9, 0.9], epoch=80.0), "known_by_heart"),
+        (state([2.0] * 10 + [0.01] * 10, [0.9, 0.1], epoch=80.0), "state_with_evaluation"),  # it learned the task
         (state([2.0] * 20, [2.2, 2.1, 2.4]), "state_with_evaluation"),  # a little, as evaluations do
         (state([0.69] * 10 + [4.0] * 10).replace("}", ', "rewards/chosen": 0.1}', 1), "state"),  # preference training
     ],

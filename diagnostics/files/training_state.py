@@ -24,8 +24,9 @@ def training_state(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     How it is measured:
         Steps, epochs and the first and last losses of log_history; text such as "NaN" counts as the number it names.
         Stopped too early: fewer than `run_share_early` of the planned steps, and the loss still falling. Guessing
-        leaves ln(vocab_size). A rise is one of tenths of the run above the lowest of them;
-        an evaluation that rose is judged from three values on, and only where the training loss is far below it.
+        leaves ln(vocab_size). A rise is one of tenths of the run above the lowest of them; an evaluation that rose is
+        judged from three values on, and only where the training loss is far below it. Learned by heart: dozens of
+        passes over the data, a training loss near zero, and an evaluation loss far above it.
     Known false alarms:
         The gradient norm of the first fp16 steps is infinite while the loss scale is found; only losses are judged. A
         training loss may be a sum over accumulation steps: above the loss of guessing only the evaluation loss counts,
@@ -54,7 +55,7 @@ def training_state(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     subject.metrics.update({f"trainer.{key}": value for key, value in named.items() if value is not None})
     if not bad and not any("rewards/" in key or key == "reward" for row in rows for key in row):
         yield from _course(subject, [v for _, v in losses if v is not None], [v for _, v in tests if v is not None],
-                           step, most, limits)  # fmt: skip
+                           step, most, epoch, limits)  # fmt: skip
     params = {"step": _shown(step), "most": _shown(most), "epoch": _shown(epoch)}
     evidence = ("trainer_state.json:global_step", step)
     if tests:
@@ -71,7 +72,7 @@ def training_state(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
 
 def _course(
     subject: CheckpointSubject, losses: list[float], tests: list[float], step: float | None, most: float | None,
-    limits: Thresholds,
+    epoch: float | None, limits: Thresholds,
 ) -> Iterator[Observation]:  # fmt: skip
     """What the losses say of the run's end: worse than guessing, risen, or cut off while still falling."""
     rows = subject.model_files.config.get("vocab_size")
@@ -95,12 +96,23 @@ def _course(
             yield warning("evaluation_rose", (where, tests[-5:]), best=best, last=end, train=losses[-1],
                           rose=100 * (end / best - 1) if best else 0.0)  # fmt: skip
             return
+    end = _at_the_end(tenths, losses) if losses else math.inf
+    if tests and epoch is not None and epoch >= limits["heart_epochs"] and end <= limits["heart_train_loss"] and (
+        tests[-1] - end >= limits["eval_gap"]
+    ):  # fmt: skip
+        yield warning("known_by_heart", ("trainer_state.json:epoch", epoch), epoch=_shown(round(epoch, 1)), train=end,
+                      last=tests[-1])  # fmt: skip
+        return
     early = step is not None and most is not None and 0 < step < limits["run_share_early"] * most
     fall = max(_last_fall(losses, 4), _last_fall(tests, 1))
     last = (losses or tests or [0.0])[-1]
     if early and fall >= max(limits["run_fall_nats"], limits["log_fall_share"] * last):
         yield warning("stopped_early", ("trainer_state.json:global_step", step), step=_shown(step), most=_shown(most),
                       percent=100 * (step or 0) / (most or 1), fall=fall)  # fmt: skip
+    elif early and not tests and (step or 0) < limits["run_share_begun"] * (most or 0):
+        # without evaluations nothing can have ended it early for good
+        yield warning("hardly_begun", ("trainer_state.json:global_step", step), step=_shown(step), most=_shown(most),
+                      percent=100 * (step or 0) / (most or 1))  # fmt: skip
 
 
 def _at_the_end(tenths: list[float], losses: list[float]) -> float:
