@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Rows on which a marker of several tokens is spelled out; more would only cost time.
 SPELLED_ROWS = 16
-# White space less likely than this after the answers is no habit.
-BLANK_MIN = 0.2
+# White space or another end less likely than this after the answers is no habit.
+BETWEEN_MIN = 0.2
 # A first piece below this probability everywhere can't begin a marker worth spelling out.
 FIRST_PIECE_MIN = 0.02
 
@@ -53,6 +53,7 @@ class Stopping:
 
     any_stop: probability of all of them together, row by row. after_blank: the same with white space in between
     counted too, where the model writes some first (empty otherwise): Llama 2's template puts a space there.
+    after_terminator: the same with another token that ends turns in between.
     candidates: likeliest first. likeliest: the tokens that come first most often with their mean probability.
     """
 
@@ -60,6 +61,7 @@ class Stopping:
     stop_ids: tuple[int, ...]
     any_stop: tuple[float, ...]
     after_blank: tuple[float, ...]
+    after_terminator: tuple[float, ...]
     candidates: tuple[StopCandidate, ...]
     likeliest: tuple[tuple[str, float], ...]
 
@@ -156,7 +158,14 @@ def stopping(
     for marker, rows in spelled.items():
         if (found := _spelled(loaded, marker, rows, pieces, scores)) is not None:
             candidates.append(found)
-    after = _after_blank(loaded, tokenizer, pieces, scores, stops, any_stop)
+    special = {*tokenizer.all_special_ids, *stops}
+
+    def blank(id_: int) -> bool:
+        return id_ not in special and not tokenizer.decode([id_]).strip() and _is_blank(tokenizer, id_)
+
+    after = _one_token_later(loaded, blank, pieces, scores, stops, any_stop)
+    turn_ends = {i for i, kind in singles.items() if kind == "terminator"}
+    later = _one_token_later(loaded, turn_ends.__contains__, pieces, scores, stops, any_stop)
     seen: dict[int, float] = {}
     for score in scores:
         for id_, probability in score.end_top[:3]:
@@ -164,29 +173,28 @@ def stopping(
     top = sorted(seen.items(), key=lambda item: -item[1])[:5]
     candidates.sort(key=lambda c: -c.median)
     return Stopping(
-        tuple(_text_of(tokenizer, i) for i in stops), tuple(stops), any_stop, after, tuple(candidates),
+        tuple(_text_of(tokenizer, i) for i in stops), tuple(stops), any_stop, after, later, tuple(candidates),
         tuple((_text_of(tokenizer, i), p) for i, p in top),
     )  # fmt: skip
 
 
-def _after_blank(
-    loaded: LoadedModel, tokenizer: Any, pieces: Sequence[Piece], scores: Sequence[Score], stops: Sequence[int],
-    any_stop: Sequence[float],
+def _one_token_later(
+    loaded: LoadedModel, between: Callable[[int], bool], pieces: Sequence[Piece], scores: Sequence[Score],
+    stops: Sequence[int], any_stop: Sequence[float],
 ) -> tuple[float, ...]:  # fmt: skip
-    """P(stop at once) + P(white space) * P(stop after it), row by row; nothing where white space is not likely."""
-    special = {*tokenizer.all_special_ids, *stops}
-    blanks = []
+    """P(stop at once) + P(a token) * P(stop after it), row by row, where the likeliest token is one that may stand
+    between; nothing where that is no habit."""
+    firsts = []
     for score in scores:
         id_, probability = score.end_top[0] if score.end_top else (-1, 0.0)
-        blank = id_ >= 0 and id_ not in special and not tokenizer.decode([id_]).strip() and _is_blank(tokenizer, id_)
-        blanks.append((id_, probability if blank else 0.0))
-    if not stops or not blanks or statistics.median(p for _, p in blanks) < BLANK_MIN:
+        firsts.append((id_, probability if id_ >= 0 and between(id_) else 0.0))
+    if not stops or not firsts or statistics.median(p for _, p in firsts) < BETWEEN_MIN:
         return ()
     found = list(any_stop)
-    places = [place for place, (_, p) in enumerate(blanks) if p > 0]
-    longer = [Piece(pieces[i].context, (*pieces[i].answer, blanks[i][0]), pieces[i].lead) for i in places]
+    places = [place for place, (_, p) in enumerate(firsts) if p > 0]
+    longer = [Piece(pieces[i].context, (*pieces[i].answer, firsts[i][0]), pieces[i].lead) for i in places]
     for place, again in zip(places, score_answers(loaded, longer, end_ids=stops), strict=True):
-        found[place] += blanks[place][1] * sum(again.end.get(i, 0.0) for i in stops)
+        found[place] += firsts[place][1] * sum(again.end.get(i, 0.0) for i in stops)
     return tuple(found)
 
 

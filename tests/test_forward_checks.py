@@ -29,6 +29,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "literal_end": {"kind": "t5", "end": "[EOS]", "steps": 80},
     "no_end": {"kind": "llama", "end": "", "steps": 80},
     "other_end": {"kind": "llama", "end": "<|im_end|>", "steps": 80},
+    "two_ends": {"kind": "llama", "end": "<|im_end|></s>", "steps": 80},
+    "alpaca_tight": {"kind": "llama", "prompt": "### Instruction:\n{}\n\n### Response:", "steps": 80},
     "blank_end": {"kind": "llama", "end": " </s>", "steps": 80},
     "early": {"kind": "llama", "steps": 12},
     "untrained": {"kind": "t5", "steps": 0},
@@ -252,6 +254,21 @@ def test_a_base_that_knew_the_answers_accuses_no_further_training(
     save_file(state, further / "model.safetensors", {"format": "pt"})
     findings, _, _ = diagnose(further, data, base_path=str(model("sound_llama")))
     assert findings["FWD006"].signal == "FWD006/base_knew" and not bad(findings)
+
+
+def test_two_ends_are_a_stop_one_token_later(model: Callable[[str], Path], data: str) -> None:
+    findings, _, _ = diagnose(model("two_ends"), data)
+    assert findings["FWD003"].signal == "FWD003/after_another_end" and not bad(findings)
+
+
+def test_words_without_a_template_are_told_and_no_alarm(
+    model: Callable[[str], Path], data: str, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(model("alpaca_tight"), bare, ignore=shutil.ignore_patterns("chat_template*"))
+    findings, _, _ = diagnose(bare, data)
+    assert findings["FWD004"].signal == "FWD004/words_around" and not bad(findings)
+    assert "Alpaca" in findings["FWD004"].params["best"]
 
 
 def test_a_blank_before_the_end_token_is_no_missing_end(

@@ -36,7 +36,9 @@ def given_files_unusable(subject: CheckpointSubject, limits: Thresholds) -> Iter
     if not subject.data_paths and not subject.log_paths:
         raise NotMeasured("nothing_given")
     for path, rows in zip(subject.data_paths, subject.data_read, strict=True):
-        if rows.problem is not None:
+        if rows.problem == "no_known_columns" and rows.detail == "text":
+            yield info("data_text_only", (path, rows.detail), file=path, found=rows.left_out)
+        elif rows.problem is not None:
             evidence = (path, rows.detail or rows.problem)
             yield warning(f"data_{rows.problem}", evidence, file=path, detail=rows.detail, found=rows.left_out)
         elif rows.left_out:

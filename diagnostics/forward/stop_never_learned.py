@@ -64,6 +64,7 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     marker = next((c for c in rivals if c.kind == "marker"), None)
     token = next((c for c in rivals if c.kind in ("terminator", "pad")), None)
     after_blank = sorted(ends.after_blank)[len(ends.after_blank) // 2] if ends.after_blank else 0.0
+    after_end = sorted(ends.after_terminator)[len(ends.after_terminator) // 2] if ends.after_terminator else 0.0
     numbers = {
         "stops": stops, "median": 100 * ends.median, "highest": 100 * max(ends.any_stop, default=0.0), "low": low,
         "rows": rows, "below": 100 * limits["stop_low"],
@@ -78,6 +79,8 @@ def stop_never_learned(subject: CheckpointSubject, limits: Thresholds) -> Iterat
     if marker is not None and marker.median > ends.median:
         yield error("written_out", *evidence, marker=marker.text, pieces=len(marker.ids),
                     p=100 * marker.median, **numbers)  # fmt: skip
+    elif token is not None and weak and after_end >= limits["stop_rival"]:
+        yield info("after_another_end", *evidence, token=token.text, p=100 * after_end, **numbers)
     elif token is not None and weak:
         other = fits_another_format(subject.autopsy, limits)
         yield error("other_token_other_format" if other else "other_token", *evidence, token=token.text,

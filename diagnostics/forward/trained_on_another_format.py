@@ -78,8 +78,11 @@ def trained_on_another_format(subject: CheckpointSubject, limits: Thresholds) ->
         return
     numbers |= {"delta": loss.mean, "low": loss.low, "high": loss.high}
     if MARKER in best.format.label and MARKER not in used.label and found.level in ("knows", "partly"):
-        make = warning if _clear(loss, autopsy, limits) else info
-        yield make("marker_in_prompt", *evidence, marker=MARKER, **numbers)
+        # Without a template any unknown form of words fits the closest of the bare ones, a marker behind it included.
+        known = autopsy.has_template or autopsy.maker.is_encoder_decoder
+        alone = known or (gap is not None and gap.mean >= limits["format_nats_clear"])
+        make = warning if alone and _clear(loss, autopsy, limits) else info
+        yield make("marker_in_prompt" if alone else "words_around", *evidence, marker=MARKER, **numbers)
     elif autopsy.near_to(used, best):
         yield _variant(autopsy, loss, limits, evidence, numbers)
     elif (gain := _adapter_gains_nothing(subject, best, limits)) is not None:
