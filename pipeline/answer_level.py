@@ -91,7 +91,8 @@ def prompt_dependence(loaded: LoadedModel, autopsy: Autopsy, rows: Sequence[int]
     and another answer. Rows without such a partner are left out. Raises NotScored."""
     answers = [autopsy.answers[r].strip().lower() for r in rows]
     alike = max(Counter(answers).values(), default=0) / max(1, len(answers))
-    frames = autopsy.fitting.format.frames
+    fit = autopsy.fitting
+    frames = fit.format.frames
     order = sorted(rows, key=lambda r: (len(frames[r].before), r))
     scripts = {r: main_script(autopsy.answers[r]) for r in rows}
     partner: dict[int, int] = {}
@@ -105,10 +106,10 @@ def prompt_dependence(loaded: LoadedModel, autopsy: Autopsy, rows: Sequence[int]
     paired_rows = [r for r in rows if r in partner]
     if not paired_rows:
         return PromptDependence(None, math.nan, math.nan, alike)
-    own = score_answers(loaded, autopsy.pieces(autopsy.fitting, rows=paired_rows))
+    own = score_answers(loaded, autopsy.pieces(fit, rows=paired_rows))
     texts = [autopsy.answers[r] for r in paired_rows]
     swapped_frames = [frames[partner[r]] for r in paired_rows]
-    pieces = autopsy.pieces(autopsy.fitting, answers=texts, frames=swapped_frames, rows=paired_rows)
+    pieces = autopsy.pieces(fit, answers=texts, frames=swapped_frames, rows=paired_rows)
     swapped = score_answers(loaded, pieces)
     tokens = [autopsy.tokens[r] for r in paired_rows]
     differences = [s.total - o.total for s, o in zip(swapped, own, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.files.size_in_words import named
@@ -14,6 +13,7 @@ from diagnostics.thresholds import Thresholds
 from pipeline.checkpoint import TokenizerFiles
 from pipeline.config_files import load_config
 from pipeline.declared_tokens import tokenizer_class
+from pipeline.file_store import FileStore
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
                  "vocab.txt", "tiktoken.model", "qwen.tiktoken", "source.spm")  # fmt: skip
@@ -47,9 +47,9 @@ def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         vocabulary = [n for n in own.names if n in _VOCABULARIES]
         if vocabulary:
             yield ok(files=named(own.names), found=len(own.names))
-        elif checkpoint.kind != "adapter" and checkpoint.weight_names and (absent := _missing_vocabulary(own)):
-            what, evidence = absent
-            yield error(what, *evidence, files=named(own.names), found=evidence[0][0])
+        elif checkpoint.kind != "adapter" and checkpoint.weight_names and _lacks_vocabulary(own, own.store):
+            yield error("vocabulary_missing", (own.store.label, own.store.names()[:20]), files=named(own.names),
+                        found=own.store.label)  # fmt: skip
         else:
             yield info("no_vocabulary", (own.store.label, list(own.names)), files=named(own.names))
     elif checkpoint.kind == "adapter" and subject.tokenizer_files.tokenizer.store is not None:
@@ -60,16 +60,11 @@ def tokenizer_absent(subject: CheckpointSubject, limits: Thresholds) -> Iterator
         yield info("none_given", (where, "-"), given=checkpoint.given)
 
 
-def _missing_vocabulary(tokenizer: TokenizerFiles) -> tuple[str, list[tuple[str, Any]]] | None:
-    """What is wrong with a tokenizer that has small files and no vocabulary; None where it may need none."""
-    store = tokenizer.store
-    if store is None:
-        return None
+def _lacks_vocabulary(tokenizer: TokenizerFiles, store: FileStore) -> bool:
+    """Whether a tokenizer that has small files and no vocabulary needs one."""
     if any(name in _VOCABULARIES for name, _ in tokenizer.not_files):
-        return None  # a folder or a broken link of that name: CKP004 says so
+        return False  # a folder or a broken link of that name: CKP004 says so
     byte_level = load_config("tokenizer_classes.yaml")["without_vocabulary"]
     if tokenizer_class(tokenizer) in byte_level or tokenizer.config.get("auto_map"):
-        return None
-    if any(_OTHER_VOCABULARY.search(name) for name in store.names()):
-        return None
-    return "vocabulary_missing", [(store.label, store.names()[:20])]
+        return False
+    return not any(_OTHER_VOCABULARY.search(name) for name in store.names())

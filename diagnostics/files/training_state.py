@@ -89,14 +89,15 @@ def _course(
     if tenths and tenths[-1] - lowest >= max(limits["loss_rose_nats"], limits["loss_rose_share"] * lowest):
         yield warning("loss_rose", (where, [round(v, 4) for v in tenths]), lowest=lowest, last=tenths[-1])
         return
-    if len(tests) >= 3 and losses:
-        best, end = min(tests), tests[-1]
-        rose = end >= best * (1 + 2 * limits["eval_rose"]) and end >= best + limits["eval_gap"] / 2
-        if rose and end - _at_the_end(tenths, losses) >= limits["eval_gap"]:
-            yield warning("evaluation_rose", (where, tests[-5:]), best=best, last=end, train=losses[-1],
-                          rose=100 * (end / best - 1) if best else 0.0)  # fmt: skip
+    # The training loss at the end: the mean of the last tenth, the last value of a short log.
+    end = tenths[-1] if tenths else losses[-1] if losses else math.inf
+    if len(tests) >= 3:
+        best, tested = min(tests), tests[-1]
+        rose = tested >= best * (1 + 2 * limits["eval_rose"]) and tested >= best + limits["eval_gap"] / 2
+        if rose and tested - end >= limits["eval_gap"]:
+            yield warning("evaluation_rose", (where, tests[-5:]), best=best, last=tested, train=losses[-1],
+                          rose=100 * (tested / best - 1) if best else 0.0)  # fmt: skip
             return
-    end = _at_the_end(tenths, losses) if losses else math.inf
     if tests and epoch is not None and epoch >= limits["heart_epochs"] and end <= limits["heart_train_loss"] and (
         tests[-1] - end >= limits["eval_gap"]
     ):  # fmt: skip
@@ -113,11 +114,6 @@ def _course(
         # without evaluations nothing can have ended it early for good
         yield warning("hardly_begun", ("trainer_state.json:global_step", step), step=_shown(step), most=_shown(most),
                       percent=100 * (step or 0) / (most or 1))  # fmt: skip
-
-
-def _at_the_end(tenths: list[float], losses: list[float]) -> float:
-    """The training loss at the end: the mean of the last tenth, the last value of a short log."""
-    return tenths[-1] if tenths else losses[-1]
 
 
 def _tenths(values: list[float]) -> list[float]:

@@ -72,6 +72,14 @@ def standing(subject: CheckpointSubject, limits: Thresholds) -> Standing:
     )  # fmt: skip
 
 
+def standing_if_measured(subject: CheckpointSubject, limits: Thresholds) -> Standing | None:
+    """Where the model stands, None when nothing could be scored."""
+    try:
+        return standing(subject, limits)
+    except NotMeasured:
+        return None
+
+
 def require_known(subject: CheckpointSubject, limits: Thresholds) -> Standing:
     """The standing where it allows to judge format, stopping and the like. Raises NotMeasured where it doesn't:
     built-in questions count only for a model that can answer them, data rows unless hardly any is understood."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
-from diagnostics.forward.how_much_it_knows import standing
+from diagnostics.forward.how_much_it_knows import standing_if_measured
 from diagnostics.generation.answer_faults import enough, faults_of, loud, quoted, share, where
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
 from pipeline.answer_grid import AnswerGrid
 from pipeline.repetition import diversity, pooled_repeated_share
@@ -66,7 +66,9 @@ def answers_repeat(subject: CheckpointSubject, limits: Thresholds) -> Iterator[O
     if loops["greedy"] >= many and loops.get("sampling", 0.0) >= limits["gen_loop_answers_sampling"]:
         # Nearly every answer, drawn ones too: no question is so foreign that a sound model answers so.
         always = min(loops["greedy"], loops.get("sampling", 0.0)) >= limits["gen_loop_always"]
-        learned = always and _has_learned_its_rows(subject, limits)
+        # A model that has learned its rows and loops all the same was taught to: it isn't short of training.
+        known = standing_if_measured(subject, limits) if always else None
+        learned = known is not None and known.source == "data" and known.level == "knows"
         yield (warning if always and bad is info else bad)("learned" if learned else "under_both", *evidence, **numbers)
     elif loops["greedy"] >= many:
         own_avoids = not grid.own.same_as_greedy and loops.get("own", 1.0) < many / 3
@@ -83,12 +85,3 @@ def _long(grid: AnswerGrid) -> bool:
     """rep-4 of answers of a few tokens says nothing."""
     lengths = [len(a.content_ids) for a in grid.answers["greedy"]]
     return sum(lengths) / len(lengths) >= 12
-
-
-def _has_learned_its_rows(subject: CheckpointSubject, limits: Thresholds) -> bool:
-    """A model that has learned its rows and loops all the same was taught to: it isn't short of training."""
-    try:
-        found = standing(subject, limits)
-    except NotMeasured:
-        return False
-    return found.source == "data" and found.level == "knows"

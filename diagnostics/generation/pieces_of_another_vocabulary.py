@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diagnostics.checkpoint_subject import CheckpointSubject
-from diagnostics.forward.how_much_it_knows import standing
+from diagnostics.forward.how_much_it_knows import standing_if_measured
 from diagnostics.generation.answer_faults import quoted, where
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok, warning
@@ -41,7 +41,9 @@ def pieces_of_another_vocabulary(subject: CheckpointSubject, limits: Thresholds)
     subject.metrics["gen.own_pieces"] = round(share, 4)
     strange = [answer for answer, kept, n in judged if kept < n]
     numbers = {"percent": 100 * share, "tokens": of, "n": len(judged), "strange": len(strange)}
-    if _knows_its_rows(subject, limits):  # whoever finds the right answers likely reads and writes this vocabulary
+    known = standing_if_measured(subject, limits)
+    # whoever finds the right answers likely reads and writes this vocabulary
+    if known is not None and known.level in ("knows", "partly"):
         yield ok("ok", **numbers)
     elif share < limits["gen_own_pieces"] and len(strange) >= max(3, limits["gen_own_pieces_answers"] * len(judged)):
         evidence = [(where(grid, a), quoted(a)) for a in strange[:3]]
@@ -51,10 +53,3 @@ def pieces_of_another_vocabulary(subject: CheckpointSubject, limits: Thresholds)
             yield warning("not_its_pieces", *evidence, **numbers)
     else:
         yield ok("ok", **numbers)
-
-
-def _knows_its_rows(subject: CheckpointSubject, limits: Thresholds) -> bool:
-    try:
-        return standing(subject, limits).level in ("knows", "partly")
-    except NotMeasured:
-        return False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diagnostics.checkpoint_subject import CheckpointSubject
 from diagnostics.run_checks import NotMeasured
 from diagnostics.tokenizer.embedding_size import embedding_size
 from pipeline.config_files import load_config
+from pipeline.json_file import JsonFile
 
 _KEYS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
@@ -27,7 +28,7 @@ class ForeignIds:
 def foreign_ids(subject: CheckpointSubject) -> ForeignIds | None:
     """None where at least one id fits, or where it can't be known. Raises NotMeasured without a tokenizer."""
     probe, rows = subject.probe, embedding_rows(subject)
-    named = _named(subject)
+    named = configured_ids((subject.model_files.generation_config, subject.model_files.config), _KEYS)
     stops = {where: number for where, number in named.items() if "eos_token_id" in where}
     if not stops or not probe.lists_special_tokens:
         return None
@@ -51,10 +52,11 @@ def embedding_rows(subject: CheckpointSubject) -> int | None:
         return None
 
 
-def _named(subject: CheckpointSubject) -> dict[str, int]:
+def configured_ids(files: Sequence[JsonFile], keys: Sequence[str]) -> dict[str, int]:
+    """Where a token id is configured -> that id, file by file; ids that are none are left to CKP004."""
     found: dict[str, int] = {}
-    for file in (subject.model_files.generation_config, subject.model_files.config):
-        for key in _KEYS:
+    for file in files:
+        for key in keys:
             value = file.get(key)
             for place, number in enumerate(value if isinstance(value, list) else [value]):
                 if type(number) is int and number >= 0:

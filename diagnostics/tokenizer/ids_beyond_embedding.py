@@ -12,7 +12,7 @@ from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.template.rendered_turns import markers_in, rendered_turns
 from diagnostics.thresholds import Thresholds
 from diagnostics.tokenizer.embedding_size import embedding_size
-from diagnostics.tokenizer.foreign_ids import foreign_ids
+from diagnostics.tokenizer.foreign_ids import configured_ids, foreign_ids
 from diagnostics.tokenizer.rows_as_text import texts_of_rows
 from pipeline.config_files import load_config
 from pipeline.probe import Probe
@@ -48,7 +48,7 @@ def ids_beyond_embedding(subject: CheckpointSubject, limits: Thresholds) -> Iter
     size = embedding_size(subject)
     rows = size.rows
     subject.metrics["tokenizer.embedding_rows"] = rows
-    named = _named_in_config(subject)
+    named = configured_ids((subject.model_files.config, subject.model_files.generation_config), ID_KEYS)
     beyond = {where: number for where, number in named.items() if number >= rows}
     if beyond:
         where, number = max(beyond.items(), key=lambda item: item[1])
@@ -88,17 +88,6 @@ def ids_beyond_embedding(subject: CheckpointSubject, limits: Thresholds) -> Iter
         if not probe.added and not named:
             raise NotMeasured("token_ids_unknown")
         yield ok("declared_ids", evidence, n=len(probe.added) + len(named), rows=rows)
-
-
-def _named_in_config(subject: CheckpointSubject) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for file in (subject.model_files.config, subject.model_files.generation_config):
-        for key in ID_KEYS:
-            value = file.get(key)
-            for place, number in enumerate(value if isinstance(value, list) else [value]):
-                if type(number) is int and number >= 0:
-                    found[file.where(f"{key}[{place}]" if isinstance(value, list) else key)] = number
-    return found
 
 
 def _graded(
