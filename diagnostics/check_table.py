@@ -90,3 +90,10 @@ CHECKPOINT_CHECKS: tuple[Check, ...] = (
     Check("GEN015", "pieces-of-this-vocabulary", "generation.pieces_of_another_vocabulary", "samples"),
     Check("GEN014", "only-bad-under-own-settings", "generation.own_settings_spoil_answers", "samples"),
 )
+
+LOG_CHECKS: tuple[Check, ...] = (
+    Check("LOG001", "log-is-readable", "log.log_unreadable", "files"),
+    Check("LOG002", "loss-is-finite", "log.loss_not_finite", "files"),
+)
+
+ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS

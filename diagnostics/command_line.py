@@ -11,9 +11,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.refusal import Refused, Sentence
+
+if TYPE_CHECKING:
+    from diagnostics.report import Report
 
 EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3
 # What argparse says, with the entry of refusals.yaml that says it in both languages.
@@ -79,6 +82,19 @@ def _parser() -> _Parser:
     checkpoint.add_argument("--seed", default="0", metavar="N")
     checkpoint.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
+    log = commands.add_parser(
+        "log", parents=[common], help="diagnose one training run by its log",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Diagnose one training run by its log: trainer_state.json, trainer_log.jsonl, logging.jsonl, "
+                    "TensorBoard events, CSV, or any text with losses. Several files of one run are joined in order.",
+        epilog="examples:\n"
+               "  python -m diagnostics log outputs/sft/trainer_state.json\n"
+               "  python -m diagnostics log 'logs/chat_trainer_*.log' --lang zh\n"
+               "  python -m diagnostics log dpo.log --format json --output report.json",
+    )  # fmt: skip
+    log.add_argument("files", metavar="FILE", nargs="+", help="file, folder of a run, or glob")
+    log.add_argument("--vocab-size", metavar="N", help="of the model: ln(N) is the loss of a model that knows nothing")
+
     explain = commands.add_parser(
         "explain", parents=[common], help="documentation of one check or cause",
         epilog="examples: python -m diagnostics explain TOK004; python -m diagnostics explain eos_is_plain_text; "
@@ -95,7 +111,7 @@ def run_command(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(given)
         lang = options.lang
-        status = _explain(options) if options.command == "explain" else _checkpoint(options)
+        status = {"explain": _explain, "checkpoint": _checkpoint, "log": _log}[options.command](options)
         return status if _flushed(lang) else EXIT_UNUSABLE
     except SystemExit as done:  # --help
         return int(done.code or 0) if _flushed(lang) else EXIT_UNUSABLE
@@ -274,7 +290,8 @@ def _checkpoint(options: argparse.Namespace) -> int:
     if options.prompts is not None:
         _check_prompts(options.prompts)
 
-    from diagnostics.diagnose_checkpoint import Interrupted, depth_for, diagnose_checkpoint
+    from diagnostics.diagnose_checkpoint import depth_for, diagnose_checkpoint
+    from diagnostics.judge import Interrupted
 
     interrupted = False
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # from here on there is something to save
@@ -292,6 +309,35 @@ def _checkpoint(options: argparse.Namespace) -> int:
         report, interrupted = partial.report, True
     finally:
         _Progress.clear()
+    return _report(report, options, interrupted)
+
+
+def _log(options: argparse.Namespace) -> int:
+    vocab_size = None
+    if options.vocab_size is not None:
+        vocab_size = _whole_number("--vocab-size", options.vocab_size, 2, 2**31, "not_a_number")
+    _check_output(options.output, [("FILE", path) for path in options.files])
+    from diagnostics.diagnose_log import diagnose_log
+    from diagnostics.judge import Interrupted
+
+    interrupted = False
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        progress = _Progress()
+        report = diagnose_log(
+            options.files, vocab_size=vocab_size, thresholds=options.threshold, lang=options.lang,
+            on_event=progress.event,
+        )  # fmt: skip
+    except Interrupted as partial:
+        report, interrupted = partial.report, True
+    finally:
+        _Progress.clear()
+    return _report(report, options, interrupted)
+
+
+def _report(report: Report, options: argparse.Namespace, interrupted: bool) -> int:
+    """Writes the report in the form asked for. Returns the exit status."""
     from diagnostics import render
 
     texts = {"json": lambda: report.dumps() + "\n", "md": lambda: render.to_markdown(report),

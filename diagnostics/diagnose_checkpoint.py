@@ -7,31 +7,15 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 
-from diagnostics import __version__
-from diagnostics.causes import rank_causes
 from diagnostics.check_table import CHECKPOINT_CHECKS
 from diagnostics.checkpoint_subject import CheckpointSubject
-from diagnostics.report import Finding, Report, Skipped, Subject, verdict_of
-from diagnostics.run_checks import DEPTHS, Check, Event, run_checks
+from diagnostics.judge import judge
+from diagnostics.report import Report, Subject
+from diagnostics.run_checks import DEPTHS, Check, Event
 from diagnostics.thresholds import Thresholds, load_thresholds
-from diagnostics.words import say, say_finding, say_skipped
 from pipeline.checkpoint import Checkpoint, open_base, open_checkpoint
 from pipeline.refusal import Refused
-
-# Stated in every report: their versions change what a checkpoint does.
-VERSIONS_STATED = ("torch", "transformers", "tokenizers", "peft", "safetensors", "huggingface_hub")
-
-
-class Interrupted(Exception):
-    """Ctrl-C while checks ran. `report` holds what was found by then; the checks left are skipped as cancelled."""
-
-    def __init__(self, report: Report) -> None:
-        super().__init__("interrupted")
-        self.report = report
 
 
 def depth_for(path: str, *, model_config: str | None = None) -> str:
@@ -96,61 +80,16 @@ def _judge(
     subject: CheckpointSubject, checks: Sequence[Check], limits: Thresholds, depth: str, lang: str,
     cancel: threading.Event | None, on_event: Callable[[Event], None] | None,
 ) -> Report:  # fmt: skip
-    findings: list[Finding] = []
-    skipped: list[Skipped] = []
-    seconds: dict[str, float] = {}
-    usable = subject.checkpoint.problem is None
+    checkpoint = subject.checkpoint
+    usable = checkpoint.problem is None
     if not usable:
         checks = checks[:1]  # the first check says what the path is; the others would only repeat it
     elif DEPTHS.index(depth) >= DEPTHS.index("weights"):
         subject.start_weight_scan()
-    interrupted = False
-    try:
-        for event in run_checks(checks, subject, limits, depth=depth, cancel=cancel, seconds=seconds):
-            if event.finding is not None:
-                findings.append(event.finding)
-                event = replace(event, finding=say_finding(event.finding, lang))
-            if event.skipped is not None:
-                skipped.append(event.skipped)
-                event = replace(event, skipped=say_skipped(event.skipped, lang))
-            if on_event is not None:
-                on_event(event)
-    except KeyboardInterrupt:
-        interrupted = True
-        reported = {f.code for f in findings} | {s.code for s in skipped}
-        skipped += [Skipped(c.code, "cancelled") for c in checks if c.code not in reported]
-    cut_short = any(s.reason_id == "cancelled" for s in skipped)
-    report = Report(
-        subject=Subject("checkpoint", subject.checkpoint.name, subject.checkpoint.revision, _fingerprint(subject)),
-        verdict=verdict_of(findings, usable, cut_short),
-        causes=rank_causes(findings, skipped, limits),
-        findings=tuple(findings),
-        skipped=tuple(skipped),
-        metrics=subject.metrics,
-        samples=tuple(subject.samples),
-        curves=subject.curves,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        versions=_versions(),
-        tool_version=__version__,
-        depth=depth,
-        seconds=seconds,
-        thresholds=dict(limits.changed),
-        interrupted=cut_short,
-    )
-    said = say(report, lang)
-    if interrupted:
-        raise Interrupted(said)
-    return said
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONS_STATED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return judge(
+        subject, checks, limits, depth=depth, lang=lang, usable=usable, cancel=cancel, on_event=on_event,
+        about=lambda: Subject("checkpoint", checkpoint.name, checkpoint.revision, _fingerprint(subject)),
+    )  # fmt: skip
 
 
 def _fingerprint(subject: CheckpointSubject) -> str:

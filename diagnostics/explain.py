@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.check_table import ALL_CHECKS
 from diagnostics.render import explanation_to_html
 from diagnostics.run_checks import Check
 from diagnostics.words import family_words
@@ -29,10 +29,10 @@ class UnknownCode(Refused):
 def explain(code: str, lang: str, form: str) -> str:
     """Documentation of one check (`TOK004`), one cause (`undertrained`) or `all`. form: text | md | json | html."""
     code = code.strip()
-    checks = {c.code: c for c in CHECKPOINT_CHECKS}
+    checks = {c.code: c for c in ALL_CHECKS}
     causes = [c for c in load_config(f"words/{lang}/causes.yaml") if c != "next_tests"]
     if code.lower() == "all":
-        pages = [_check_page(c, lang) for c in CHECKPOINT_CHECKS] + [_cause_page(c, lang) for c in causes]
+        pages = [_check_page(c, lang) for c in ALL_CHECKS] + [_cause_page(c, lang) for c in causes]
     elif code.upper() in checks:
         pages = [_check_page(checks[code.upper()], lang)]
     elif code.lower() in causes:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from diagnostics.causes import rank_causes
-from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.check_table import ALL_CHECKS
 from diagnostics.report import Finding
 from diagnostics.thresholds import load_thresholds
 
@@ -34,7 +34,7 @@ def test_every_cause_of_the_contract_is_there() -> None:
 
 @pytest.mark.parametrize("cause", sorted(TABLE))
 def test_rows_name_only_what_exists(cause: str) -> None:
-    codes = {c.code for c in CHECKPOINT_CHECKS}
+    codes = {c.code for c in ALL_CHECKS}
     words = {
         code: entry
         for family in {c[:3] for c in codes}
@@ -60,7 +60,7 @@ def test_every_cause_has_words(lang: str) -> None:
 
 
 def test_nothing_wrong_gives_no_cause() -> None:
-    fine = [finding(c.code, "ok", "ok") for c in CHECKPOINT_CHECKS] + [finding("TOK005", "pad_is_eos", "info")]
+    fine = [finding(c.code, "ok", "ok") for c in ALL_CHECKS] + [finding("TOK005", "pad_is_eos", "info")]
     assert rank_causes(fine, [], load_thresholds()) == ()
 
 
@@ -99,10 +99,10 @@ def _errors(code: str, module: object) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("check", [c for c in CHECKPOINT_CHECKS if c.code[:3] in ("CKP", "ADP")], ids=lambda c: c.code)
+@pytest.mark.parametrize("check", [c for c in ALL_CHECKS if c.code[:3] in ("CKP", "ADP")], ids=lambda c: c.code)
 def test_every_error_of_the_files_has_a_cause(check) -> None:
     """An error is enough for a cause to be named, alone and where every other file check found nothing wrong."""
-    fine = [finding(c.code, "ok", "ok") for c in CHECKPOINT_CHECKS if c.code.startswith("CKP") and c.code != check.code]
+    fine = [finding(c.code, "ok", "ok") for c in ALL_CHECKS if c.code.startswith("CKP") and c.code != check.code]
     for outcome in _errors(check.code, inspect.getmodule(check.function)):
         for others in ([],) if check.code in ("CKP002", "CKP007") else ([], fine):  # no other check is fine beside those
             said = rank_causes([finding(check.code, outcome), *others], [], load_thresholds())
@@ -131,7 +131,7 @@ def test_a_broken_tokenizer_has_a_cause(outcome: str) -> None:
 NO_CAUSE = {"TOK005/encoder_decoder_without_pad", "TOK008/unknown_side"}
 
 
-@pytest.mark.parametrize("check", CHECKPOINT_CHECKS, ids=lambda c: c.code)
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda c: c.code)
 def test_every_alarm_speaks_for_a_cause(check) -> None:
     """An outcome that the table doesn't know would be found, told, and counted for nothing."""
     known = {signal for row in TABLE.values() for signal in row["for"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diagnostics.check_table import CHECKPOINT_CHECKS
+from diagnostics.check_table import ALL_CHECKS, CHECKPOINT_CHECKS, LOG_CHECKS
 from diagnostics.explain import SECTIONS, docstring_sections
 from diagnostics.report import Skipped
 from diagnostics.run_checks import DEPTHS
@@ -38,7 +38,7 @@ def _outcomes(function: object) -> set[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("check", CHECKPOINT_CHECKS, ids=lambda c: c.code)
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda c: c.code)
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_every_outcome_has_words(check, lang: str) -> None:
     entry = _load(lang, check.code[:3])[check.code]
@@ -65,7 +65,7 @@ def test_languages_hold_the_same_entries(family: str) -> None:
     compare(english, chinese, family)
 
 
-@pytest.mark.parametrize("check", CHECKPOINT_CHECKS, ids=lambda c: c.code)
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda c: c.code)
 def test_every_check_is_documented(check) -> None:
     sections = docstring_sections(check)
     assert set(SECTIONS) <= set(sections), f"{check.code} lacks {set(SECTIONS) - set(sections)}"
@@ -73,10 +73,11 @@ def test_every_check_is_documented(check) -> None:
 
 
 def test_codes_are_unique_and_depths_known() -> None:
-    codes = [c.code for c in CHECKPOINT_CHECKS]
+    codes = [c.code for c in ALL_CHECKS]
     assert len(codes) == len(set(codes))
-    depths = [DEPTHS.index(c.depth) for c in CHECKPOINT_CHECKS]
-    assert depths == sorted(depths), "cheapest first"
+    for table in (CHECKPOINT_CHECKS, LOG_CHECKS):
+        depths = [DEPTHS.index(c.depth) for c in table]
+        assert depths == sorted(depths), "cheapest first"
 
 
 def test_words_can_not_reach_attributes() -> None:

@@ -1,0 +1,139 @@
+"""One training log from files to report: reads them, runs the checks, ranks the causes, says it in words."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diagnostics.check_table import LOG_CHECKS
+from diagnostics.judge import judge
+from diagnostics.log_subject import LogSubject
+from diagnostics.report import Report, Subject
+from diagnostics.run_checks import Event
+from diagnostics.thresholds import load_thresholds
+from pipeline.logs.read_log import read_log
+from pipeline.logs.thin_out import as_json
+from pipeline.logs.training_log import TrainingLog
+from pipeline.refusal import Refused
+
+# Curves of the report; a log may hold hundreds, those of names not known here come last.
+MAX_CURVES = 60
+TIMINGS = (
+    "timing",
+    "perf/",
+    "mfu",
+    "time",
+    "memory",
+    "throughput",
+    "samples_per_second",
+    "steps_per_second",
+    "runtime",
+)
+
+
+def diagnose_log(
+    paths: Sequence[str | Path],
+    *,
+    vocab_size: int | None = None,
+    thresholds: Sequence[str] = (),
+    lang: str = "en",
+    max_bytes: int | None = None,
+    name: str = "",
+    cancel: threading.Event | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Diagnose one run from its log: one or more files of it, a folder, or a glob.
+
+    max_bytes: refuse larger files. Raises `Refused` for a path that leads nowhere and an unknown threshold, and
+    `diagnostics.judge.Interrupted` on Ctrl-C.
+    """
+    load_thresholds(thresholds)  # a wrong one is said before a long log is read
+    try:
+        log = read_log(paths, name=name, max_bytes=max_bytes)
+    except FileNotFoundError as missing:
+        raise Refused("log_not_found", path=str(missing)) from None
+    return judge_log(log, vocab_size=vocab_size, thresholds=thresholds, lang=lang, cancel=cancel, on_event=on_event)
+
+
+def judge_log(
+    log: TrainingLog,
+    *,
+    vocab_size: int | None = None,
+    thresholds: Sequence[str] = (),
+    lang: str = "en",
+    cancel: threading.Event | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """The report on a log that was read already; one that is followed is judged again as it grows."""
+    subject = LogSubject(log, vocab_size=vocab_size)
+    _measure(subject)
+    checks = LOG_CHECKS if log.problem is None else LOG_CHECKS[:1]
+    return judge(
+        subject,
+        checks,
+        load_thresholds(thresholds),
+        depth="files",
+        lang=lang,
+        usable=log.problem is None,
+        cancel=cancel,
+        on_event=on_event,
+        about=lambda: Subject("log", log.name, None, fingerprint(log)),
+    )
+
+
+def _measure(subject: LogSubject) -> None:
+    """Metrics and curves of the report, before anything is judged."""
+    log = subject.log
+    named = {
+        "log.records": log.records,
+        "log.rows": len(log.step),
+        "log.last_step": log.last_step,
+        "log.max_steps": log.max_steps,
+        "log.last_epoch": log.last_epoch,
+        "log.seconds": log.seconds,
+        "log.steps_known": float(log.steps_known),
+        "log.restarts": len(log.restarts),
+        "log.bytes": log.size,
+    }
+    known = log.time[np.isfinite(log.time)]
+    if len(known) and not log.time_is_elapsed:
+        named |= {"log.started": float(known.min()), "log.ended": float(known.max())}
+    for name in ("loss", "eval_loss", "reward", "learning_rate", "grad_norm"):
+        trend = subject.trend(name)
+        if trend is not None:
+            named |= {
+                f"log.{name}.points": len(log.curves[name]),
+                f"log.{name}.first": float(trend.values[0]),
+                f"log.{name}.last": float(trend.values[-1]),
+                f"log.{name}.lowest": float(trend.values.min()),
+                f"log.{name}.highest": float(trend.values.max()),
+            }
+    subject.metrics.update(
+        {k: round(float(v), 8) if abs(v) < 1e6 else float(v) for k, v in named.items() if v is not None}
+    )
+    shown = sorted(log.curves.values(), key=lambda c: (_rank(c.name), c.name))[:MAX_CURVES]
+    for curve in shown:
+        subject.curves[curve.name] = as_json(log, curve)
+
+
+def _rank(name: str) -> int:
+    """Known curves first, timings and speeds last."""
+    from pipeline.logs.metric_names import meaning
+
+    if any(word in name for word in TIMINGS):
+        return 2
+    return 0 if meaning(name).kind == "metric" or name.startswith("eval_") else 1
+
+
+def fingerprint(log: TrainingLog) -> str:
+    """`sha256:` over the steps and values of all curves."""
+    digest = hashlib.sha256(repr((log.problem, log.detail, log.files if log.problem else ())).encode())
+    for name in sorted(log.curves):
+        digest.update(name.encode("utf-8", errors="replace"))
+        digest.update(log.step[log.curves[name].rows].tobytes())
+        digest.update(log.curves[name].values.tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,290 @@
+"""From rows as they were read to a run: steps that only grow, one row for several ranks, restarts found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.logs.row_collector import _ESTIMATE, RowCollector, column
+from pipeline.logs.training_log import Curve, Floats, Message, Note, Restart, Rows, TrainingLog
+
+# More backward jumps than one in this many rows come from processes that write into one file, not from restarts.
+INTERLEAVED = 10
+# A row that goes back by no more than this share of what was reached, again and again, is a late writer.
+BOOL = np.dtype(np.bool_)
+
+
+def assemble(
+    name: str,
+    rows: RowCollector,
+    *,
+    files: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    messages: Sequence[Message] = (),
+    notes: Sequence[Note] = (),
+    lines: int = 0,
+    size: int = 0,
+) -> TrainingLog:
+    """The log of one run. `rows` is left as it is: a log that is followed goes on being filled."""
+    count = len(rows)
+    step, epoch, time = (column(c) for c in (rows.step, rows.epoch, rows.time))
+    data: dict[str, tuple[Rows, Floats]] = {
+        key: (np.array(index, dtype=np.int64), column(rows.values[key])) for key, index in rows.rows.items()
+    }
+    settings = dict(rows.settings)
+    total = settings.pop("bar_total", None)
+    estimate = data.pop(_ESTIMATE, None)
+    if (
+        estimate is not None
+    ):  # `step 100: train loss 2.1, val loss 2.2` beside lines of single steps, or instead of them
+        key = "eval_train_loss" if "loss" in data and len(data["loss"][0]) >= len(estimate[0]) else "loss"
+        data[key] = estimate if key not in data else _merged(data[key], estimate)
+    main = _main_rows(data, count)
+    step, known = _steps(step, epoch, column(rows.bar), main, data, settings, total)
+    keep = np.ones(count, dtype=bool)
+    restarts: tuple[Restart, ...] = ()
+    if known and count:
+        step, keep, restarts = _in_order(step, epoch, main, data)
+    data, step, epoch, time = _without(keep, data, step, epoch, time)
+    order = None
+    if known and len(step) and np.any(np.diff(step) < 0):
+        order = np.argsort(step, kind="stable")
+        data, step, epoch, time = _sorted(order, data, step, epoch, time)
+        if restarts:
+            place = np.empty(len(order), dtype=np.int64)
+            place[order] = np.arange(len(order))
+            restarts = tuple(
+                Restart(int(np.searchsorted(step, r.step)), r.step_before, r.step, r.dropped, r.dropped_not_finite)
+                for r in restarts
+            )
+    if known:
+        data, step, epoch, time = _one_row_a_step(data, step, epoch, time)
+    curves = {key: Curve(key, index, values) for key, (index, values) in data.items() if len(index)}
+    _add_loss_of_perplexity(curves)
+    return TrainingLog(
+        name,
+        tuple(files),
+        tuple(formats),
+        step,
+        epoch,
+        time,
+        curves,
+        settings,
+        tuple(messages),
+        restarts,
+        tuple(notes),
+        steps_known=known,
+        time_is_elapsed=rows.elapsed,
+        records=rows.records,
+        lines=lines,
+        size=size,
+        keys=tuple(rows.keys),
+        problem=None if curves else "no_metrics",
+    )
+
+
+Data = Mapping[str, tuple[Rows, Floats]]
+# The first of these that a log holds says which rows are steps of training.
+_MAIN = ("loss", "reward", "rewards/chosen", "rewards/accuracies", "accuracy", "perplexity")
+
+
+def _main_rows(data: Data, count: int) -> Rows:
+    """Rows of training, those of evaluation left out: their steps are the run's."""
+    for name in _MAIN:
+        if name in data:
+            return data[name][0]
+    evaluated = [index for name, (index, _) in data.items() if name.startswith("eval_")]
+    mask = np.ones(count, dtype=bool)
+    for index in evaluated:
+        mask[index] = False
+    return np.flatnonzero(mask) if mask.any() else np.arange(count)
+
+
+def _steps(
+    step: Floats, epoch: Floats, bar: Floats, main: Rows, data: Data, settings: Mapping[str, Any], bar_total: Any
+) -> tuple[Floats, bool]:
+    """(step of every row, whether they are known). Where the log gives none: from the epoch and the number of steps
+    planned, else from the progress bar, else rows are numbered."""
+    count = len(step)
+    if not count:
+        return step, False
+    if np.isfinite(step[main]).mean() > 0.5:
+        return _filled(step), True
+    if not len(main) and np.isfinite(step).any():
+        return _filled(step), True
+    planned, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
+    if (
+        isinstance(planned, float)
+        and isinstance(epochs, float)
+        and planned > 0
+        and epochs > 0
+        and np.isfinite(epoch).all()
+    ):
+        found = np.round(epoch / epochs * planned)
+        if np.all(np.diff(found[main]) >= 0) and len(np.unique(found[main])) > 0.7 * len(main):
+            return found, True
+    if isinstance(bar_total, float) and np.isfinite(bar[main]).mean() > 0.8:
+        moved = bar[main][np.isfinite(bar[main])]
+        if len(moved) > 1 and np.all(np.diff(moved) >= 0) and len(np.unique(moved)) > 0.7 * len(moved):
+            return _filled(bar), True
+    numbers = np.full(count, np.nan)
+    numbers[main] = np.arange(1, len(main) + 1)
+    return _filled(numbers), False
+
+
+def _filled(step: Floats) -> Floats:
+    """Rows without a step get that of the row before, the first ones 0."""
+    known = np.isfinite(step)
+    if known.all():
+        return step.copy()
+    place = np.where(known, np.arange(len(step)), -1)
+    np.maximum.accumulate(place, out=place)
+    return np.where(place >= 0, step[place], 0.0)
+
+
+def _in_order(
+    step: Floats, epoch: Floats, main: Rows, data: Data
+) -> tuple[Floats, np.ndarray[Any, Any], tuple[Restart, ...]]:
+    """Steps that grow along the rows: counted on over epochs, repeated parts of a restart left out."""
+    keep = np.ones(len(step), dtype=bool)
+    at = step[main]
+    back = np.flatnonzero(np.diff(at) < 0) + 1
+    if not len(back):
+        return _evaluations_follow(step, main), keep, ()
+    if _counts_within_epochs(at, epoch[main], back):
+        # Each epoch begins at step 1 again: what was reached before is added. A last evaluation at the end of an epoch
+        # belongs to it.
+        step = step.copy()
+        ends = np.concatenate([at[back - 1], at[-1:]])
+        longest = float(np.max(ends))
+        offset = np.zeros(len(step))
+        for number, place in enumerate(back, 1):
+            offset[main[place] :] = number * longest
+        step += offset
+        return _evaluations_follow(step, main), keep, ()
+    if len(back) * INTERLEAVED > len(at):
+        return step, keep, ()
+    restarts: list[tuple[int, Restart]] = []
+    for place in back:
+        row, resumed = int(main[place]), float(step[main[place]])
+        reached = float(np.max(at[:place]))
+        repeated = np.flatnonzero(keep[:row] & (step[:row] >= resumed))
+        lost = (
+            any(
+                not np.isfinite(values[np.isin(index, repeated)]).all()
+                for key, (index, values) in data.items()
+                if key in ("loss", "grad_norm")
+            )
+            if len(repeated) and len(restarts) < 50
+            else False
+        )
+        keep[repeated] = False
+        restarts.append((row, Restart(row, reached, resumed, len(repeated), lost)))
+    shift = np.cumsum(~keep)
+    return (
+        step,
+        keep,
+        tuple(
+            Restart(row - int(shift[row]), r.step_before, r.step, r.dropped, r.dropped_not_finite)
+            for row, r in restarts
+        ),
+    )
+
+
+def _counts_within_epochs(at: Floats, epoch: Floats, back: Rows) -> bool:
+    """Whether the step begins anew with each epoch: every jump back comes with the next epoch and to the beginning."""
+    if not np.isfinite(epoch[back]).all() or not np.isfinite(epoch[back - 1]).all():
+        return False
+    first = float(at[0])
+    gap = float(np.median(np.diff(at[: back[0]]))) if back[0] > 1 else max(1.0, first)
+    low = np.all(at[back] <= first + 2 * max(1.0, gap))
+    return bool(low and np.all(epoch[back] > epoch[back - 1]) and np.all(np.diff(epoch) >= 0))
+
+
+def _evaluations_follow(step: Floats, main: Rows) -> Floats:
+    """A row of evaluation that lies behind the training it follows counted something of its own: it takes that step."""
+    if not len(main) or len(main) == len(step):
+        return step
+    step = step.copy()
+    reached = np.zeros(len(step))
+    reached[main] = step[main]
+    np.maximum.accumulate(reached, out=reached)
+    behind = np.ones(len(step), dtype=bool)
+    behind[main] = False
+    behind &= step < reached
+    step[behind] = reached[behind]
+    return step
+
+
+def _without(keep: np.ndarray[Any, Any], data: Data, *columns: Floats) -> tuple[Any, ...]:
+    if keep.all():
+        return data, *columns
+    place = np.cumsum(keep) - 1
+    kept = {}
+    for key, (index, values) in data.items():
+        stays = keep[index]
+        kept[key] = (place[index[stays]], values[stays])
+    return kept, *(c[keep] for c in columns)
+
+
+def _sorted(order: Rows, data: Data, *columns: Floats) -> tuple[Any, ...]:
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    moved = {}
+    for key, (index, values) in data.items():
+        new = place[index]
+        by = np.argsort(new, kind="stable")
+        moved[key] = (new[by], values[by])
+    return moved, *(c[order] for c in columns)
+
+
+def _one_row_a_step(data: Data, *columns: Floats) -> tuple[Any, ...]:
+    """Rows that bear the same step become one: processes that log side by side, a progress bar drawn again. A metric
+    that stands there several times becomes its mean; one NaN makes it NaN."""
+    step = columns[0]
+    if not len(step) or not np.any(np.diff(step) == 0):
+        return data, *columns
+    starts = np.concatenate([[True], np.diff(step) != 0])
+    group = np.cumsum(starts) - 1
+    merged = {}
+    for key, (index, values) in data.items():
+        at = group[index]
+        first = np.concatenate([[True], np.diff(at) != 0]) if len(at) else np.empty(0, dtype=bool)
+        if first.all():
+            merged[key] = (at, values)
+            continue
+        places = np.flatnonzero(first)
+        with np.errstate(all="ignore"):
+            sums = np.add.reduceat(values, places)
+        merged[key] = (at[places], sums / np.diff(np.append(places, len(at))))
+    firsts = np.flatnonzero(starts)
+    out = []
+    for values in columns:
+        known = values[firsts]
+        if np.isnan(known).any():  # the first of them may be the one without epoch or time
+            filled = np.full(len(firsts), np.nan)
+            ok = np.isfinite(values)
+            filled[group[ok][::-1]] = values[ok][::-1]
+            known = filled
+        out.append(known)
+    return merged, *out
+
+
+def _merged(one: tuple[Rows, Floats], other: tuple[Rows, Floats]) -> tuple[Rows, Floats]:
+    rows, values = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], values[order]
+
+
+def _add_loss_of_perplexity(curves: dict[str, Curve]) -> None:
+    """Perplexity is the exponential of the loss: where only it is logged the loss is its logarithm."""
+    for prefix in ("", "eval_"):
+        found = curves.get(f"{prefix}perplexity")
+        if found is not None and f"{prefix}loss" not in curves:
+            with np.errstate(all="ignore"):
+                curves[f"{prefix}loss"] = Curve(
+                    f"{prefix}loss", found.rows, np.log(np.maximum(found.values, math.ulp(0.0)))
+                )

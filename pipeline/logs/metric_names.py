@@ -1,0 +1,172 @@
+"""What programs call a metric, and the one name it has here: configs/metric_names.yaml."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from pipeline.config_files import load_config
+
+_BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+_SEPARATORS = re.compile(r"[\s.\-]+|/{2,}")
+# A best value so far, a target and the like stand beside the metric itself and are no point of its curve.
+NOT_NOW = frozenset(
+    (
+        "best",
+        "min",
+        "max",
+        "minimum",
+        "maximum",
+        "lowest",
+        "highest",
+        "last",
+        "prev",
+        "previous",
+        "target",
+        "final",
+        "initial",
+        "old",
+        "init",
+        "最佳",
+        "最低",
+        "最好",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name stands for. kind: `metric`, `place` (step, epoch, ...), `summary` (a mean over the whole run),
+    `other` (a number no table knows). name: as used here, `eval_` in front for evaluation."""
+
+    kind: str
+    name: str
+
+    @property
+    def is_eval(self) -> bool:
+        return self.kind == "metric" and self.name.startswith("eval_")
+
+
+@dataclass(frozen=True)
+class _Table:
+    metrics: dict[str, str]
+    places: dict[str, str]
+    summaries: frozenset[str]
+    splits: dict[str, str]
+    bare: frozenset[str]
+    not_in_text: frozenset[str]
+    settings: dict[str, str]
+
+
+@cache
+def _table() -> _Table:
+    read = load_config("metric_names.yaml")
+
+    def by_alias(entries: dict[str, list[str]]) -> dict[str, str]:
+        # the name itself first: an alias listed elsewhere must not take it
+        found = {plain(name): name for name in entries}
+        for name, aliases in entries.items():
+            for alias in aliases:
+                found.setdefault(plain(str(alias)), name)
+        return found
+
+    return _Table(
+        by_alias(read["metrics"]),
+        by_alias(read["places"]),
+        frozenset(read["summaries"]),
+        {plain(word): split for split, words in read["splits"].items() for word in words},
+        frozenset(plain(n) for n in read["in_text_bare"]),
+        frozenset(plain(n) for n in read["not_in_text"]),
+        by_alias(read["settings"]),
+    )
+
+
+@cache
+def plain(name: str) -> str:
+    """A name as names are compared: lower case, `_` for blanks and hyphens, without brackets and what they hold."""
+    return _SEPARATORS.sub("_", _BRACKETS.sub("", name).strip().lower()).strip("_: ")
+
+
+@cache
+def _split_off(name: str) -> tuple[str, str]:
+    """(split, rest) of a plain name: `eval/loss`, `val_loss`, `loss/validation`, `eval_g0_loss` → its group kept."""
+    splits = _table().splits
+    for mark in ("/", "_"):
+        head, found, tail = name.partition(mark)
+        if found and head in splits and tail:
+            return splits[head], tail
+    for mark in ("/", "_"):
+        head, found, tail = name.rpartition(mark)
+        if found and tail in splits and head:
+            return splits[tail], head
+    for word in ("训练", "验证", "评估", "测试", "评测", "校验"):
+        if name.startswith(word) and len(name) > len(word):
+            return splits[word], name[len(word) :].lstrip("_/")
+    return "", name
+
+
+@cache
+def meaning(name: str) -> Meaning:
+    """What the key of a record stands for. A key no table knows keeps its own name."""
+    table = _table()
+    key = plain(name)
+    if key in table.summaries or key.removeprefix("train_") in ("runtime", "samples_per_second", "steps_per_second"):
+        return Meaning("summary", key)
+    if key in table.places:
+        return Meaning("place", table.places[key])
+    split, rest = _split_off(key)
+    known = table.metrics.get(key) if split != "eval" else None
+    if known is None:
+        known = table.metrics.get(rest)
+    if known is None and rest in table.places:
+        return Meaning("place", table.places[rest])
+    if known is not None:
+        return Meaning("metric", f"eval_{known}" if split == "eval" else known)
+    if split == "eval":  # one of several evaluation sets: eval_g0_loss, eval_wiki/loss
+        head, found, tail = rest.rpartition("_")
+        if found and tail in table.metrics:
+            return Meaning("metric", f"eval_{head}_{table.metrics[tail]}")
+        return Meaning("other", f"eval_{rest}")
+    return Meaning("other", name if len(name) <= 80 else name[:80])
+
+
+@cache
+def meaning_in_text(words: tuple[str, ...], separated: bool) -> Meaning | None:
+    """What the words right before a number stand for: the longest run of them at the end that is a known name.
+
+    separated: a colon or equals sign stands between. Without one only few names count (`loss 2.3`).
+    """
+    table = _table()
+    for length in range(min(4, len(words)), 0, -1):
+        key = plain("_".join(words[-length:]))
+        before = plain(words[-length - 1]) if len(words) > length else ""
+        if key in table.not_in_text or not key:
+            continue
+        split, rest = _split_off(key)
+        known = table.metrics.get(key) if split != "eval" else None
+        known = known or table.metrics.get(rest)
+        place = None if known else table.places.get(key)
+        if known is None and place is None:
+            continue
+        if before in NOT_NOW or (length > 1 and plain(words[-length]) in NOT_NOW):
+            return None
+        if not separated and not ({key, rest} & table.bare):
+            return None
+        if place is not None:
+            return Meaning("place", place)
+        if before in table.splits:
+            split = table.splits[before]
+        return Meaning("metric", f"eval_{known}" if split == "eval" else str(known))
+    return None
+
+
+@cache
+def setting_name(name: str) -> str | None:
+    """The setting a key of a configuration names (`--learning_rate`, `pref_beta`), None for others."""
+    return _table().settings.get(plain(name.lstrip("-")))
+
+
+def is_eval_word(word: str) -> bool:
+    """Whether a word says that evaluation is meant."""
+    return _table().splits.get(plain(word)) == "eval"

@@ -1,0 +1,282 @@
+"""One training log from files: which format each is, read by what stands in it, and joined into one run."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.json_file import LFS_START
+from pipeline.logs.assemble import assemble
+from pipeline.logs.log_messages import MessageCounter
+from pipeline.logs.raw_text import GZIP, RawText
+from pipeline.logs.row_collector import RowCollector
+from pipeline.logs.text_lines import TextLines
+from pipeline.logs.training_log import Note, TrainingLog
+
+FIRST = 64 * 1024  # bytes by which the format is told
+BLOCK = 2**21
+# Files of this name hold a log; a folder is searched for them, the newest checkpoint's first.
+NAMES = ("trainer_state.json", "trainer_log.jsonl", "logging.jsonl", "training_history.json", "metrics.jsonl")
+MAX_FOLDER_FILES = 20_000
+MAX_FOLDER_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class LogProblem(Exception):
+    """A file in which no log can be read. problem as in `TrainingLog.problem`."""
+
+    problem: str
+    detail: str = ""
+
+
+def read_log(paths: Sequence[str | Path], *, name: str = "", max_bytes: int | None = None) -> TrainingLog:
+    """The log of one run from one or more files, folders or globs; several files join in their order in time.
+
+    max_bytes: refuse files larger than this (a public page sets it); None for no limit.
+    Never raises for bad content: `problem` says why nothing could be read. Raises FileNotFoundError for a path
+    that leads nowhere.
+    """
+    files = find_files(paths)
+    shown = name or (files[0].name if len(files) == 1 else f"{files[0].name} +{len(files) - 1}")
+    reader = LogReader(shown)
+    parts = sorted((_Part(file, _first(file)) for file in files), key=lambda part: part.order)
+    for part in parts:
+        reader.read_file(part.path, max_bytes=max_bytes)
+    return reader.log()
+
+
+class LogReader:
+    """Reads files, or pieces of one that grows, into one run. `log()` may be called at any time.
+
+    Text that grows is read on from where the last read ended (`follow`); files of other formats are read whole.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._rows = RowCollector()
+        self._messages = MessageCounter()
+        self._text = TextLines(self._rows, self._messages)
+        self._files: list[str] = []
+        self._formats: dict[str, None] = {}
+        self._notes: list[Note] = []
+        self._problems: list[LogProblem] = []
+        self._size = 0
+
+    def read_file(self, path: Path, *, max_bytes: int | None = None) -> None:
+        """One whole file, whatever its format."""
+        self._files.append(path.name)
+        try:
+            info = path.stat()
+            if not stat.S_ISREG(info.st_mode):
+                raise LogProblem("special_file", path.name)
+            if max_bytes is not None and info.st_size > max_bytes:
+                raise LogProblem("too_large", f"{info.st_size / 2**30:.1f} GiB > {max_bytes / 2**30:.1f} GiB")
+            self._size += info.st_size
+            self._read(path)
+        except LogProblem as problem:
+            self._problems.append(problem)
+            self._notes.append(
+                Note("file_not_read", {"file": path.name, "problem": problem.problem, "detail": problem.detail})
+            )
+        except OSError as problem:
+            self._problems.append(LogProblem("unreadable", problem.strerror or str(problem)))
+            self._notes.append(
+                Note("file_not_read", {"file": path.name, "problem": "unreadable", "detail": problem.strerror or ""})
+            )
+
+    def feed(self, piece: bytes, raw: RawText, *, last: bool = False) -> None:
+        """A piece of a text log; `raw` keeps what is unfinished between pieces."""
+        self._text.read(raw.feed(piece, last=last))
+        if last:
+            self._text.finish()
+
+    def log(self) -> TrainingLog:
+        """What was read so far."""
+        made = assemble(
+            self.name,
+            self._rows,
+            files=self._files,
+            formats=[*self._formats, *_text_formats(self._text, self._rows)],
+            messages=self._messages.messages(),
+            notes=self._notes,
+            lines=self._text.lines,
+            size=self._size,
+        )
+        if made.problem is not None and self._problems:
+            return replace(made, problem=self._problems[0].problem, detail=self._problems[0].detail)
+        return made
+
+    def _read(self, path: Path) -> None:
+        first = _first(path)
+        kind = format_of(first, path.name)
+        if kind == "empty":
+            raise LogProblem("empty", path.name)
+        if kind == "lfs_pointer":
+            raise LogProblem("lfs_pointer", path.name)
+        if kind == "not_text":
+            raise LogProblem("not_text", path.name)
+        if kind == "tensorboard":
+            from pipeline.logs.tensorboard_events import read_events
+
+            self._formats["tensorboard"] = None
+            self._notes += read_events(path, self._rows)
+        elif kind == "table":
+            from pipeline.logs.table_file import read_table
+
+            self._formats["table"] = None
+            self._notes += read_table(path, self._rows)
+        elif kind == "json":
+            from pipeline.logs.json_history import read_history
+
+            notes, found = read_history(path, self._rows)
+            self._formats[found] = None
+            self._notes += notes
+        else:
+            self._read_text(path)
+
+    def _read_text(self, path: Path) -> None:
+        raw = RawText()
+        with open(path, "rb") as file:
+            while piece := file.read(BLOCK):
+                self.feed(piece, raw)
+                if raw.not_text:
+                    raise LogProblem("not_text", path.name)
+        self.feed(b"", raw, last=True)
+        if raw.not_text:
+            raise LogProblem("not_text", path.name)
+        if raw.broken:
+            self._notes.append(Note("damaged_gzip", {"file": path.name}))
+        if raw.long_lines:
+            self._notes.append(Note("long_lines", {"file": path.name, "n": raw.long_lines}))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file of a run and what its place among the others is told by."""
+
+    path: Path
+    first: bytes
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """By the first time that stands in it, else by its name with numbers as numbers."""
+        found = re.search(rb"(\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d)", self.first)
+        name = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(self.path)))
+        return (found[1].replace(b"/", b"-").replace(b"_", b" ").replace(b"T", b" ") if found else b"", name)
+
+
+def format_of(first: bytes, name: str = "") -> str:
+    """`tensorboard`, `json` (one document), `table`, `text`, `empty`, `lfs_pointer` or `not_text`, by the first bytes.
+
+    name: only breaks ties that the content leaves."""
+    if not first.strip(b"\0 \t\r\n\xef\xbb\xbf"):
+        return "empty" if not first.strip() else "not_text"
+    if first.startswith(LFS_START):
+        return "lfs_pointer"
+    from pipeline.logs.tensorboard_events import looks_like_events
+
+    if looks_like_events(first):
+        return "tensorboard"
+    raw = RawText()
+    text = raw.feed(first, last=True)
+    if raw.not_text:
+        return "not_text"
+    if not text.strip():
+        return "empty"
+    from pipeline.logs.json_history import looks_like_document
+    from pipeline.logs.table_file import looks_like_table
+
+    if looks_like_document(text):
+        return "json"
+    if looks_like_table(text):
+        return "table"
+    if _mostly_control(text):
+        return "not_text"
+    return "text"
+
+
+def _mostly_control(text: bytes) -> bool:
+    """Bytes that are text in name only."""
+    control = sum(text.count(bytes([c])) for c in (*range(1, 9), *range(14, 27), *range(28, 32)))
+    return control > len(text) / 20
+
+
+def _first(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        with open(path, "rb") as file:
+            return file.read(FIRST)
+    except OSError:
+        return b""
+
+
+def find_files(paths: Sequence[str | Path]) -> list[Path]:
+    """The files that these paths mean: globs opened, folders searched for logs. Raises FileNotFoundError."""
+    found: list[Path] = []
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            inside = files_in_folder(path)
+            if not inside:
+                raise FileNotFoundError(str(given))
+            found += inside
+        elif os.path.lexists(path):
+            found.append(path)
+        else:
+            matched = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(given)) else []
+            if not matched:
+                raise FileNotFoundError(str(given))
+            found += [Path(m) for m in matched if Path(m).is_file()]
+    return list(dict.fromkeys(found))
+
+
+def files_in_folder(folder: Path) -> list[Path]:
+    """The log of a training folder: the trainer's own file of its newest state, else events, else text logs."""
+    states: dict[str, list[Path]] = {}
+    seen = 0
+    for root, folders, names in os.walk(folder):
+        depth = len(Path(root).relative_to(folder).parts)
+        folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < MAX_FOLDER_DEPTH else []
+        for name in sorted(names):
+            seen += 1
+            if seen > MAX_FOLDER_FILES:
+                break
+            kind = (
+                name
+                if name in NAMES
+                else "events"
+                if ".tfevents." in name
+                else "log"
+                if name.endswith((".log", ".log.gz", ".out"))
+                else ""
+            )
+            if kind:
+                states.setdefault(kind, []).append(Path(root) / name)
+    if found := states.get("trainer_state.json"):
+        return [max(found, key=lambda path: (_checkpoint_number(path), -len(path.parts)))]
+    for kind in (*NAMES[1:], "events", "log"):
+        if kind in states:
+            return states[kind]
+    return []
+
+
+def _checkpoint_number(path: Path) -> float:
+    """N of checkpoint-N; a state outside of any was written last."""
+    found = re.fullmatch(r"checkpoint-(\d+)", path.parent.name)
+    return float(found[1]) if found else float("inf")
+
+
+def _text_formats(text: TextLines, rows: RowCollector) -> list[str]:
+    """Names of what the text lines were, most frequent first."""
+    return sorted(text.formats, key=lambda f: -text.formats[f])
+
+
+def is_compressed(first: bytes) -> bool:
+    return first.startswith(GZIP)
