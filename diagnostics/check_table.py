@@ -93,7 +93,21 @@ CHECKPOINT_CHECKS: tuple[Check, ...] = (
 
 LOG_CHECKS: tuple[Check, ...] = (
     Check("LOG001", "log-is-readable", "log.log_unreadable", "files"),
+    Check("RUN001", "run-ended-well", "launch.run_ended_by_error", "files"),
+    Check("LOG015", "messages", "log.messages_in_log", "files"),
+    Check("LOG014", "steps-skipped", "log.steps_skipped", "files"),
     Check("LOG002", "loss-is-finite", "log.loss_not_finite", "files"),
+    Check("LOG010", "labels-supervised", "log.labels_masked", "files"),
+    Check("LOG013", "gradient-norm", "log.gradient_norm", "files"),
+    Check("LOG009", "learning-rate", "log.learning_rate_unsuited", "files"),
+    Check("LOG011", "loss-scale", "log.loss_scaled", "files"),
+    Check("LOG003", "loss-stays-down", "log.loss_rose", "files"),
+    Check("LOG004", "loss-spikes", "log.loss_spikes", "files"),
+    Check("LOG005", "loss-falls", "log.loss_not_falling", "files"),
+    Check("LOG012", "restarts", "log.restart_lost_state", "files"),
+    Check("LOG006", "trained-long-enough", "log.stopped_too_early", "files"),
+    Check("LOG007", "evaluation-falls", "log.evaluation_rises", "files"),
+    Check("LOG008", "rows-by-heart", "log.rows_by_heart", "files"),
 )
 
 ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS

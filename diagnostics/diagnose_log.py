@@ -20,6 +20,8 @@ from pipeline.logs.thin_out import as_json
 from pipeline.logs.training_log import TrainingLog
 from pipeline.refusal import Refused
 
+# Checks at the head of the table that need no curve.
+WITHOUT_METRICS = 4
 # Curves of the report; a log may hold hundreds, those of names not known here come last.
 MAX_CURVES = 60
 TIMINGS = (
@@ -71,18 +73,26 @@ def judge_log(
     """The report on a log that was read already; one that is followed is judged again as it grows."""
     subject = LogSubject(log, vocab_size=vocab_size)
     _measure(subject)
-    checks = LOG_CHECKS if log.problem is None else LOG_CHECKS[:1]
+    # Without a single metric only what the text itself says can be judged: LOG001 to LOG014 of the table.
+    summary = isinstance(log.settings.get("mean_train_loss"), float)
+    usable = log.problem is None or (log.problem == "no_metrics" and (summary or _only_messages(log)))
+    checks = LOG_CHECKS if log.problem is None or summary else LOG_CHECKS[: WITHOUT_METRICS if log.lines else 1]
     return judge(
         subject,
         checks,
         load_thresholds(thresholds),
         depth="files",
         lang=lang,
-        usable=log.problem is None,
+        usable=usable,
         cancel=cancel,
         on_event=on_event,
         about=lambda: Subject("log", log.name, None, fingerprint(log)),
     )
+
+
+def _only_messages(log: TrainingLog) -> bool:
+    """Lines that say something of the run, though not one loss: an excerpt."""
+    return bool(log.messages) and not any(m.id in ("traceback", "out_of_memory", "killed") for m in log.messages)
 
 
 def _measure(subject: LogSubject) -> None:

@@ -29,6 +29,13 @@ def log_unreadable(subject: LogSubject, limits: Thresholds) -> Iterator[Observat
         https://huggingface.co/docs/transformers/main_classes/callback
     """
     log = subject.log
+    if log.problem == "no_metrics" and isinstance(log.settings.get("mean_train_loss"), float):
+        yield info("only_a_summary", ("train_loss", log.settings["mean_train_loss"]), files=list(log.files))
+        return
+    if log.problem == "no_metrics" and log.messages and not _crashed(subject):
+        said = sorted({m.id for m in log.messages})
+        yield info("messages_only", ("lines found", said), files=list(log.files), lines=log.lines)
+        return
     if log.problem is not None:
         what = {"files": list(log.files), "detail": log.detail, "lines": log.lines}
         if log.problem == "no_metrics":

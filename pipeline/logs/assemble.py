@@ -104,7 +104,7 @@ def _main_rows(data: Data, count: int) -> Rows:
 
 
 def _steps(
-    step: Floats, epoch: Floats, bar: Floats, main: Rows, data: Data, settings: Mapping[str, Any], bar_total: Any
+    step: Floats, epoch: Floats, bar: Floats, main: Rows, data: Data, settings: dict[str, Any], bar_total: Any
 ) -> tuple[Floats, bool]:
     """(step of every row, whether they are known). Where the log gives none: from the epoch and the number of steps
     planned, else from the progress bar, else rows are numbered."""
@@ -129,6 +129,7 @@ def _steps(
     if isinstance(bar_total, float) and np.isfinite(bar[main]).mean() > 0.8:
         moved = bar[main][np.isfinite(bar[main])]
         if len(moved) > 1 and np.all(np.diff(moved) >= 0) and len(np.unique(moved)) > 0.7 * len(moved):
+            settings.setdefault("max_steps", bar_total)
             return _filled(bar), True
     numbers = np.full(count, np.nan)
     numbers[main] = np.arange(1, len(main) + 1)

@@ -17,7 +17,19 @@ from pipeline.logs.row_collector import RowCollector, as_numbers
 from pipeline.logs.training_log import Note
 
 # Where the records stand in the objects that are known: transformers, Trackio, plain dumps.
-LISTS = ("log_history", "history", "logs", "metrics", "rows", "data", "records", "entries", "training_history", "steps")
+LISTS = (
+    "log_history",
+    "history",
+    "logs",
+    "metrics",
+    "rows",
+    "data",
+    "records",
+    "entries",
+    "training_history",
+    "steps",
+    "episodes",
+)
 # trainer_state.json: fields of the run, by the setting they tell.
 FIELDS = {
     "max_steps": "max_steps",

@@ -2,8 +2,8 @@
 with all its relatives.
 
 A line is understood by the words in front of its numbers, so what it means depends on the line alone and hardly on
-those around it. Lines that are alike but for their numbers become one pattern that is matched over whole blocks; it is made
-from what the slow way understood, so both give the same.
+those around it. Lines that are alike but for their numbers become one pattern that is matched over whole blocks; it is
+made from what the slow way understood, so both give the same.
 """
 
 from __future__ import annotations

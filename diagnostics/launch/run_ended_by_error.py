@@ -1,0 +1,79 @@
+"""RUN001: what ended the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diagnostics.log_subject import LogSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info, ok
+from diagnostics.thresholds import Thresholds
+
+# Ids of configs/log_messages.yaml, the more telling first: an out-of-memory error is a traceback too.
+ENDS = (
+    "out_of_memory",
+    "disk_full",
+    "port_in_use",
+    "missing_dependency",
+    "cannot_import",
+    "device_mismatch",
+    "killed",
+    "traceback",
+)
+
+
+def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the log ends in an error, and in which: out of memory, disk full, port in use, a missing package,
+        tensors on two devices, killed by the system.
+    Why it matters:
+        A run that stopped by an error has no final model, and the newest checkpoint may be half written.
+    How it is measured:
+        By the expressions of configs/log_messages.yaml. Steps that were logged after the message show that the run went
+        on or was started again.
+    Known false alarms:
+        An error that a program caught and survived: steps follow it, so it is only mentioned. Ctrl-C is no fault.
+    Fix:
+        See the sentence of each.
+    References:
+        https://pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-cuda-alloc-conf
+        https://pytorch.org/docs/stable/elastic/errors.html
+    """
+    log = subject.log
+    if not log.lines:
+        raise NotMeasured("no_text_lines")
+    found = {m.id: m for m in log.messages}
+    stopped = found.get("interrupted")
+    ending = next((found[name] for name in ENDS if name in found), None)
+    if ending is None or (stopped is not None and ending.id == "traceback"):
+        if stopped is not None:
+            yield info("interrupted", (f"line {stopped.line}", stopped.text), line=stopped.line, text=stopped.text)
+        else:
+            yield ok("ok", lines=log.lines)
+        return
+    rows = len(log.step)
+    numbers = {
+        "line": ending.line,
+        "text": ending.text,
+        "found": ending.count,
+        "step": f"{log.last_step:g}",
+        "rows": rows,
+    }
+    if _was_finished(subject) and ending.id in ("traceback", "killed"):
+        yield info("after_training", (f"line {ending.line}", ending.text), **numbers)
+        return
+    if ending.row + 1 < log.records and ending.count == 1:
+        yield info("survived", (f"line {ending.line}", ending.text), **numbers)
+        return
+    yield error(ending.id, (f"line {ending.line}", ending.text), **numbers)
+
+
+def _was_finished(subject: LogSubject) -> bool:
+    """Training had come to its end: its summary is there, or the last step that was planned."""
+    log = subject.log
+    if "train_runtime" in log.settings or "mean_train_loss" in log.settings:
+        return True
+    epochs, done = log.setting("num_train_epochs"), log.last_epoch
+    if log.max_steps and log.last_step >= 0.99 * log.max_steps:
+        return True
+    return bool(epochs and done and done >= 0.99 * epochs)

@@ -1,0 +1,85 @@
+"""LOG003: a training loss that ended well above where it once was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import ONLINE, PREFERENCE, LogSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the training loss came down and stayed down, or rose again and did not recover.
+    Why it matters:
+        A run that diverged leaves a model that is worse than one of its own earlier steps, often worse than its base.
+    How it is measured:
+        Medians over twentieths of the run. The last tenth is compared with the lowest stretch and with the beginning;
+        the difference has to exceed the curve's own noise many times over. A smaller rise counts only where the
+        evaluation loss rose along with it.
+    Known false alarms:
+        Data in an order (easy rows first, one source after another) makes the loss step up where the source changes.
+        A few points at the very end are not judged. In preference and reinforcement training the loss means something
+        else (see DPO and RWD).
+    Fix:
+        Take the last checkpoint before the rise. Lower the learning rate by a factor of 3 to 10, warm up longer, clip
+        the gradient at 1.0.
+    References:
+        https://arxiv.org/abs/2204.02311
+        https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments.max_grad_norm
+    """
+    if subject.kind in (*PREFERENCE, *ONLINE):
+        raise NotMeasured("another_training", kind=subject.kind)
+    trend = subject.trend("loss")
+    if trend is None or len(trend) < limits["trend_points"]:
+        trend = subject.evaluation or trend
+    if trend is None:
+        raise NotMeasured("no_curve", curve="loss")
+    if len(trend) < 5:
+        raise NotMeasured("too_few_points", curve=trend.name, n=len(trend), least=5)
+    low, last, first = trend.lowest, trend.last, trend.first
+    few = len(trend) < limits["trend_points"]
+    if few and last < limits["rise_few"] * max(low.level, float(trend.values.min())):
+        raise NotMeasured("too_few_points", curve=trend.name, n=len(trend), least=limits["trend_points"])
+    rise = last - low.level
+    sure = limits["rise_noises"] * (low.error**2 + trend.error_of_level**2) ** 0.5
+    numbers = {
+        "curve": trend.name, "first": first, "last": last, "lowest": low.level, "lowest_step": f"{low.last_step:g}",
+        "rise": rise, "percent": 100 * rise / low.level if low.level > 0 else 0.0,
+        "from_step": low.last_step, "to_step": float(trend.steps[-1]), "step": f"{_leaves(trend, low.level):g}",
+    }  # fmt: skip
+    evidence = [(f"{trend.name}: median at step {s.last_step:g}", round(s.level, 4)) for s in trend.stretches[::4]]
+    evidence.append((f"{trend.name}: median of the last tenth", round(last, 4)))
+    big = rise >= max(limits["rise_nats"], limits["rise_share"] * low.level)
+    if rise <= sure:
+        yield ok("ok", **numbers)
+    elif not few and last >= first - sure and rise >= max(limits["rise_nats"], 0.1 * low.level):
+        worse = last >= first + limits["rise_nats"] and low.level >= first - sure
+        yield error("rose_from_the_start" if worse else "back_where_it_began", *evidence, **numbers)
+    elif big:
+        yield error("rose", *evidence, **numbers)
+    elif rise >= limits["rise_share_small"] * low.level and _evaluation_follows(subject, limits):
+        yield warning("rose_slowly", *evidence, **numbers)
+    elif rise >= limits["rise_share_small"] * low.level:
+        yield info("rose_a_little", *evidence, **numbers)
+    else:
+        yield ok("ok", **numbers)
+
+
+def _leaves(trend: Trend, level: float) -> float:
+    """The last step of the lowest stretch: from there on it went up."""
+    stretches = trend.stretches
+    place = min(range(len(stretches)), key=lambda n: stretches[n].level)
+    return stretches[place].last_step
+
+
+def _evaluation_follows(subject: LogSubject, limits: Thresholds) -> bool:
+    """The evaluation loss rose too: not the order of the training rows, the model itself."""
+    tested = subject.evaluation
+    if tested is None or len(tested) < 4:
+        return False
+    best = tested.lowest.level
+    return tested.last - best >= max(limits["rise_share_small"] * best, 3 * tested.noise)

@@ -1,0 +1,109 @@
+"""LOG012: a run that went on from a checkpoint without its optimizer or schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import ONLINE, LogSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+AROUND = 10
+
+
+def restart_lost_state(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Where the run was restarted: whether the loss went on where it was, and the learning rate with it.
+    Why it matters:
+        Weights alone are not the state of a run. Without the optimizer's moments and the schedule the loss jumps up,
+        and the steps before the restart are partly undone.
+    How it is measured:
+        A restart is a step number that goes back, or a learning rate that begins its warm-up anew. The median of ten
+        losses before it is compared with that of ten after it, against the noise of the curve.
+    Known false alarms:
+        Schedules with restarts (cosine_with_restarts) raise the rate on purpose; then the loss hardly jumps. A run that
+        begins again at its first step is a new run, not a resumed one.
+    Fix:
+        Resume with `resume_from_checkpoint` and a checkpoint that holds optimizer.pt, scheduler.pt and rng_state (no
+        save_only_model); with DeepSpeed keep the global_step folder.
+    References:
+        https://huggingface.co/docs/transformers/main_classes/trainer#transformers.Trainer.train.resume_from_checkpoint
+    """
+    log = subject.log
+    if subject.kind in ONLINE:
+        raise NotMeasured("another_training", kind=subject.kind)
+    trend = subject.needed("loss", points=2 * AROUND)
+    rate = subject.trend("learning_rate")
+    told = False
+    for place in log.restarts[:20]:
+        anew = place.step <= float(trend.steps[0])
+        numbers = {
+            "curve": "loss",
+            "from_step": place.step,
+            "step": f"{place.step:g}",
+            "reached": f"{place.step_before:g}",
+            "dropped": place.dropped,
+        }
+        if anew:
+            yield info("began_anew", ("step went back to", place.step), **numbers)
+        else:
+            yield _around(trend, rate, place.step, limits, numbers)
+        told = True
+    if not told and rate is not None:
+        for step in _warm_ups(rate, limits):
+            seen = _around(
+                trend,
+                rate,
+                step,
+                limits,
+                {"curve": "loss", "from_step": step, "step": f"{step:g}", "reached": f"{step:g}", "dropped": 0},
+            )
+            if seen.severity == "warning":
+                yield seen
+                told = True
+    if not told:
+        yield ok("ok", restarts=len(log.restarts))
+
+
+def _around(trend: Trend, rate: Trend | None, step: float, limits: Thresholds, numbers: dict) -> Observation:  # type: ignore[type-arg]
+    """What the loss did at a restart."""
+    before, after = trend.values[trend.steps < step][-AROUND:], trend.values[trend.steps >= step][:AROUND]
+    if len(before) < 3 or len(after) < 3:
+        return info("restarted", ("restart at step", step), **numbers)
+    low, high = float(np.median(before)), float(np.median(after))
+    jump = high - low
+    sure = 4 * 1.25 * trend.noise * (1 / len(before) + 1 / len(after)) ** 0.5
+    rates = {}
+    if rate is not None:
+        was, then = rate.values[rate.steps < step], rate.values[rate.steps >= step]
+        rates = {"rate_before": float(was[-1]) if len(was) else 0.0, "rate_after": float(then[0]) if len(then) else 0.0}
+    evidence = [("median loss before and after", [round(low, 4), round(high, 4)])]
+    if rates:
+        evidence.append(("learning rate before and after", [rates["rate_before"], rates["rate_after"]]))
+    numbers |= {"before": low, "after": high, "jump": jump, "percent": 100 * jump / low if low > 0 else 0.0}
+    anew = bool(rates) and (
+        rates["rate_after"] < 0.5 * rates["rate_before"] or rates["rate_after"] > 1.5 * max(rates["rate_before"], 1e-30)
+    )
+    if jump > max(sure, limits["restart_jump"] * low):
+        return warning("lost_with_schedule" if anew else "lost", *evidence, **numbers, **rates)
+    return info("restarted", *evidence, **numbers)
+
+
+def _warm_ups(rate: Trend, limits: Thresholds) -> list[float]:
+    """Steps at which the learning rate fell to a fraction at once and then rose again: a schedule begun anew."""
+    values = rate.values
+    found = []
+    for place in range(3, len(values) - 3):
+        if (
+            values[place] < 0.3 * values[place - 1]
+            and values[place - 1] > 0
+            and (
+                values[place : place + 4][-1] > 2 * max(values[place], 1e-30) or values[place] == 0 < values[place + 3]
+            )
+        ):
+            found.append(float(rate.steps[place]))
+    return found[:5]
