@@ -100,7 +100,7 @@ def _hidden(subject: LogSubject) -> Observation | None:
     """A loss of exactly 0 with a gradient norm that is no number, in a row."""
     log = subject.log
     loss, norm = log.get("loss"), log.get("grad_norm")
-    if loss is None or norm is None:
+    if loss is None or norm is None or np.isfinite(norm.values).all() or loss.values.all():
         return None
     _, at_loss, at_norm = np.intersect1d(loss.rows, norm.rows, return_indices=True)
     zero = (loss.values[at_loss] == 0) & ~np.isfinite(norm.values[at_norm])

@@ -81,5 +81,7 @@ def _evaluation_follows(subject: LogSubject, limits: Thresholds) -> bool:
     tested = subject.evaluation
     if tested is None or len(tested) < 4:
         return False
-    best = tested.lowest.level
-    return tested.last - best >= max(limits["rise_share_small"] * best, 3 * tested.noise)
+    best = float(tested.values.min())
+    last = tested.last if len(tested) >= 20 else float(tested.values[-2:].mean())
+    noise = tested.noise if len(tested) >= 20 else 0.0
+    return last - best >= max(limits["rise_share_small"] * best, 3 * noise)

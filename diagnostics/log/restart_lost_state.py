@@ -96,14 +96,9 @@ def _around(trend: Trend, rate: Trend | None, step: float, limits: Thresholds, n
 def _warm_ups(rate: Trend, limits: Thresholds) -> list[float]:
     """Steps at which the learning rate fell to a fraction at once and then rose again: a schedule begun anew."""
     values = rate.values
-    found = []
-    for place in range(3, len(values) - 3):
-        if (
-            values[place] < 0.3 * values[place - 1]
-            and values[place - 1] > 0
-            and (
-                values[place : place + 4][-1] > 2 * max(values[place], 1e-30) or values[place] == 0 < values[place + 3]
-            )
-        ):
-            found.append(float(rate.steps[place]))
-    return found[:5]
+    if len(values) < 8:
+        return []
+    at = np.arange(3, len(values) - 3)
+    fell = (values[at] < 0.3 * values[at - 1]) & (values[at - 1] > 0)
+    rose = (values[at + 3] > 2 * np.maximum(values[at], 1e-30)) & (values[at + 3] > 0)
+    return [float(step) for step in rate.steps[at[fell & rose]][:5]]

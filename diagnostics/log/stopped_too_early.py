@@ -113,7 +113,8 @@ def fall_at_the_end(trend: Trend, limits: Thresholds) -> float:
     if fall < enough or fall <= 0:
         return 0.0
     # coming down again after a rise is no sign that more steps would help
-    return fall if last <= min(s.level for s in trend.stretches) + sure else 0.0
+    earlier = [s.level for s in trend.stretches if s.last_step <= trend.step_at(0.75)]
+    return fall if not earlier or last <= min(earlier) + sure else 0.0
 
 
 def fall_of_evaluation(tested: Trend, limits: Thresholds) -> float:
