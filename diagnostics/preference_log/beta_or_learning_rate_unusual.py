@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diagnostics.log_subject import LogSubject
-from diagnostics.preference_log.preference_run import peak_rate, preference_run
+from diagnostics.preference_log.preference_run import (
+    PreferenceRun,
+    end_level,
+    peak_rate,
+    preference_run,
+    warming_up,
+)
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -44,10 +50,13 @@ def beta_or_learning_rate_unusual(subject: LogSubject, limits: Thresholds) -> It
         usual = limits["dpo_rate_full_usual"] if full else limits["dpo_rate_usual"]
         evidence = ("highest learning_rate", peak)
         told = True
-        if peak > most:
+        if peak > most and not _sound(subject, run):
             yield warning("learning_rate_high", evidence, peak=peak, most=most, curve="learning_rate")
-        elif 0 < peak < limits["dpo_rate_min"]:
-            yield warning("learning_rate_low", evidence, peak=peak, least=limits["dpo_rate_min"], curve="learning_rate")
+        elif peak > most:
+            yield info("learning_rate_high_and_sound", evidence, peak=peak, most=most)
+        elif 0 < peak < limits["dpo_rate_min"] and _beyond_warmup(subject) and not _sound(subject, run):
+            least = limits["dpo_rate_min"]
+            yield warning("learning_rate_low", evidence, peak=peak, least=least, curve="learning_rate")
         elif peak > usual:
             yield info("learning_rate_above_usual", evidence, peak=peak, usual=usual)
         else:
@@ -66,3 +75,18 @@ def beta_or_learning_rate_unusual(subject: LogSubject, limits: Thresholds) -> It
     if not told:
         known = [(n, v) for n, v in (("highest learning_rate", peak), ("beta", beta)) if v is not None]
         yield ok("ok", *known, values=", ".join(f"{n} {v:.2g}" for n, v in known))
+
+
+def _sound(subject: LogSubject, run: PreferenceRun) -> bool:
+    """Whether the loss fell as it should and not to nothing, on held-out pairs where there are some."""
+    loss = subject.evaluation
+    if loss is None or len(loss) < 2:
+        loss = subject.trend("loss")
+    if loss is None or run.start is None or len(loss) < 2:
+        return False
+    return 0.1 * run.start < end_level(loss) < 0.95 * run.start
+
+
+def _beyond_warmup(subject: LogSubject) -> bool:
+    rate = subject.trend("learning_rate")
+    return rate is not None and len(rate) >= 5 and not warming_up(subject)

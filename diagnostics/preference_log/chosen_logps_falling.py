@@ -109,4 +109,4 @@ def _longer(subject: LogSubject, name: str) -> Trend | None:
 def _gain(trend: Trend) -> float:
     """From the start to the end. Rewards start at the first row, before anything was trained."""
     first = float(trend.values[0]) if len(trend) < 12 else trend.first
-    return (float(trend.values[-1]) if len(trend) < 4 else end_level(trend)) - first
+    return end_level(trend) - first

@@ -55,8 +55,10 @@ def preference_run(subject: LogSubject) -> PreferenceRun:
     configured = log.setting("beta")
     beta = configured if configured is not None else measured
     loss = subject.trend("loss", "eval_loss")
-    first = float(loss.values[0]) if loss is not None else math.nan
     moved = first_reward(subject)
+    first = float(loss.values[0]) if loss is not None else math.nan
+    if loss is not None and moved is None and len(loss) >= 30 and loss.noise > 0.05 * abs(first):
+        first = loss.first  # batches of single pairs
     objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None)
     logps = subject.trend("logps/chosen", "eval_logps/chosen")
     small = logps is not None and abs(float(np.median(logps.values))) < 5
@@ -78,7 +80,7 @@ def _objective(
     if not math.isfinite(first):
         return ("sigmoid" if said.startswith(LOGISTIC) or not said else "other"), LN2, 1
     still = moved is None or moved < 0.2
-    near = 0.04 if moved is not None else 0.15
+    near = 0.04 if moved is not None else 0.15  # without rewards the first point may be some steps old
     times = round(first / LN2)
     if abs(first / LN2 - 1) < near and (not said or said.startswith(LOGISTIC)):
         return "sigmoid", LN2, 1
@@ -92,6 +94,8 @@ def _objective(
         return "other", (first if still else None), 1
     if moved is not None and still:  # rewards at 0 and another loss: a term is added (SFT loss, rpo_alpha)
         return "other", first, 1
+    if moved is None and not said.startswith(LOGISTIC):
+        return "other", None, 1
     return "sigmoid", LN2, 1
 
 
@@ -196,8 +200,13 @@ def warming_up(subject: LogSubject) -> bool:
 
 
 def end_level(trend: Trend) -> float:
-    """Where the curve ended: the median of its last fifth, of three points at least."""
-    return trend.level(0.8, 1.0)
+    """Where the curve ended: the median of its last fifth, of three points at least; the last of fewer than six."""
+    return trend.level(0.8, 1.0) if len(trend) > 5 else float(trend.values[-1])
+
+
+def mean_at_end(trend: Trend) -> float:
+    """Mean of the last fifth, of five points at least: the median of accuracies that are 0 or 1 says little."""
+    return float(trend.values[-max(5, len(trend) // 5) :].mean())
 
 
 def step_beyond(trend: Trend, level: float, *, above: bool) -> float:

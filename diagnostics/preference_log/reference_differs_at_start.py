@@ -10,6 +10,7 @@ import numpy as np
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import (
+    LN2,
     SIDES,
     PreferenceRun,
     nothing_trained_yet,
@@ -97,14 +98,32 @@ def _shifted(subject: LogSubject, logged: list[Trend], tolerance: float) -> bool
         beyond.append(abs(first) > tolerance + (5 if told_apart else 3) * way * longer)
     # One side far off and the other not is what fast learning looks like; a wrong reference shifts both.
     signs = {np.sign(float(t.values[0])) for t in logged}
-    return all(beyond) and (len(signs) == 1 or not told_apart)
+    if all(beyond) and (len(signs) == 1 or not told_apart):
+        return True
+    return _both_off(logged, tolerance)
+
+
+def _both_off(logged: list[Trend], tolerance: float) -> bool:
+    """Both rewards far off on the same side from the first row on, hardly growing, and now one ahead, now the other.
+
+    Learning moves the margin first; and seldom does it make both sides likelier than the reference has them."""
+    if len(logged) < 2 or min(len(t) for t in logged) < 4:
+        return False
+    count = min(8, *(len(t) for t in logged))
+    chosen, rejected = (t.values[:count] for t in logged)
+    common, margins = (chosen + rejected) / 2, chosen - rejected
+    same_side = bool(np.all(np.sign(chosen) == np.sign(rejected)) and np.all(np.sign(chosen) == np.sign(chosen[0])))
+    mixed = 0.25 <= float((margins > 0).mean()) <= 0.75
+    grown = 0.5 if common[0] > 0 else 0.8
+    settled = abs(common[0]) >= grown * float(np.median(np.abs(common[1:])))
+    return same_side and mixed and settled and abs(common[0]) > 10 * tolerance
 
 
 def _by_loss(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Observation:
     loss, accuracy = subject.trend("loss"), subject.trend("rewards/accuracies", "accuracy")
-    if loss is None or accuracy is None or run.objective != "sigmoid" or run.start is None:
+    if loss is None or accuracy is None or run.objective not in ("sigmoid", "other"):
         raise NotMeasured("no_curve", curve="rewards/chosen")
-    first = float(loss.values[0])
+    first, start = float(loss.values[0]), run.start if run.start is not None else LN2
     numbers = {
         "curve": "loss",
         "from_step": float(loss.steps[0]),
@@ -113,8 +132,8 @@ def _by_loss(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Obs
         "accuracy": float(accuracy.values[0]),
     }
     early = subject.log.steps_known and loss.steps[0] <= 10
-    if early and first < limits["dpo_loss_gone"] * run.start and accuracy.values[0] >= 0.99:
+    if early and first < limits["dpo_loss_gone"] * start and accuracy.values[0] >= 0.99:
         return error("loss_zero_at_start", (f"loss at step {loss.steps[0]:g}", first), **numbers)
-    if early and abs(first - run.start) < 0.02 * run.start:
+    if early and abs(first - start) < 0.02 * start:
         return ok("ok_by_loss", (f"loss at step {loss.steps[0]:g}", first), **numbers)
     raise NotMeasured("no_curve", curve="rewards/chosen")

@@ -9,7 +9,7 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import LogSubject
-from diagnostics.preference_log.preference_run import needed_loss, preference_run
+from diagnostics.preference_log.preference_run import mean_at_end, needed_loss, preference_run
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -48,7 +48,7 @@ def separated_at_once(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     start = run.start
     end = loss.last if len(loss) > 4 else float(loss.values[-1])
     margin = float(margins.values[-3:].max()) if margins is not None else None
-    accuracy = accuracies.level(0.8, 1) if accuracies is not None and len(accuracies) > 4 else None
+    accuracy = mean_at_end(accuracies) if accuracies is not None and len(accuracies) > 4 else None
     gone = loss.values < limits["dpo_loss_gone_late"] * start
     step = float(loss.steps[np.argmax(gone)]) if gone.any() else float(loss.steps[-1])
     norm = subject.trend("grad_norm")

@@ -14,6 +14,7 @@ from diagnostics.preference_log.preference_run import (
     SIDES,
     PreferenceRun,
     end_level,
+    mean_at_end,
     needed_loss,
     peak_rate,
     preference_run,
@@ -59,7 +60,7 @@ def stuck_at_ln2(subject: LogSubject, limits: Thresholds) -> Iterator[Observatio
     if found is not None:
         yield found
         return
-    if run.objective == "without_reference":
+    if run.start is None:
         loss = needed_loss(subject, 5)
         yield ok("ok_without_reference", (f"{loss.name} at the end", end_level(loss)), loss=end_level(loss))
         return
@@ -173,8 +174,8 @@ def _no_gradient(subject: LogSubject) -> Observation | None:
 def _moved(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Observation:
     loss = needed_loss(subject, 5)
     start = run.start if run.start is not None else float(loss.values[0])
-    points = np.sort(loss.values[-max(3, len(loss) // 5) :])
-    end = float(points.mean()) if len(points) < 10 else float(points[1:-1].mean())
+    points = loss.values[-max(3, len(loss) // 3) :] if len(loss) > 5 else loss.values[-1:]
+    end = float(points.mean())
     margins = subject.trend("eval_rewards/margins", "rewards/margins")
     margin = end_level(margins) if margins is not None else None
     rewards = [t for t in (subject.trend(name) for name in REWARDS) if t is not None]
@@ -193,11 +194,9 @@ def _moved(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Obser
         evidence.append((f"{margins.name if margins else ''} at the end", margin))
     near = limits["dpo_hardly_moved"] * start
     unit = 0.01 if run.mean_logps else 1.0  # nats per token, or per answer
-    apart = abs(margin) / run.beta if margin is not None and run.beta else None
-    still = abs(end - start) < near and (apart is None or apart < unit)
-    if largest is None:
-        doubt = 2 * loss.noise / np.sqrt(max(3, len(loss) // 5))
-        still = still and doubt < 2 * near
+    apart = abs(margin) / run.supposed_beta if margin is not None else None
+    doubt = 2 * loss.noise / float(np.sqrt(len(points))) if largest is None else 0.0
+    still = abs(end - start) < max(near, doubt) and (apart is None or apart < unit)
     if not still:
         if run.times > 1:
             return ok("ok_multiple", *evidence, **numbers)
@@ -218,4 +217,10 @@ def _moved(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Obser
             return error("rewards_next_to_nothing", *evidence, largest=largest, **numbers)
     if share is not None and share < 0.5 and len(loss) < 30:
         return info("not_far_yet", *evidence, percent=100 * share, **numbers)
+    if doubt > 2 * near:
+        return info("within_noise", *evidence, doubt=doubt, **numbers)
+    accuracies = subject.trend("eval_rewards/accuracies", "rewards/accuracies", "accuracy")
+    if run.beta is None and accuracies is not None and mean_at_end(accuracies) > 0.7 and subject.log.last_step > 100:
+        accuracy = mean_at_end(accuracies)
+        return info("ordered_with_little_loss", *evidence, accuracy=accuracy, **numbers)
     return warning("hardly_moved", *evidence, **numbers)
