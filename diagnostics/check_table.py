@@ -108,6 +108,22 @@ LOG_CHECKS: tuple[Check, ...] = (
     Check("LOG006", "trained-long-enough", "log.stopped_too_early", "files"),
     Check("LOG007", "evaluation-falls", "log.evaluation_rises", "files"),
     Check("LOG008", "rows-by-heart", "log.rows_by_heart", "files"),
+    # preference training
+    Check("DPO001", "loss-leaves-its-start", "preference_log.stuck_at_ln2", "files"),
+    Check("DPO002", "starts-as-its-reference", "preference_log.reference_differs_at_start", "files"),
+    Check("DPO003", "chosen-stays-likely", "preference_log.chosen_logps_falling", "files"),
+    Check("DPO004", "pairs-take-learning", "preference_log.separated_at_once", "files"),
+    Check("DPO005", "preference-holds", "preference_log.preference_collapsed", "files"),
+    Check("DPO006", "beta-and-rate-usual", "preference_log.beta_or_learning_rate_unusual", "files"),
+    Check("DPO007", "held-out-pairs", "preference_log.preference_evaluation_worse", "files"),
+    # reward models and online training
+    Check("RWD001", "reward-model-generalises", "reward_log.reward_overfit", "files"),
+    Check("RWD002", "reward-model-above-chance", "reward_log.accuracy_at_chance", "files"),
+    Check("RWD003", "rewards-differ-in-group", "reward_log.no_group_variance", "files"),
+    Check("RWD004", "completions-end", "reward_log.completions_clipped", "files"),
+    Check("RWD005", "reward-is-not-length", "reward_log.reward_by_length", "files"),
+    Check("RWD006", "policy-holds", "reward_log.policy_collapsed", "files"),
+    Check("RWD007", "reward-rises", "reward_log.reward_does_not_rise", "files"),
 )
 
 ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +18,7 @@ Rows = npt.NDArray[np.int64]
 # How much of one log is held: a row more costs about 50 bytes.
 MAX_ROWS = 20_000_000
 MAX_CURVES = 400
+LN2 = math.log(2.0)
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,24 @@ def kind_of(log: TrainingLog) -> str:
             return kind
     if "reward" in have and "loss" not in have:
         return "grpo"
+    if _looks_like_dpo(log):
+        return "dpo"
     return "sft" if have & {"loss", "perplexity"} else "unknown"
+
+
+def _looks_like_dpo(log: TrainingLog) -> bool:
+    """Logs that hold only a loss: one that starts at a multiple of ln 2 beside a beta, or in a file named after DPO;
+    and LLaMA-Factory's trainer_log.jsonl, which holds an accuracy for preference training alone."""
+    loss = log.curves.get("loss")
+    if loss is None or not len(loss):
+        return False
+    if "accuracy" in log.curves and "percentage" in log.curves:
+        return True
+    first = float(np.nanmedian(loss.values[:10])) if np.isfinite(loss.values[:10]).any() else np.nan
+    times = round(first / LN2) if np.isfinite(first) else 0
+    near = 1 <= times <= 512 and abs(first / (times * LN2) - 1) < (0.15 if times == 1 else 0.02)
+    named = any(re.search(r"(?<![a-z])dpo(?![a-z])", file.lower()) for file in log.files)
+    return near and (log.setting("beta") is not None or (named and times == 1))
 
 
 def _positive(value: Any) -> float | None:

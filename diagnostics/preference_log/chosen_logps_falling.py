@@ -1,0 +1,112 @@
+"""DPO003: margins that grow while the chosen answers themselves become far less likely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import LogSubject
+from diagnostics.preference_log.preference_run import end_level, preference_run, step_beyond
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        How far the log-probability of the chosen answers fell while chosen and rejected were told apart ever better.
+    Why it matters:
+        The objective only asks for a distance. When both sides fall far, the probability goes to answers in neither
+        column: repetition, other languages, nonsense.
+    How it is measured:
+        Fall in nats from the start, by evaluations where there are some, as they see the same rows each time: the
+        chosen reward over beta, or the log-probability itself. It is compared with where it began (1.6 times the
+        negative log-probability is far, 3 times an error) and has to exceed 5 nats an answer, or 0.5 a token where
+        means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
+    Known false alarms:
+        A slight fall of both sides is normal and is what the objective does to a policy that was tuned on the chosen
+        answers: a published sound run goes from -0.06 to -1.59 with a margin of 1.36.
+    Fix:
+        Add the SFT loss (rpo_alpha, pref_ftx, loss_type with "sft"), lower the learning rate or raise beta, and leave
+        out pairs whose sides resemble each other most. Take an earlier checkpoint.
+    References:
+        https://arxiv.org/abs/2410.08847
+        https://arxiv.org/abs/2402.13228
+        https://github.com/eric-mitchell/direct-preference-optimization/issues/32
+    """
+    run = preference_run(subject)
+    rewards = _longer(subject, "rewards/chosen")
+    logps = _longer(subject, "logps/chosen")
+    if rewards is None and logps is None:
+        raise NotMeasured("no_curve", curve="logps/chosen")
+    margins = _longer(subject, "rewards/margins")
+    margin = _gain(margins) if margins is not None else None
+    if margin is None and rewards is not None:
+        rejected = _longer(subject, "rewards/rejected")
+        margin = _gain(rewards) - _gain(rejected) if rejected is not None else None
+    by_rewards = rewards is not None and run.objective != "without_reference" and (logps is None or run.beta)
+    judged = rewards if by_rewards else logps
+    if judged is None:
+        raise NotMeasured("no_curve", curve="logps/chosen")
+    least = 2 if judged.name.startswith("eval_") else int(limits["dpo_fall_points"])
+    if len(judged) < least:
+        raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=least)
+    began = logps.first if logps is not None and len(logps) > 2 else float(logps.values[0]) if logps else None
+    per_unit = run.supposed_beta if by_rewards else 1.0
+    fall = -_gain(judged) / per_unit
+    noise = 1.8 * judged.noise / per_unit / np.sqrt(max(3, len(judged) // 5))
+    numbers: dict[str, Any] = {
+        "curve": judged.name,
+        "from_step": step_beyond(judged, judged.values[0] - 0.5 * fall * per_unit, above=False),
+        "to_step": float(judged.steps[-1]),
+        "first": float(judged.values[0]) if by_rewards else judged.first,
+        "last": end_level(judged),
+        "margin": margin if margin is not None else float("nan"),
+        "nats": fall,
+        "unit": "per token" if run.mean_logps else "per answer",
+    }
+    numbers["step"] = f"{numbers['from_step']:g}"
+    evidence = [(f"{judged.name} at first", numbers["first"]), (f"{judged.name} at the end", numbers["last"])]
+    grew = margin is None or margin > 0
+    if fall <= 2 * noise or not grew or fall <= 0:
+        yield ok("ok", *evidence, **numbers)
+        return
+    if logps is None or began is None or began >= 0:
+        # Only rewards: no length to compare with, so the distance gained is the measure.
+        dropped = _gain(judged)
+        far = dropped < -limits["dpo_reward_fall"] and (margin is None or -dropped > 3 * margin)
+        if far:
+            yield warning("rewards_fall_together", *evidence, **numbers)
+        else:
+            yield ok("drifts", *evidence, **numbers)
+        return
+    # Where fewer were tracked than logged, rewards give the fall and log-probabilities what it is compared with.
+    share = fall / abs(began)
+    least_fall = limits["dpo_fall_token_nats"] if run.mean_logps else limits["dpo_fall_nats"]
+    numbers |= {"times": 1 + share, "began": began, "ended": began - fall}
+    evidence.append(("chosen log-probability at first", began))
+    if fall > least_fall and share > limits["dpo_fall_share_error"]:
+        yield error("falls_far", *evidence, **numbers)
+    elif fall > least_fall and share > limits["dpo_fall_share"]:
+        yield warning("falls", *evidence, **numbers)
+    elif share > 0.2 and fall > least_fall:
+        yield info("drifts_noticeably", *evidence, **numbers)
+    else:
+        yield ok("drifts", *evidence, **numbers)
+
+
+def _longer(subject: LogSubject, name: str) -> Trend | None:
+    """The evaluations where there are three, else what training logs, else what is there."""
+    evaluated, logged = subject.trend(f"eval_{name}"), subject.trend(name)
+    if evaluated is not None and (len(evaluated) >= 3 or logged is None):
+        return evaluated
+    return logged if logged is not None else evaluated
+
+
+def _gain(trend: Trend) -> float:
+    """From the start to the end. Rewards start at the first row, before anything was trained."""
+    first = float(trend.values[0]) if len(trend) < 12 else trend.first
+    return end_level(trend) - first

@@ -1,0 +1,100 @@
+"""DPO005: a preference run that got worse than an untouched policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import LogSubject
+from diagnostics.preference_log.preference_run import (
+    end_level,
+    first_reward,
+    needed_loss,
+    preference_run,
+    step_beyond,
+)
+from diagnostics.report import Observation
+from diagnostics.run_checks import error, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the loss ended far above where an untouched policy has it, or rewards are large while half of the pairs
+        or more are ordered wrongly.
+    Why it matters:
+        Such a policy is worse than the reference by the very measure it was trained on; its text is usually broken.
+    How it is measured:
+        Mean of the last fifth, by evaluations where there are three: the loss above 1.4 times its start and beyond its
+        noise; accuracy below 0.5 with rewards beyond 5. The first step from which it stays above is named.
+    Known false alarms:
+        A run whose reference differs from the beginning also has a high loss at first; see DPO002. Losses of IPO (5 to
+        25) are normal and are held against their own start.
+    Fix:
+        Lower the learning rate (5e-7 for all weights, 5e-6 to 1e-5 for an adapter), warm up over a tenth of the steps,
+        clip gradients at 1, and take a checkpoint from before.
+    References:
+        https://huggingface.co/tsavage68/v1_1000_STEPS_1e5_rate_05_beta_DPO
+        https://github.com/huggingface/trl/issues/1236
+    """
+    run = preference_run(subject)
+    loss = subject.trend("eval_loss")
+    if loss is None or len(loss) < 3:
+        loss = needed_loss(subject, int(limits["dpo_collapse_points"]))
+    began = run.start if run.start is not None else loss.first
+    points = loss.values[-max(3, len(loss) // 5) :]
+    end = float(np.mean(points))
+    doubt = loss.noise / np.sqrt(len(points))
+    accuracies = _paired(subject, "rewards/accuracies")
+    accuracy = float(np.mean(accuracies.values[-max(3, len(accuracies) // 5) :])) if accuracies else None
+    paired = [_paired(subject, name) for name in ("rewards/chosen", "rewards/rejected")]
+    reward = max((abs(end_level(t)) for t in paired if t is not None), default=None)
+    first = first_reward(subject)
+    limit = limits["dpo_loss_above"] * began
+    step = step_beyond(loss, limit, above=True)
+    numbers: dict[str, Any] = {
+        "curve": loss.name,
+        "from_step": step,
+        "step": f"{step:g}",
+        "began": began,
+        "end": end,
+        "accuracy": accuracy if accuracy is not None else float("nan"),
+        "reward": reward if reward is not None else float("nan"),
+    }
+    evidence = [(f"{loss.name} at the end", end), ("an untouched policy", began)]
+    if accuracy is not None:
+        evidence.append(("rewards/accuracies at the end", accuracy))
+    if reward is not None:
+        evidence.append(("largest reward at the end", reward))
+    if subject.kind == "kto":
+        limit = max(limit, 0.75)  # its terms are bounded by 1, and unequal weights shift the start
+    grown = reward is None or first is None or reward > 3 * first
+    high = end > limit and end - 3 * doubt > began
+    wrong = accuracy is not None and accuracies is not None and _below_half(accuracies, accuracy)
+    if high and grown and (reward is None or reward > limits["dpo_reward_small"]):
+        if accuracy is None and reward is None:
+            yield error("loss_above_start", *evidence, **numbers)
+        elif wrong or end > 2 * began:
+            yield error("collapsed", *evidence, **numbers)
+        else:
+            yield warning("worse_than_untouched", *evidence, **numbers)
+        return
+    if wrong and grown and reward is not None and reward > limits["dpo_reward_large"]:
+        numbers["curve"] = accuracies.name if accuracies else loss.name
+        yield error("ordered_wrongly", *evidence, **numbers)
+        return
+    yield ok("ok", *evidence, **numbers)
+
+
+def _paired(subject: LogSubject, name: str) -> Trend | None:
+    evaluated, logged = subject.trend(f"eval_{name}"), subject.trend(name)
+    return evaluated if evaluated is not None and (len(evaluated) >= 3 or logged is None) else logged
+
+
+def _below_half(accuracies: Trend, level: float) -> bool:
+    """Below a half, beyond what the noise of single rows gives."""
+    count = max(3, len(accuracies) // 5)
+    return level < 0.5 and level + accuracies.noise / np.sqrt(count) < 0.55

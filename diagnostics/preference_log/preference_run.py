@@ -1,0 +1,233 @@
+"""What is known of a preference run before it is judged: its objective, where its loss starts, its beta."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import PREFERENCE, LogSubject
+from diagnostics.run_checks import NotMeasured
+from pipeline.logs.training_log import Curve, Floats
+
+LN2 = math.log(2.0)
+SIDES = ("chosen", "rejected")
+REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins")
+
+# Losses by the names trainers give them. Those of LOGISTIC are ln 2 for a policy that is still its reference.
+LOGISTIC = ("sigmoid", "robust", "aot", "sigmoid_norm", "dpo", "discopop")
+WITHOUT_REFERENCE = ("simpo", "orpo", "cpo")
+ONES = ("hinge", "apo_zero", "apo_down")  # 1 at the start
+USUAL_BETA = 0.1
+
+
+@dataclass(frozen=True)
+class PreferenceRun:
+    """objective: `sigmoid`, `ipo`, `hinge`, `kto`, `without_reference` (SimPO, ORPO, CPO) or `other`.
+
+    start: the loss, as logged, of a policy that is still its reference; None where it is not known. times: the start
+    as a multiple of ln 2 (losses summed over accumulation or several terms), 1 otherwise. beta: configured, or measured
+    from evaluations (`measured`), None. mean_logps: the log-probabilities are means over tokens and not sums.
+    """
+
+    objective: str
+    start: float | None
+    times: int
+    beta: float | None
+    measured: bool
+    mean_logps: bool
+
+    @property
+    def supposed_beta(self) -> float:
+        """beta, or the usual one where it is not known."""
+        return self.beta if self.beta else USUAL_BETA
+
+
+def preference_run(subject: LogSubject) -> PreferenceRun:
+    """Raises NotMeasured where the log is not one of preference training."""
+    subject.only(*PREFERENCE)
+    log = subject.log
+    said = str(log.settings.get("loss_type") or "").lower().strip("[]'\" ")
+    free = _rewards_are_scaled_logps(subject)
+    measured = free or _beta_of_evaluations(subject)
+    configured = log.setting("beta")
+    beta = configured if configured is not None else measured
+    loss = subject.trend("loss", "eval_loss")
+    moved = first_reward(subject)
+    first = float(loss.values[0]) if loss is not None else math.nan
+    if loss is not None and moved is None and len(loss) >= 30 and loss.noise > 0.05 * abs(first):
+        first = loss.first  # batches of single pairs
+    objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None)
+    logps = subject.trend("logps/chosen", "eval_logps/chosen")
+    small = logps is not None and abs(float(np.median(logps.values))) < 5
+    mean = small and (objective in ("ipo", "without_reference") or said == "sigmoid_norm")
+    return PreferenceRun(objective, start, times, beta, configured is None and beta is not None, mean)
+
+
+def _objective(
+    kind: str, said: str, first: float, moved: float | None, beta: float | None, free: bool
+) -> tuple[str, float | None, int]:
+    if kind == "orpo" or free or said.startswith(WITHOUT_REFERENCE):
+        return "without_reference", None, 1
+    if kind == "kto":
+        return "kto", 0.5, 1
+    if said.startswith("ipo") and beta:
+        return "ipo", 1 / (4 * beta**2), 1
+    if said.startswith(ONES):
+        return "hinge", 1.0, 1
+    if not math.isfinite(first):
+        return ("sigmoid" if said.startswith(LOGISTIC) or not said else "other"), LN2, 1
+    still = moved is None or moved < 0.2
+    near = 0.04 if moved is not None else 0.15  # without rewards the first point may be some steps old
+    times = round(first / LN2)
+    if abs(first / LN2 - 1) < near and (not said or said.startswith(LOGISTIC)):
+        return "sigmoid", LN2, 1
+    if beta and still and not said.startswith(LOGISTIC) and abs(first * 4 * beta**2 - 1) < 0.15:
+        return "ipo", 1 / (4 * beta**2), 1
+    if still and 2 <= times <= 512 and abs(first / (times * LN2) - 1) < 0.02:
+        return "sigmoid", times * LN2, times
+    if still and not said.startswith(LOGISTIC) and abs(first - 1) < 0.03:
+        return "hinge", 1.0, 1
+    if said and not said.startswith(LOGISTIC):
+        return "other", (first if still else None), 1
+    if moved is not None and still:  # rewards at 0 and another loss: a term is added (SFT loss, rpo_alpha)
+        return "other", first, 1
+    if moved is None and not said.startswith(LOGISTIC):
+        return "other", None, 1
+    return "sigmoid", LN2, 1
+
+
+def first_reward(subject: LogSubject) -> float | None:
+    """The largest of the first logged rewards in size; None where none is logged."""
+    found = [t for t in (subject.trend(f"rewards/{s}", f"eval_rewards/{s}") for s in (*SIDES, "margins")) if t]
+    return max(abs(float(t.values[0])) for t in found) if found else None
+
+
+def _rewards_are_scaled_logps(subject: LogSubject) -> float | None:
+    """beta of a loss without reference: there the rewards are beta times the log-probabilities, row by row."""
+    factors: list[float] = []
+    for prefix in ("", "eval_"):
+        for side in SIDES:
+            pair = _beside(subject, f"{prefix}rewards/{side}", f"{prefix}logps/{side}")
+            if pair is None:
+                continue
+            rewards, logps = pair
+            if np.median(np.abs(rewards)) < 0.005 or np.any(logps == 0):
+                return None
+            factor = float(np.median(rewards / logps))
+            fits = np.abs(rewards - factor * logps) <= 0.02 * np.abs(factor * logps) + 2e-4
+            if factor <= 0 or fits.mean() < 0.9:
+                return None
+            factors.append(factor)
+    if not factors or max(factors) > 1.05 * min(factors):
+        return None
+    return _round(float(np.median(factors)))
+
+
+def _beta_of_evaluations(subject: LogSubject) -> float | None:
+    """Evaluations see the same rows each time, so their rewards move by beta times their log-probabilities."""
+    by, of = [], []
+    for side in SIDES:
+        pair = _beside(subject, f"eval_rewards/{side}", f"eval_logps/{side}")
+        if pair is not None and len(pair[0]) > 1:
+            by.append(np.diff(pair[1]))
+            of.append(np.diff(pair[0]))
+    if not by:
+        return None
+    x, y = np.concatenate(by), np.concatenate(of)
+    if np.abs(x).max(initial=0.0) < 0.05 or not (x @ x):
+        return None
+    beta = float(x @ y / (x @ x))
+    left = y - beta * x
+    return _round(beta) if beta > 0 and left @ left < 0.02 * (y @ y) else None
+
+
+def _round(value: float) -> float:
+    """Two digits: what was configured has no more."""
+    return float(f"{value:.2g}")
+
+
+def _beside(subject: LogSubject, left: str, right: str) -> tuple[Floats, Floats] | None:
+    """The finite values of two curves in the rows that hold both."""
+    one, two = subject.log.get(left), subject.log.get(right)
+    if one is None or two is None:
+        return None
+    a, b = same_rows(one, two)
+    both = np.isfinite(a) & np.isfinite(b)
+    return (a[both], b[both]) if both.any() else None
+
+
+def same_rows(one: Curve, two: Curve) -> tuple[Floats, Floats]:
+    """Values of both curves in the rows that hold both."""
+    _, at_one, at_two = np.intersect1d(one.rows, two.rows, return_indices=True)
+    return one.values[at_one], two.values[at_two]
+
+
+def nothing_trained_yet(subject: LogSubject, trend: Trend) -> bool:
+    """Whether the first point of `trend` was measured before any update: at step 0 or 1, or at learning rate 0."""
+    log = subject.log
+    if log.steps_known and trend.steps[0] <= (0 if trend.name.startswith("eval_") else 1):
+        return True
+    rate, curve = log.get("learning_rate"), log.get(trend.name)
+    if rate is None or curve is None or not len(curve):
+        return False
+    at = np.flatnonzero(rate.rows == curve.rows[0])
+    return bool(len(at) and rate.values[at[0]] == 0 and np.nanmax(rate.values) > 0)
+
+
+def peak_rate(subject: LogSubject) -> float | None:
+    """The highest learning rate of the run, logged or configured; None where neither is known.
+
+    Logs that print it with few digits show 0 for a small one, which says nothing."""
+    rate = subject.trend("learning_rate")
+    configured = subject.log.setting("learning_rate")
+    if rate is not None and rate.values.max() > 0:
+        return float(rate.values.max())
+    return configured if configured is not None and configured >= 0 else None
+
+
+def warming_up(subject: LogSubject) -> bool:
+    """Whether the learning rate rose to the very end of the log: the run had not come beyond its warm-up."""
+    rate = subject.trend("learning_rate")
+    if rate is None or len(rate) < 3:
+        return False
+    third = max(2, len(rate) // 3)
+    return bool(
+        np.all(np.diff(rate.values) >= 0) and rate.values[-1] > rate.values[-third] and rate.values[-1] > rate.values[0]
+    )
+
+
+def end_level(trend: Trend) -> float:
+    """Where the curve ended: the median of its last fifth, of three points at least; the last of fewer than six."""
+    return trend.level(0.8, 1.0) if len(trend) > 5 else float(trend.values[-1])
+
+
+def mean_at_end(trend: Trend) -> float:
+    """Mean of the last fifth, of five points at least: the median of accuracies that are 0 or 1 says little."""
+    return float(trend.values[-max(5, len(trend) // 5) :].mean())
+
+
+def step_beyond(trend: Trend, level: float, *, above: bool) -> float:
+    """The step from which stretches of the curve stay beyond `level`; its last stretch where none do."""
+    from_step = trend.stretches[-1].first_step
+    for stretch in reversed(trend.stretches):
+        if (stretch.level > level) != above:
+            break
+        from_step = stretch.first_step
+    return from_step
+
+
+def needed_loss(subject: LogSubject, points: int) -> Trend:
+    """The training loss, or that of evaluations where it isn't logged; raises NotMeasured for fewer points."""
+    loss = subject.trend("loss")
+    if loss is None or len(loss) < 2:
+        evaluated = subject.evaluation
+        if evaluated is not None and len(evaluated) >= 2:
+            return evaluated
+    if loss is None:
+        raise NotMeasured("no_curve", curve="loss")
+    if len(loss) < points:
+        raise NotMeasured("too_few_points", curve="loss", n=len(loss), least=points)
+    return loss

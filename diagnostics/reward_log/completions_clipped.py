@@ -1,0 +1,63 @@
+"""RWD004: completions cut off at the length limit, so that the reward judges half answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from diagnostics.log_subject import ONLINE, LogSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def completions_clipped(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        The share of completions that reach the length limit without ending.
+    Why it matters:
+        A cut answer can't be right, so the reward punishes length and not the answer, or punishes nothing at all.
+    How it is measured:
+        completions/clipped_ratio over the last third; without it the mean length against the limit, where the log says
+        which that is.
+    Known false alarms:
+        Long reasoning is often cut early in training and recovers; only the end of the log is judged. Less than three
+        rows are not judged.
+    Fix:
+        Raise max_completion_length, check that the model ends its answers (its end token, its chat template), or mask
+        truncated completions (mask_truncated_completions).
+    References:
+        https://huggingface.co/docs/trl/grpo_trainer
+        https://arxiv.org/abs/2503.14476
+    """
+    subject.only(*ONLINE)
+    clipped, length = subject.trend("completions/clipped_ratio"), subject.trend("completions/mean_length")
+    if clipped is not None:
+        judged = clipped
+    elif length is not None and subject.log.setting("max_completion_length"):
+        judged = length
+    else:
+        raise NotMeasured("no_curve", curve="completions/clipped_ratio")
+    if len(judged) < 3:
+        raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=3)
+    end, begin = judged.level(0.67, 1), judged.first
+    longest = subject.log.setting("max_completion_length") or (length.last if length is not None else float("nan"))
+    if judged is length:
+        share = 1.0 if end >= 0.97 * longest else 0.0
+    else:
+        share = end
+    numbers: dict[str, Any] = {
+        "curve": judged.name,
+        "from_step": judged.step_at(0.67),
+        "to_step": float(judged.steps[-1]),
+        "step": f"{judged.step_at(0.67):g}",
+        "percent": 100 * share,
+        "first": 100 * begin if judged is clipped else begin,
+        "length": length.last if length is not None else float("nan"),
+    }
+    evidence: list[tuple[str, Any]] = [(f"{judged.name} at the end", end)]
+    if share > limits["clipped_most"]:
+        yield warning("mostly_cut" if judged is clipped else "at_the_limit", *evidence, **numbers)
+    elif share > limits["clipped_many"]:
+        yield info("many_cut", *evidence, **numbers)
+    else:
+        yield ok("ok", *evidence, **numbers)

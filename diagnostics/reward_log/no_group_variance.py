@@ -1,0 +1,80 @@
+"""RWD003: groups whose completions all get the same reward, so that nothing can be learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import ONLINE, LogSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        How many groups of completions get one and the same reward each.
+    Why it matters:
+        GRPO learns from the differences within a group. Without any the advantages, and with them the gradient, are 0.
+    How it is measured:
+        reward_std, and the share of groups without spread (frac_reward_zero_std). 0 spread in every row, even in a
+        single one whose groups are all alike: no signal. A share above 0.8 over the last half: hardly any.
+    Known false alarms:
+        A loss of 0 alone says nothing: it starts there and stays near it while the gradient norm is above 0. Where the
+        task is solved every completion gets the full reward, and the spread ends because of that.
+    Fix:
+        Check the reward function by hand on a few completions; harder or easier prompts, a higher temperature, more
+        num_generations, a reward that gives partial credit.
+    References:
+        https://github.com/huggingface/trl/issues/3857
+        https://github.com/huggingface/open-r1/issues/239
+        https://huggingface.co/docs/trl/grpo_trainer
+    """
+    subject.only(*ONLINE)
+    spread, alike = subject.trend("reward_std"), subject.trend("frac_reward_zero_std")
+    reward, norm = subject.trend("reward"), subject.trend("grad_norm")
+    judged = alike if alike is not None else spread
+    if judged is None:
+        raise NotMeasured("no_curve", curve="reward_std")
+    none = np.isclose(judged.values, 1.0) if judged is alike else judged.values == 0
+    numbers: dict[str, Any] = {
+        "curve": judged.name,
+        "from_step": float(judged.steps[np.argmax(none)] if none.any() else judged.steps[0]),
+        "to_step": float(judged.steps[-1]),
+        "rows": len(judged),
+        "percent": 100 * float(none.mean()),
+        "reward": reward.last if reward is not None else float("nan"),
+    }
+    numbers["step"] = f"{numbers['from_step']:g}"
+    evidence = [(f"{judged.name} at the end", float(judged.values[-1]))]
+    if spread is not None and judged is alike:
+        evidence.append(("reward_std at the end", float(spread.values[-1])))
+    if norm is not None:
+        evidence.append(("grad_norm at the end", float(norm.values[-1])))
+    sure = len(judged) >= 3 or (judged is alike and (spread is None or not spread.values.any()))
+    if none.all():
+        if not sure:
+            raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=3)
+        yield error("never_any", *evidence, **numbers)
+        return
+    half = judged.values[len(judged) // 2 :]
+    share = float(half.mean()) if judged is alike else float((half == 0).mean())
+    numbers["share"] = 100 * share
+    if len(judged) >= limits["group_points"] and share > limits["group_alike"]:
+        if reward is not None and _solved(reward, judged is alike, judged):
+            yield info("solved", *evidence, **numbers)
+        else:
+            yield warning("hardly_any", *evidence, **numbers)
+        return
+    yield ok("ok", *evidence, **numbers)
+
+
+def _solved(reward: Trend, shares: bool, judged: Trend) -> bool:
+    """The spread was there and ended while the reward came to its highest and stayed."""
+    early = judged.level(0, 0.2)
+    had = early < 0.7 if shares else early > 0
+    rose = reward.last - reward.first > max(4 * reward.error_of_level, 0.1 * float(np.ptp(reward.values)))
+    return had and rose and reward.last >= reward.highest.level - 2 * reward.error_of_level - 1e-9

@@ -1,0 +1,105 @@
+"""RWD006: a policy that ran away from its reference and lost its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from diagnostics.log.trend import Trend
+from diagnostics.log_subject import ONLINE, LogSubject
+from diagnostics.preference_log.preference_run import nothing_trained_yet
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the reward fell back while KL to the reference exploded or the entropy vanished; and whether KL is large
+        before anything was trained.
+    Why it matters:
+        Such a policy writes one answer to everything, or noise. It seldom comes back.
+    How it is measured:
+        Reward at the end below the best level by more than half of what was gained (or by two spreads of a group),
+        beyond its noise; KL above ten times its median and above 0.5, or entropy below a tenth of the start. KL above 5
+        in the first row: policy and reference are not the same model.
+    Known false alarms:
+        Entropy falls in every sound run; alone it is a note. KL spikes of single rows come back and are not judged.
+    Fix:
+        Go back to the step with the best reward; lower the learning rate, raise beta (the weight of KL), clip ratios.
+    References:
+        https://github.com/huggingface/open-r1/issues/257
+        https://arxiv.org/abs/2505.22617
+    """
+    subject.only(*ONLINE)
+    reward, kl, entropy = subject.trend("reward"), subject.trend("kl"), subject.trend("entropy")
+    if kl is not None and kl.values[0] > limits["kl_first"] and _large_from_start(kl, nothing_trained_yet(subject, kl)):
+        step = float(kl.steps[0])
+        yield error(
+            "kl_from_start",
+            (f"kl at step {step:g}", float(kl.values[0])),
+            curve="kl",
+            from_step=step,
+            step=f"{step:g}",
+            kl=float(kl.values[0]),
+        )
+        return
+    reward = subject.needed("reward", points=int(limits["rl_points"]))
+    if kl is None and entropy is None:
+        raise NotMeasured("no_curve", curve="kl")
+    best, end = reward.highest, reward.last
+    gained = best.level - reward.first
+    spread = subject.trend("reward_std")
+    lost = best.level - end
+    doubt = reward.error_of_level + best.error
+    unit = spread.level(0, 0.3) if spread is not None else float(np.ptp([s.level for s in reward.stretches]))
+    fell = lost > 4 * doubt and (lost > 0.5 * gained > 0 or gained <= 0) and lost > 0.5 * unit
+    peak_kl = kl.level(0.9, 1) if kl is not None else None
+    ran = (
+        kl is not None
+        and peak_kl is not None
+        and peak_kl > 10 * float(np.median(np.abs(kl.values)))
+        and peak_kl > limits["kl_large"]
+    )
+    early = _level_when_best(kl, best.last_step) if kl is not None else None
+    ran = ran or (peak_kl is not None and early is not None and peak_kl > limits["kl_large"] and peak_kl > 10 * early)
+    gone = entropy is not None and entropy.first > 0 and entropy.last < limits["entropy_gone"] * entropy.first
+    numbers: dict[str, Any] = {
+        "curve": "reward",
+        "from_step": best.last_step,
+        "to_step": float(reward.steps[-1]),
+        "step": f"{best.last_step:g}",
+        "best": best.level,
+        "end": end,
+        "kl": peak_kl if peak_kl is not None else float("nan"),
+        "entropy_from": entropy.first if entropy is not None else float("nan"),
+        "entropy_to": entropy.last if entropy is not None else float("nan"),
+    }
+    evidence = [(f"reward until step {best.last_step:g}", best.level), ("reward at the end", end)]
+    if peak_kl is not None:
+        evidence.append(("kl at the end", peak_kl))
+    if entropy is not None:
+        evidence.append(("entropy at the end", entropy.last))
+    if fell and ran:
+        yield error("kl_exploded", *evidence, **numbers)
+    elif fell and gone:
+        yield error("entropy_gone", *evidence, **numbers)
+    elif fell:
+        yield warning("reward_fell_back", *evidence, **numbers)
+    elif gone:
+        yield info("entropy_low", *evidence, **numbers)
+    else:
+        yield ok("ok", *evidence, **numbers)
+
+
+def _large_from_start(kl: Trend, untouched: bool) -> bool:
+    """The first row is beyond what a few steps do: untouched, or not smaller than what follows."""
+    return untouched or (len(kl) >= 3 and float(kl.values[0]) >= 0.5 * float(np.median(kl.values[1:4])))
+
+
+def _level_when_best(kl: Trend, step: float) -> float | None:
+    """Median KL up to the step at which the reward was best."""
+    before = kl.values[kl.steps <= step]
+    return float(np.median(np.abs(before))) if len(before) >= 3 else None
