@@ -90,9 +90,16 @@ def _parser() -> _Parser:
         epilog="examples:\n"
                "  python -m diagnostics log outputs/sft/trainer_state.json\n"
                "  python -m diagnostics log 'logs/chat_trainer_*.log' --lang zh\n"
-               "  python -m diagnostics log dpo.log --format json --output report.json",
+               "  python -m diagnostics log dpo.log --format json --output report.json\n"
+               "  python -m diagnostics log own.txt --pattern 'it (?P<step>\\d+) .* L=(?P<loss>\\S+)'\n"
+               "  python -m diagnostics log own.csv --column loss=objective --column step=n",
     )  # fmt: skip
     log.add_argument("files", metavar="FILE", nargs="+", help="file, folder of a run, or glob")
+    log.add_argument("--pattern", metavar="REGEX",
+                     help="expression for the lines of a log that isn't understood, with groups such as "
+                          "(?P<step>...), (?P<loss>...), (?P<eval_loss>...); it is remembered")  # fmt: skip
+    log.add_argument("--column", metavar="NAME=COLUMN", action="append", default=[],
+                     help="which column or key is the metric NAME, as in loss=objective (repeatable)")  # fmt: skip
     log.add_argument("--vocab-size", metavar="N", help="of the model: ln(N) is the loss of a model that knows nothing")
 
     explain = commands.add_parser(
@@ -319,6 +326,9 @@ def _log(options: argparse.Namespace) -> int:
     _check_output(options.output, [("FILE", path) for path in options.files])
     from diagnostics.diagnose_log import diagnose_log
     from diagnostics.judge import Interrupted
+    from pipeline.logs.own_format import OwnFormat, columns_of
+
+    own = OwnFormat(options.pattern or "", columns_of(options.column)) if options.pattern or options.column else None
 
     interrupted = False
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -327,7 +337,7 @@ def _log(options: argparse.Namespace) -> int:
         progress = _Progress()
         report = diagnose_log(
             options.files, vocab_size=vocab_size, thresholds=options.threshold, lang=options.lang,
-            on_event=progress.event,
+            own=own, on_event=progress.event,
         )  # fmt: skip
     except Interrupted as partial:
         report, interrupted = partial.report, True

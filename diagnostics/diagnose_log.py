@@ -15,6 +15,7 @@ from diagnostics.log_subject import LogSubject
 from diagnostics.report import Report, Subject
 from diagnostics.run_checks import Event
 from diagnostics.thresholds import load_thresholds
+from pipeline.logs.own_format import OwnFormat, remember
 from pipeline.logs.read_log import read_log
 from pipeline.logs.thin_out import as_json
 from pipeline.logs.training_log import TrainingLog
@@ -45,19 +46,23 @@ def diagnose_log(
     lang: str = "en",
     max_bytes: int | None = None,
     name: str = "",
+    own: OwnFormat | None = None,
     cancel: threading.Event | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Diagnose one run from its log: one or more files of it, a folder, or a glob.
 
-    max_bytes: refuse larger files. Raises `Refused` for a path that leads nowhere and an unknown threshold, and
+    max_bytes: refuse larger files. own: the form of a log that no reader knows; one that fits is remembered.
+    Raises `Refused` for a path that leads nowhere, an unknown threshold and an expression that takes too long, and
     `diagnostics.judge.Interrupted` on Ctrl-C.
     """
     load_thresholds(thresholds)  # a wrong one is said before a long log is read
     try:
-        log = read_log(paths, name=name, max_bytes=max_bytes)
+        log = read_log(paths, name=name, max_bytes=max_bytes, own=own)
     except FileNotFoundError as missing:
         raise Refused("log_not_found", path=str(missing)) from None
+    if own is not None and log.problem is None and not any(note.id == "own_form_unmatched" for note in log.notes):
+        remember(own)
     return judge_log(log, vocab_size=vocab_size, thresholds=thresholds, lang=lang, cancel=cancel, on_event=on_event)
 
 

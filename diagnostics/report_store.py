@@ -10,13 +10,13 @@ import json
 import os
 import re
 import secrets
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from diagnostics.report import Report
+from pipeline.data_folder import data_folder
 
 ID = re.compile(r"[A-Za-z0-9_-]{22,64}")
 MAX_BYTES = 4 * 2**20
@@ -25,17 +25,6 @@ CLIPPED = 2000  # characters left of a string in a report that would be larger t
 
 class ReportNotFound(Exception):
     """No readable report has this id."""
-
-
-def data_folder() -> Path:
-    """Where this user's reports lie: $DPO_DOCTOR_HOME, else the platform's folder for data of programs."""
-    if named := os.environ.get("DPO_DOCTOR_HOME"):
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "dpo-doctor"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "dpo-doctor"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "dpo-doctor"
 
 
 def new_id() -> str:

@@ -103,7 +103,7 @@ class RawText:
             piece, self._skipping = piece[at:], False
         text = self._rest + piece
         if last:
-            self._rest, text = b"", text + b"\n"
+            self._rest, text = b"", text + b"\n" if text else b""
         else:
             end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
             text, self._rest = text[:end], text[end:]

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,23 @@ from typing import Any
 from pipeline.json_file import LFS_START
 from pipeline.logs.assemble import assemble
 from pipeline.logs.log_messages import MessageCounter
+from pipeline.logs.own_format import MAX_REMEMBERED, OwnFormat, remembered_formats
 from pipeline.logs.raw_text import GZIP, RawText
 from pipeline.logs.row_collector import RowCollector
 from pipeline.logs.text_lines import TextLines
 from pipeline.logs.training_log import Note, TrainingLog
+from pipeline.refusal import Refused
 
 FIRST = 64 * 1024  # bytes by which the format is told
 BLOCK = 2**21
 # Files of this name hold a log; a folder is searched for them, the newest checkpoint's first.
 NAMES = ("trainer_state.json", "trainer_log.jsonl", "logging.jsonl", "training_history.json", "metrics.jsonl")
+# Curves of which one must be there for a log to count as understood.
+JUDGED = frozenset(
+    ("loss", "reward", "accuracy", "perplexity", "rewards/chosen", "rewards/margins", "rewards/accuracies",
+     "mean_token_accuracy", "chosen_score", "margin", "mean_reward", "sft_loss", "odds_ratio_loss", "value_loss")
+)  # fmt: skip
+_TRIED = 2**22  # bytes of a text by which a remembered form is tried
 MAX_FOLDER_FILES = 20_000
 MAX_FOLDER_DEPTH = 4
 
@@ -35,20 +43,50 @@ class LogProblem(Exception):
     detail: str = ""
 
 
-def read_log(paths: Sequence[str | Path], *, name: str = "", max_bytes: int | None = None) -> TrainingLog:
+def read_log(
+    paths: Sequence[str | Path],
+    *,
+    name: str = "",
+    max_bytes: int | None = None,
+    own: OwnFormat | None = None,
+    remembered: Sequence[OwnFormat] | None = None,
+) -> TrainingLog:
     """The log of one run from one or more files, folders or globs; several files join in their order in time.
 
-    max_bytes: refuse files larger than this (a public page sets it); None for no limit.
+    max_bytes: refuse files larger than this (a public page sets it); None for no limit. own: the form of a log that no
+    reader knows. remembered: forms to try where no loss is found; None for those in the user's data folder.
     Never raises for bad content: `problem` says why nothing could be read. Raises FileNotFoundError for a path
-    that leads nowhere.
+    that leads nowhere, `Refused` for an expression that takes too long.
     """
     files = find_files(paths)
     shown = name or (files[0].name if len(files) == 1 else f"{files[0].name} +{len(files) - 1}")
-    reader = LogReader(shown)
-    parts = sorted((_Part(file, _first(file)) for file in files), key=lambda part: part.order)
-    for part in parts:
-        reader.read_file(part.path, max_bytes=max_bytes)
-    return reader.log()
+    parts = [part.path for part in sorted((_Part(file, _first(file)) for file in files), key=lambda part: part.order)]
+
+    def read(form: OwnFormat | None, at_most: int | None = None) -> LogReader:
+        reader = LogReader(shown, own=form)
+        for part in parts:
+            reader.read_file(part, max_bytes=max_bytes, at_most=at_most)
+        return reader
+
+    reader = read(own)
+    log = reader.log()
+    if own is not None:
+        if reader.given_up:
+            raise Refused("pattern_too_slow", pattern=own.pattern)
+        if log.problem != "no_metrics":
+            return log
+        without = read(None).log()
+        return replace(without, notes=(*without.notes, Note("own_form_unmatched", {"file": shown, "form": own.given})))
+    if is_judged(log) or log.problem not in (None, "no_metrics"):
+        return log
+    for form in (remembered_formats() if remembered is None else remembered)[:MAX_REMEMBERED]:
+        if not is_judged(read(form, at_most=_TRIED).log()):
+            continue
+        again = read(form)
+        found = again.log()
+        if is_judged(found) and not again.given_up:
+            return replace(found, notes=(*found.notes, Note("remembered_format", {"file": shown, "form": form.given})))
+    return log
 
 
 class LogReader:
@@ -57,19 +95,25 @@ class LogReader:
     Text that grows is read on from where the last read ended (`follow`); files of other formats are read whole.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, own: OwnFormat | None = None) -> None:
         self.name = name
-        self._rows = RowCollector()
+        self._own = own
+        self._rows = RowCollector(own.column_meanings if own is not None else None)
         self._messages = MessageCounter()
-        self._text = TextLines(self._rows, self._messages)
+        self._text = TextLines(self._rows, self._messages, own)
         self._files: list[str] = []
         self._formats: dict[str, None] = {}
         self._notes: list[Note] = []
         self._problems: list[LogProblem] = []
         self._size = 0
 
-    def read_file(self, path: Path, *, max_bytes: int | None = None) -> None:
-        """One whole file, whatever its format."""
+    @property
+    def given_up(self) -> bool:
+        """Whether the user's expression took so long that it was no longer searched."""
+        return self._text.search is not None and self._text.search.given_up
+
+    def read_file(self, path: Path, *, max_bytes: int | None = None, at_most: int | None = None) -> None:
+        """One whole file, whatever its format; of a text only its first `at_most` bytes."""
         self._files.append(path.name)
         try:
             info = path.stat()
@@ -78,7 +122,7 @@ class LogReader:
             if max_bytes is not None and info.st_size > max_bytes:
                 raise LogProblem("too_large", f"{info.st_size / 2**30:.1f} GiB > {max_bytes / 2**30:.1f} GiB")
             self._size += info.st_size
-            self._read(path)
+            self._read(path, at_most)
         except LogProblem as problem:
             self._problems.append(problem)
             self._notes.append(
@@ -112,9 +156,9 @@ class LogReader:
             return replace(made, problem=self._problems[0].problem, detail=self._problems[0].detail)
         return made
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: Path, at_most: int | None) -> None:
         first = _first(path)
-        kind = format_of(first, path.name)
+        kind = format_of(first, path.name, self._own.column_meanings if self._own is not None else ())
         if kind == "empty":
             raise LogProblem("empty", path.name)
         if kind == "lfs_pointer":
@@ -138,12 +182,14 @@ class LogReader:
             self._formats[found] = None
             self._notes += notes
         else:
-            self._read_text(path)
+            self._read_text(path, at_most)
 
-    def _read_text(self, path: Path) -> None:
+    def _read_text(self, path: Path, at_most: int | None) -> None:
         raw = RawText()
         with open(path, "rb") as file:
             while piece := file.read(BLOCK):
+                if at_most is not None and file.tell() > at_most:
+                    break
                 self.feed(piece, raw)
                 if raw.not_text:
                     raise LogProblem("not_text", path.name)
@@ -171,10 +217,15 @@ class _Part:
         return (found[1].replace(b"/", b"-").replace(b"_", b" ").replace(b"T", b" ") if found else b"", name)
 
 
-def format_of(first: bytes, name: str = "") -> str:
+def is_judged(log: TrainingLog) -> bool:
+    """Whether anything was read that training is judged by, and not only learning rates and the like."""
+    return any(curve.removeprefix("eval_") in JUDGED for curve in log.curves)
+
+
+def format_of(first: bytes, name: str = "", columns: Collection[str] = ()) -> str:
     """`tensorboard`, `json` (one document), `table`, `text`, `empty`, `lfs_pointer` or `not_text`, by the first bytes.
 
-    name: only breaks ties that the content leaves."""
+    name: only breaks ties that the content leaves. columns: names the user gave a meaning to."""
     if not first.strip(b"\0 \t\r\n\xef\xbb\xbf"):
         return "empty" if not first.strip() else "not_text"
     if first.startswith(LFS_START):
@@ -194,7 +245,7 @@ def format_of(first: bytes, name: str = "") -> str:
 
     if looks_like_document(text):
         return "json"
-    if looks_like_table(text):
+    if looks_like_table(text, columns):
         return "table"
     if _mostly_control(text):
         return "not_text"

@@ -29,7 +29,9 @@ _ESTIMATE = "loss@evaluation"  # the training loss that an evaluation measured b
 class RowCollector:
     """Columns that grow. One row is one record of the log: a step, an epoch, a time, and the values it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, renamed: Mapping[str, Meaning] | None = None) -> None:
+        self.renamed = dict(renamed or {})  # keys whose meaning the user gave
+        self._told = {what.name for what in self.renamed.values()}
         self.step = array("d")
         self.epoch = array("d")
         self.time = array("d")
@@ -100,7 +102,7 @@ class RowCollector:
             start = end
 
     def _add_alike(self, keys: tuple[str, ...], records: Sequence[Mapping[str, Any]], bar: float) -> None:
-        meanings = [(key, meaning(key)) for key in keys if isinstance(key, str)]
+        meanings = [(key, self.meaning(key)) for key in keys if isinstance(key, str)]
         if any(m.kind == "summary" and m.name != "total_flos" for _, m in meanings):
             for record in records:
                 self._add_summary(record)
@@ -151,6 +153,15 @@ class RowCollector:
         if columns and "step" not in clean and "epoch" not in clean and settings and not many and not _curves(columns):
             return  # a printed configuration
         self.add_columns(len(records), columns, clean.get("step"), clean.get("epoch"), clean.get("time"), bar)
+
+    def meaning(self, key: str) -> Meaning:
+        """What a key stands for: as the user said, else as the table of names has it."""
+        if self.renamed:
+            if (told := self.renamed.get(key)) is not None:
+                return told
+            what = meaning(key)
+            return Meaning("other", key) if what.name in self._told and what.kind != "summary" else what
+        return meaning(key)
 
     def _add_summary(self, record: Mapping[str, Any]) -> None:
         for key, value in record.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -25,8 +25,10 @@ _BATCH = 4096
 _MAX_FIELD = 2**20
 
 
-def looks_like_table(text: bytes) -> bool:
-    """Whether this beginning of a file is a header with a name known here, and lines of as many fields below it."""
+def looks_like_table(text: bytes, columns: Collection[str] = ()) -> bool:
+    """Whether this beginning of a file is a header with a name known here, and lines of as many fields below it.
+
+    columns: further names that count as known."""
     lines = text[:8192].decode("utf-8", errors="replace").split("\n")
     header = lines[0].strip()
     delimiter = _delimiter(header)
@@ -36,7 +38,8 @@ def looks_like_table(text: bytes) -> bool:
     if len(names) < 2 or any(len(n) > 200 for n in names) or sum(bool(re.search(r"[:=]\s*[-\d]", n)) for n in names):
         return False
     known = [meaning(_plain(n)).kind for n in names]
-    if not any(kind in ("metric", "place") for kind in known) and not _long_form(names):
+    told = any(n in columns or _plain(n) in columns for n in names)
+    if not told and not any(kind in ("metric", "place") for kind in known) and not _long_form(names):
         return False
     below = [line for line in lines[1:6] if line.strip()][: max(1, len(lines) - 2)]
     alike = [len(_cells(line, delimiter)) == len(names) for line in below]
@@ -50,7 +53,7 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
     delimiter = _delimiter(header) or ","
     names = _cells(header, delimiter)
     long_form = _long_form(names)
-    keys = [_plain(name) for name in names]
+    keys = [name if name in rows.renamed else _plain(name) for name in names]
     left_out = 0
     csv.field_size_limit(_MAX_FIELD)
     cells = _rows(lines, delimiter)

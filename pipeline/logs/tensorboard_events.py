@@ -10,7 +10,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.logs.metric_names import meaning
 from pipeline.logs.row_collector import NAN, RowCollector
 from pipeline.logs.training_log import Note
 
@@ -44,7 +43,7 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
                 notes.append(Note("damaged_events", {"file": path.name}))
             continue
         for tag, value in scalars:
-            what = meaning(tag)
+            what = rows.meaning(tag)
             if what.kind in ("summary", "place"):
                 if what.name == "epoch":  # the Trainer logs the epoch as a curve of its own
                     values.setdefault("\0epoch", value)

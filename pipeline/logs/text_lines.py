@@ -19,7 +19,8 @@ from typing import Any
 import orjson
 
 from pipeline.logs.log_messages import MessageCounter
-from pipeline.logs.metric_names import is_eval_word, meaning_in_text, setting_name
+from pipeline.logs.metric_names import Meaning, is_eval_word, meaning_in_text, setting_name
+from pipeline.logs.own_format import OwnFormat, PatternSearch
 from pipeline.logs.row_collector import _ESTIMATE, NAN, RowCollector
 
 # A number that stands for itself: not inside a word, a version or a path.
@@ -79,9 +80,11 @@ class _Pattern:
 class TextLines:
     """Reads blocks of whole lines into a `RowCollector`. Every block may be any number of lines."""
 
-    def __init__(self, rows: RowCollector, messages: MessageCounter) -> None:
+    def __init__(self, rows: RowCollector, messages: MessageCounter, own: OwnFormat | None = None) -> None:
         self.rows = rows
         self.messages = messages
+        self.search = PatternSearch(own) if own is not None and own.pattern else None
+        self._columns = _own_columns(own) if own is not None else []
         self.lines = 0
         self.formats: dict[str, int] = {}
         self._seen: dict[bytes, int] = {}
@@ -98,6 +101,9 @@ class TextLines:
     def read(self, block: bytes) -> None:
         """All lines of `block`, which ends with a line end."""
         if not block:
+            return
+        if self.search is not None:
+            self._searched(block, self.search)
             return
         if self._pattern is None:
             self._each(block.split(b"\n")[:-1])
@@ -125,6 +131,23 @@ class TextLines:
             self.rows.settings.setdefault("bar_total", max(totals, key=lambda t: (totals[t], t)))
 
     # Blocks
+
+    def _searched(self, block: bytes, search: PatternSearch) -> None:
+        """Rows by the user's expression alone; other lines still say what happened and what was configured."""
+        for raw in block.split(b"\n")[:-1]:
+            self.lines += 1
+            if not raw or raw.isspace():
+                continue
+            line = raw[:_LONGEST].decode("utf-8", errors="replace")
+            found = search.row(line)
+            if found is not None:
+                values, step, epoch = found
+                self.rows.records += 1
+                self.formats["own"] = self.formats.get("own", 0) + 1
+                self.rows.add(values, step, epoch, bar=self._bar)
+                continue
+            self.messages.look(raw, self.lines, len(self.rows))
+            self._context(line)
 
     def _mixed(self, block: bytes) -> None:
         """A block in which some lines match the pattern: those in a row are taken together."""
@@ -195,7 +218,7 @@ class TextLines:
     # One line
 
     def _line(self, raw: bytes) -> None:
-        worth = _WORTH.search(raw) is not None
+        worth = _WORTH.search(raw) is not None or any(literal in raw for literal, _, _ in self._columns)
         self.messages.look(raw, self.lines, len(self.rows) + len(self._records))
         brace = b"{" in raw
         if not worth and not brace and not self._pending:
@@ -212,7 +235,7 @@ class TextLines:
             end = line.rfind("}")
             if end > begin.start():
                 record = _record(line[begin.start() : end + 1].encode())
-                if record is not None and begin.start() == 0 or _flat(record):
+                if record is not None and begin.start() == 0 or self._flat(record):
                     self._count_bar(bar)
                     self._records.append(record)
                     self._flush_records()
@@ -223,6 +246,13 @@ class TextLines:
         if worth and self._text_row(raw, line):
             return
         self._context(line)
+
+    def _flat(self, record: dict[str, Any] | None) -> bool:
+        """Whether a dict inside a line is the row itself: it holds a metric; `reward_data: {...}` is only a part."""
+        return record is not None and any(
+            k in record
+            for k in ("loss", "eval_loss", "train_loss", "reward", "train/loss", "epoch", "step", *self.rows.renamed)
+        )
 
     def _continued(self, line: str) -> bool:
         """Whether `line` belonged to a record begun before; the record is read when it is whole."""
@@ -255,7 +285,7 @@ class TextLines:
             self.rows.add_records([found], self._bar)
 
     def _text_row(self, raw: bytes, line: str) -> bool:
-        slots = _slots(line)
+        slots = _slots(line, self._columns)
         metrics = [s for s in slots if not s.place]
         if not metrics:
             return False
@@ -357,16 +387,39 @@ def only_settings(names: set[str]) -> bool:
     return names <= {"learning_rate", "entropy", "kl", "completions/mean_length", "grad_norm"}
 
 
-def _slots(line: str) -> list[_Slot]:
-    """The numbers of a line that mean something, in order; of two with one meaning the first."""
+def _own_columns(own: OwnFormat) -> list[tuple[bytes, re.Pattern[str], Meaning]]:
+    """(bytes that stand in the line, expression whose group is the number, meaning) of each column given."""
+    return [
+        (
+            column.encode(),
+            re.compile(rf"(?<![\w/.]){re.escape(column)}['\"\])]*\s*[:=|]?\s*['\"\[(]*(?={_NUMBER.pattern})"),
+            what,
+        )
+        for column, what in own.column_meanings.items()
+    ]
+
+
+def _slots(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = ()) -> list[_Slot]:
+    """The numbers of a line that mean something, in order; of two with one meaning the first.
+
+    own: names that the user gave a meaning to; they go first."""
     slots: list[_Slot] = []
     taken: set[str] = set()
+    told: set[int] = set()
+    for _, pattern, given in own:
+        if (named := pattern.search(line)) and (number := _NUMBER.match(line, named.end())):
+            place = given.name if given.kind == "place" else ""
+            slots.append(_Slot(place, given.name, number.start(), number.end()))
+            taken.add(given.name)
+            told.add(number.start())
     end = 0
     line_is_eval: bool | None = None
     after_epoch = False
     for found in _NUMBER.finditer(line):
         gap = line[end : found.start()]
         end = found.end()
+        if found.start() in told:
+            continue
         follows = line[end : end + 1]
         what = _meaning_before(gap)
         if what is None:
@@ -407,7 +460,7 @@ def _slots(line: str) -> list[_Slot]:
         slots.append(
             _Slot("", name, found.start(), end, follows == "%" and "accura" in name or follows == "%" and "acc" in gap)
         )
-    return slots
+    return sorted(slots, key=lambda slot: slot.start) if own else slots
 
 
 _GAPS: dict[str, tuple[str, str] | None] = {}
@@ -480,13 +533,6 @@ def _as_json(match: re.Match[str]) -> str:
         inner = match[1].split(",")[0].strip()
         return f'"{inner}"'
     return {"None": "null", "True": "true", "False": "false"}.get(found, f'"{found}"')
-
-
-def _flat(record: dict[str, Any] | None) -> bool:
-    """Whether a dict inside a line is the row itself: it holds a metric. `reward_data: {...}` is only part of one."""
-    return record is not None and any(
-        k in record for k in ("loss", "eval_loss", "train_loss", "reward", "train/loss", "epoch", "step")
-    )
 
 
 def _pattern_source(line: str, slots: Sequence[_Slot], time: re.Match[str] | None) -> bytes | None:
