@@ -20,7 +20,7 @@ from pipeline.demo import cases  # noqa: E402
 from pipeline.demo.build import build_demo  # noqa: E402
 
 EXAMPLES = ROOT / "configs" / "examples"
-FEW_ROWS = 64
+RUNS = {"healthy": None, "few_rows": 64}  # rows of the demo that each is trained on, None for all
 
 
 def make_log(root: Path, rows: int | None) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def make_log(root: Path, rows: int | None) -> dict[str, Any]:
 
 def main() -> None:
     demo = build_demo(progress=lambda line: print(line, file=sys.stderr), only=["healthy_decoder"])
-    for name, rows in (("healthy", None), ("few_rows", FEW_ROWS)):
+    for name, rows in RUNS.items():
         state = make_log(demo.root, rows)
         path = EXAMPLES / f"log_{name}.json"
         path.write_text(json.dumps(state, indent=0) + "\n", encoding="utf-8")

@@ -125,13 +125,13 @@ def _report(labels: Labels, tab: LogsTab) -> dict[str, Any]:
             axis = said(gr.Radio, {"label": "axis"}, choices=["step"], value="step", elem_id="dd-axis")
             log = said(gr.Checkbox, {"label": "log_scale"}, value=False, elem_id="dd-log-scale")
             live = said(gr.Checkbox, {"label": "follow"}, value=False, visible=False, elem_id="dd-follow")
-            more = said(gr.Dropdown, {"label": "more_curves"}, choices=[], value=[], multiselect=True, visible=False,
-                        elem_id="dd-more-curves")  # fmt: skip
         line = gr.HTML("", elem_id="dd-live-line", apply_default_css=False)
         marks = gr.HTML("", elem_id="dd-log-marks", apply_default_css=False)
         data = gr.HTML("", elem_id="dd-curves-data", apply_default_css=False)
         plot = gr.Plot(show_label=False, container=False, elem_id="dd-log-plot")
         with gr.Row(elem_id="dd-log-pictures"):
+            more = said(gr.Dropdown, {"label": "more_curves"}, choices=[], value=[], multiselect=True, visible=False,
+                        elem_id="dd-more-curves")  # fmt: skip
             pictures = gr.HTML("", apply_default_css=False)
             csv = said(gr.DownloadButton, {"label": "download_csv"}, size="sm", elem_id="dd-log-csv")
     on_click = (

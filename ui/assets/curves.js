@@ -68,8 +68,8 @@
     values.forEach((v, i) => { sums.push(sums[i] + (v ?? 0)); counts.push(counts[i] + (v === null ? 0 : 1)); });
     return values.map((v, i) => {
       if (v === null) return null;
-      const reach = Math.min(half, i, values.length - 1 - i); // shorter at the ends, so that these stay where they are
-      const from = i - reach, to = i + reach + 1;
+      // shorter at the start, where a loss falls steeply, so that it begins where it began
+      const from = Math.max(i - half, 0), to = Math.min(i + Math.min(half, i), values.length - 1) + 1;
       return (sums[to] - sums[from]) / (counts[to] - counts[from]);
     });
   }
@@ -143,17 +143,18 @@
     return chart.words[axis === "step" && !chart.steps_known ? "row" : axis];
   }
 
-  function heading(panel) {
-    const names = [];
+  function heading(panel) { // the title, and what each line is; evaluation that only repeats a colour is named once
+    const many = chart.runs.length > 1, said = { solid: "━", dash: "╌", dot: "┈" };
+    const listed = [];
+    const add = (entry) => { if (!listed.includes(entry)) listed.push(entry); };
     for (const curve of panel.curves) {
-      if (chart.runs.length > 1 ? curve.run === panel.curves[0].run || !names.some((n) => n[0] === curve.name) : true) {
-        if (!names.some((n) => n[0] === curve.name)) names.push([curve.name, colour(curve), dash(curve)]);
-      }
+      const line = said[dash(curve)];
+      if (many) add(`${line} ${curve.name}`);
+      else if (curve.eval && panel.curves.some((c) => !c.eval && colour(c) === colour(curve))) add(`╌ ${chart.words.evaluation}`);
+      else add(`<span style="color:${colour(curve)}">${line}</span> ${curve.name}`);
     }
-    const said = { solid: "", dash: " ╌", dot: " ┈" };
-    if (names.length === 1 && names[0][0] === panel.title) return `<b>${panel.title}</b>`;
-    const listed = names.map(([name, tint, line]) => chart.runs.length > 1 ? name + said[line] : `<span style="color:${tint}">${line === "solid" ? "━" : "╌"}</span> ${name}`);
-    return `<b>${panel.title}</b>  <span style="font-size:12px">${listed.join("  ")}</span>`;
+    const title = `<b>${panel.title}</b>`;
+    return listed.length > 1 || panel === chart.panels[0] ? `${title}  <span style="font-size:12px">${listed.join("  ")}</span>` : title;
   }
 
   function lines(curve, n, axis) {
