@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import checkpoint_tab
+from ui import checkpoint_tab, logs_tab
 from ui.api import diagnose_checkpoint
 from ui.interface_words import browser_language
 from ui.labels import Labels
@@ -31,8 +31,11 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             choices = [(name, code) for code, name in LANGUAGES.items()]
             lang = gr.Radio(choices, value="en", label="Language", show_label=False, container=False, elem_id="dd-lang")
             gr.Button("◐", elem_id="dd-theme", size="sm")
-        with gr.Tabs(), labels.said(gr.Tab, {"label": "checkpoint_tab"}, id="checkpoint"):
-            tab = checkpoint_tab.build(labels, lang, kept)
+        with gr.Tabs(selected="checkpoint") as tabs:
+            with labels.said(gr.Tab, {"label": "checkpoint_tab"}, id="checkpoint"):
+                tab = checkpoint_tab.build(labels, lang, kept)
+            with labels.said(gr.Tab, {"label": "logs_tab"}, id="logs"):
+                logs = logs_tab.build(labels, lang, kept)
         space = os.environ.get("SPACE_ID")  # the page's script makes share links of it
         gr.HTML(tag("i", "", data_space=space) if space else "", elem_id="dd-space")
 
@@ -40,16 +43,25 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             kept = kept if isinstance(kept, dict) else {}
             chosen, preferred = kept.get("lang"), request.headers.get("accept-language")
             lang = chosen if chosen in LANGUAGES else browser_language(preferred)
-            shown, page = checkpoint_tab.open_page(request.query_params.get("report"), lang)
-            return [lang, shown, *labels.updates(lang), *checkpoint_tab.restored(kept.get("case")), *page]
+            report = request.query_params.get("report")
+            is_log, *logs_page = logs_tab.open_page(report, lang)
+            shown, page = checkpoint_tab.open_page(None if is_log else report, lang)
+            form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept.get("log_path"))]
+            selected = gr.Tabs(selected="logs" if is_log else "checkpoint")
+            return [lang, *labels.updates(lang), *form, selected, shown, *page, logs_page[0], *logs_page[1]]
 
-        def switch_language(lang: str, shown: dict[str, Any], kept: Any) -> list[Any]:
+        def switch_language(lang: str, kept: Any, shown: dict[str, Any], logs_shown: dict[str, Any]) -> list[Any]:
             kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}
-            return [kept, *labels.updates(lang), *checkpoint_tab.in_language(shown, lang)]
+            pages = [*checkpoint_tab.in_language(shown, lang), *logs_tab.in_language(logs_shown, lang)]
+            return [kept, *labels.updates(lang), *pages]
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        page.load(open_page, [kept], [lang, tab.shown, *labels.components, *tab.form, *tab.report], **quiet)
-        lang.input(switch_language, [lang, tab.shown, kept], [kept, *labels.components, *tab.report], **quiet)
+        forms = [*tab.form, *logs.form]
+        opened = [lang, *labels.components, *forms, tabs, tab.shown, *tab.report, logs.shown, *logs.report]
+        page.load(open_page, [kept], opened, **quiet)
+        said = [kept, *labels.components, *tab.report, *logs.report]
+        lang.input(switch_language, [lang, kept, tab.shown, logs.shown], said, **quiet)
+        tabs.select(logs_tab.left, [logs.shown, lang], [logs.shown, *logs.report], **quiet)
         gr.api(diagnose_checkpoint, concurrency_limit=1, concurrency_id="diagnosis")
     page.queue(max_size=64)
     return page, {**look(), "i18n": labels.translations()}

@@ -69,6 +69,8 @@ def sentence_without_cause(report: Report, lang: str) -> str:
         return str(words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking))
     if report.verdict == "healthy" and answers_unjudged(report):
         return str(words["answers_unjudged"])
+    if report.subject.kind == "log":
+        return str(words["log_verdict"].get(report.verdict, report.verdict))
     return str(words["verdict"].get(report.verdict, report.verdict))
 
 

@@ -144,10 +144,13 @@ def _gap(high: Any, low: Any) -> float:
 
 
 def _label(row: Mapping[str, Any]) -> str:
+    return label_text(str(row.get("label") or row.get("format") or row.get("layer") or row.get("token") or ""))
+
+
+def label_text(text: str, limit: int = MAX_LABEL) -> str:
     """Plotly reads a little HTML in labels: what could be markup is shown by characters that look alike."""
-    label = visible(str(row.get("label") or row.get("format") or row.get("layer") or row.get("token") or ""))
-    label = label.replace("&", "＆").replace("<", "‹").replace(">", "›").replace("$", "＄")
-    return label if len(label) <= MAX_LABEL else label[:MAX_LABEL] + "…"
+    label = visible(text).replace("&", "＆").replace("<", "‹").replace(">", "›").replace("$", "＄")
+    return label if len(label) <= limit else label[:limit] + "…"
 
 
 def _layout(x_title: str, height: int) -> dict[str, Any]:
@@ -160,6 +163,12 @@ def _layout(x_title: str, height: int) -> dict[str, Any]:
                   "zeroline": False, "fixedrange": True, "automargin": True},
         "yaxis": {"gridcolor": "rgba(127,127,127,.18)", "zeroline": False, "fixedrange": True, "automargin": True},
     }  # fmt: skip
+
+
+def empty_plot() -> PlotData:
+    """A figure without anything, for a chart that the page's script draws into."""
+    return _plot([], {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "height": 320,
+                      "xaxis": {"visible": False}, "yaxis": {"visible": False}})  # fmt: skip
 
 
 def _plot(traces: list[dict[str, Any]], layout: dict[str, Any]) -> PlotData:

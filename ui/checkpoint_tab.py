@@ -9,16 +9,15 @@ from typing import Any
 
 import gradio as gr
 
-from diagnostics import render
 from diagnostics.report import Report
-from diagnostics.report_store import ReportNotFound, load, new_id, read_report
+from diagnostics.report_store import ReportNotFound, load, read_report
 from diagnostics.words import say
 from pipeline.config_files import CONFIGS
 from ui import charts, examples, report_details, report_view, uploads
 from ui.allowed_paths import is_public
 from ui.interface_words import words
 from ui.labels import Labels
-from ui.private_folder import private_folder
+from ui.report_files import report_files
 from ui.running_diagnosis import Case, Run, TooBusy, find_run, one_line, start
 from ui.safe_html import tag, text
 from ui.visitor_case import BadCase, checked_case, next_case
@@ -194,31 +193,13 @@ def _whole(report: Report, lang: str, report_id: str, note: str) -> list[Any]:
     can_run = find_run(report_id) is not None
     parts: list[Any] = [
         report_view.verdict(report, lang, report_id=report_id, note=note, can_run=can_run), gr.update(visible=True),
-        report_view.counts(report, lang), *_files(report, report_id),
+        report_view.counts(report, lang), *report_files(report, report_id),
     ]  # fmt: skip
     for entry, draw in CHARTS.items():
         figure = draw(report, lang)
         parts += [gr.update(visible=figure is not None), report_details.chart_heading(entry, lang), figure]
     parts.append(report_details.samples(report, lang) + report_details.findings(report, lang))
     return [*parts, gr.update(active=False), gr.update(visible=False)]
-
-
-def _files(report: Report, report_id: str) -> list[str | None]:
-    """The report as JSON, Markdown and HTML, for the download buttons; none where they can't be written."""
-    made: list[str | None] = []
-    forms = {"json": report.dumps, "md": lambda: render.to_markdown(report), "html": lambda: render.to_html(report)}
-    try:
-        folder = private_folder("downloads") / f"{report_id or 'example'}-{report.lang}"
-        folder.mkdir(exist_ok=True)
-        for form, content in forms.items():
-            path = folder / f"dpo-doctor-{report_id[:8] or 'example'}.{form}"
-            draft = path.with_suffix(f".{new_id()}")  # another visitor may be served the same file right now
-            draft.write_text(content(), encoding="utf-8", errors="replace")
-            draft.replace(path)
-            made.append(str(path))
-    except OSError:
-        return [None, None, None]
-    return made
 
 
 def _diagnose(lang: str, kept: Any, *values: Any) -> list[Any]:

@@ -14,9 +14,9 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 def look() -> dict[str, Any]:
     """Arguments of `launch()` that decide how the page looks."""
-    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    scripts = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "curves.js"))
     return {
         "theme": gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=FONTS, font_mono=MONO),
         "css": (ASSETS / "page.css").read_text(encoding="utf-8"),
-        "head": f"<script>{script}</script>",
+        "head": f"<script>{scripts}</script>",
     }

@@ -10,6 +10,7 @@ from diagnostics.render import worst_first
 from diagnostics.report import Finding, Report
 from diagnostics.words import family_words
 from ui.interface_words import words
+from ui.log_charts import spot_of
 from ui.report_view import MARKS, Said, fix_line, mark
 from ui.safe_html import prose, tag, text, with_specials
 
@@ -108,9 +109,21 @@ def _finding(finding: Finding, repeat: int, lang: str) -> str:
         rows = (tag("tr", "", tag("td", "", text(e.where)), tag("td", "", _value(e.value))) for e in finding.evidence)
         table = tag("table", "dd-evidence", tag("thead", "", head), tag("tbody", "", *rows))
         table = tag("div", "dd-scroll", table, tabindex=0)
+    spot = spot_of(finding)
+    if spot is not None:
+        table = spot_button(spot, said) + table
     body = tag("div", "dd-body", fix_line(finding.fix, said), tag("p", "dd-dim", prose(about)) if about else "", table)
     anchor = f"dd-{finding.code}-{repeat}" if repeat else f"dd-{finding.code}"
     return tag("li", "", tag("details", "dd-finding", line, body, id=anchor))
+
+
+def spot_button(spot: tuple[str, float, float | None], said: Said) -> str:
+    """Shows on the curve the place that a finding speaks of: (curve, first step, last step or None)."""
+    curve, first, last = spot
+    steps = f"{first:.10g}" if last is None else f"{first:.10g}–{last:.10g}"
+    named = said.get(f"curve_{curve}", curve)
+    sentence = said["show_on_curve"].format(curve=named, steps=steps)
+    return tag("button", "dd-button dd-spot", text(sentence), type="button", data_spot=json.dumps(spot))
 
 
 def _value(value: Any) -> str:

@@ -96,12 +96,14 @@ def progress(run: Run, lang: str) -> str:
 
 
 def verdict(
-    report: Report, lang: str, *, report_id: str = "", note: str = "", run: Run | None = None, can_run: bool = False
-) -> str:
+    report: Report, lang: str, *, report_id: str = "", note: str = "", run: Run | None = None, can_run: bool = False,
+    foot: str = "",
+) -> str:  # fmt: skip
     """The verdict and the top cause as a sentence, then the other causes.
 
     report_id: becomes the page's address. note: a line above, such as that this is an example. run: while it still
-    runs, the verdict says `so far`. can_run: whether this machine can diagnose the same case again, deeper.
+    runs, the verdict says `so far`. can_run: whether this machine can diagnose the same case again, deeper. foot: HTML
+    below all.
     """
     said = words(lang)
     running = run is not None and run.state != "done"
@@ -116,8 +118,9 @@ def verdict(
         parts.append(_causes(report, lang, running, can_run))
     else:
         parts += _no_cause(report, lang, running)
-        if not running and report.verdict != "not_usable":
+        if not running and report.verdict != "not_usable" and _has_form(report):
             parts += [_deeper(report, said) if can_run else "", _give_more(report, said)]
+    parts.append(foot)
     unsure = report.verdict == "healthy" and answers_unjudged(report)
     tone = "neutral" if (running and not report.causes) or unsure else report.verdict
     return tag(
@@ -125,10 +128,15 @@ def verdict(
     )
 
 
+def _has_form(report: Report) -> bool:
+    """Whether the page has fields that could give this report more to measure."""
+    return report.subject.kind == "checkpoint"
+
+
 def _eyebrow(report: Report, said: Said, running: bool) -> str:
     """What was looked at, how deep, when."""
     parts = [report.subject.name, (report.subject.revision or "")[:12]]
-    if report.depth:
+    if report.depth and _has_form(report):
         parts.append(said["depth_reached"].format(depth=said.get(f"depth_{report.depth}", report.depth)))
     if report.created and not running:
         parts.append(report.created.replace("T", " ").removesuffix("Z") + " UTC")
@@ -193,7 +201,7 @@ def _causes(report: Report, lang: str, running: bool, can_run: bool) -> str:
         tag("div", "dd-headline", tag("h2", "", text(top.title)), tag("span", "dd-sure", text(sure))),
         tag("p", "dd-lead", prose(top.explanation)),
         fix_line(top.fix, said),
-        "" if running else _next_test(top, said, can_run),
+        "" if running else _next_test(top, report, said, can_run),
         tag("details", "dd-why", why, _sides(top, by_code, said), id="dd-why"),
     ]
     if others:
@@ -203,16 +211,16 @@ def _causes(report: Report, lang: str, running: bool, can_run: bool) -> str:
         meter = tag("span", "dd-meter", tag("i", "", style=f"width:{percent}%"))
         line = tag("summary", "", tag("span", "", text(cause.title)), tag("span", "dd-percent", meter, f"{percent}%"))
         more = [tag("p", "", prose(cause.explanation)), fix_line(cause.fix, said),
-                "" if running else _next_test(cause, said, can_run), _sides(cause, by_code, said)]  # fmt: skip
+                "" if running else _next_test(cause, report, said, can_run), _sides(cause, by_code, said)]  # fmt: skip
         parts.append(tag("details", "dd-cause", line, *more, id=f"dd-cause-{place}"))
     return "".join(parts)
 
 
-def _next_test(cause: Cause, said: Said, can_run: bool) -> str:
+def _next_test(cause: Cause, report: Report, said: Said, can_run: bool) -> str:
     if not cause.next_test:
         return ""
     test, button = cause.next_test_id, ""
-    if test in GIVEN_BY_FIELD:
+    if test in GIVEN_BY_FIELD and _has_form(report):
         button = tag("button", "dd-button", text(said["give_it"]), type="button", data_give=GIVEN_BY_FIELD[test])
     elif test in RUN_BY_BUTTON and can_run:
         button = tag("button", "dd-button", text(said["run_test"]), type="button", data_test=test)

@@ -62,6 +62,34 @@ def found(token: str) -> Upload | None:
     return _sorted(token, folder, ()) if folder.is_dir() else None
 
 
+def keep_logs(dropped: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Copy dropped files, all of them parts of one log. Returns (token, names, names refused). Raises OSError."""
+    token = secrets.token_urlsafe(16)
+    folder = private_folder("uploads") / token / NAME
+    folder.mkdir(mode=0o700, parents=True)
+    for path in dropped[:MAX_FILES]:
+        shutil.copyfile(path, folder / safe_name(path))
+    names = tuple(sorted(p.name for p in folder.iterdir()))
+    return token, names, tuple(safe_name(p) for p in dropped[MAX_FILES:])
+
+
+def keep_text(text: str, name: str) -> str:
+    """Pasted text as a file of its own; its path. Raises OSError."""
+    folder = private_folder("uploads") / secrets.token_urlsafe(16) / NAME
+    folder.mkdir(mode=0o700, parents=True)
+    path = folder / name
+    path.write_text(text, encoding="utf-8", errors="replace")
+    return str(path)
+
+
+def files(token: str) -> tuple[str, ...]:
+    """Paths of all files kept under this token; none when they are gone."""
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
+        return ()
+    folder = private_folder("uploads") / token / NAME
+    return tuple(sorted(str(p) for p in folder.iterdir())) if folder.is_dir() else ()
+
+
 def safe_name(path: str) -> str:
     """The last part of a path with nothing in it that a shell, a file system or a web page could take for more."""
     name = re.sub(r"[^\w.+-]", "_", path.replace("\\", "/").rsplit("/", 1)[-1]).lstrip(".")

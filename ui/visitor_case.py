@@ -37,7 +37,7 @@ def checked_case(
     the tokenizer and the configuration. roots: folders a visitor of a public app may name beside the Hub.
     """
     path, tokenizer, model_config, base = (_clean(p) for p in (path, tokenizer, model_config, base))
-    given = {"data": _lines(data), "log": _lines(log)}
+    given = {"data": named_lines(data), "log": named_lines(log)}
     if upload is not None:
         roots = (*roots, upload.folder)
         given = {"data": given["data"] + upload.paths(upload.data), "log": given["log"] + upload.paths(upload.log)}
@@ -108,7 +108,8 @@ def _clean(named: str) -> str:
     return os.path.expanduser(named) if named.startswith("~") and not is_public() else named
 
 
-def _lines(named: str) -> tuple[str, ...]:
+def named_lines(named: str) -> tuple[str, ...]:
+    """Paths from a text field, one a line."""
     return tuple(p for p in (_clean(line) for line in (named or "").splitlines()) if p)
 
 

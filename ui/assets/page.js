@@ -1,9 +1,20 @@
 // What the page does without asking the server: copy, jump to a finding, keep what was opened, the address, the theme.
 (() => {
-  let wanted = new Map(); // details a visitor opened or closed: kept when a new finding redraws the report
+  // details a visitor opened or closed, by panel: kept when a new finding redraws the report
+  const wanted = new Map();
   let report = null;
 
-  const verdict = () => document.querySelector(".dd-verdict");
+  // Each tab is a panel with a report of its own, and the same names in it.
+  const panels = () => [...document.querySelectorAll("[role=tabpanel]")];
+  const panelOf = (element) => element?.closest("[role=tabpanel]") ?? document;
+  const panelNow = () => panels().find((panel) => panel.offsetParent !== null) ?? document;
+  const inPanel = (panel, id) => panel.querySelector("#" + CSS.escape(id));
+  const verdict = () => panelNow().querySelector(".dd-verdict");
+
+  function keep(panel, id, open) {
+    if (!wanted.has(panel)) wanted.set(panel, { report: null, open: new Map() });
+    wanted.get(panel).open.set(id, open);
+  }
 
   function shareLink() {
     const id = verdict()?.dataset.report;
@@ -32,17 +43,20 @@
     setTimeout(() => { if (button.textContent === word) button.textContent = before; }, 1200);
   }
 
-  function jump(id) {
-    const target = document.getElementById(id);
+  function jump(id, from) {
+    const panel = panelOf(from);
+    const target = inPanel(panel, id);
     if (!target) return;
     for (let at = target; at; at = at.parentElement) {
-      if (at.tagName === "DETAILS") { at.open = true; wanted.set(at.id, true); }
+      if (at.tagName === "DETAILS") { at.open = true; keep(panel, at.id, true); }
     }
     target.scrollIntoView({ behavior: "smooth", block: "center" });
     target.querySelector("summary")?.focus({ preventScroll: true });
     target.classList.add("dd-flash");
     setTimeout(() => target.classList.remove("dd-flash"), 1600);
   }
+
+  window.ddJump = jump;
 
   function give(field) {
     document.querySelector("#dd-case")?.classList.add("dd-open");
@@ -57,29 +71,28 @@
     let hit;
     if ((hit = at("[data-jump]"))) {
       event.preventDefault();
-      jump(hit.dataset.jump);
+      jump(hit.dataset.jump, hit);
     } else if ((hit = at("[data-copy]"))) {
       event.preventDefault();
       copy(hit.dataset.copy).then(() => said(hit, hit.dataset.done));
-    } else if ((hit = at("#dd-link"))) {
+    } else if ((hit = at("#dd-link, #dd-log-link"))) {
       copy(shareLink()).then(() => said(hit, "✓ " + hit.textContent.replace("✓ ", "")));
     } else if ((hit = at("[data-give]"))) {
       give(hit.dataset.give);
-    } else if (at("#dd-case-toggle")) {
-      const open = document.querySelector("#dd-case").classList.toggle("dd-open");
-      document.querySelector("#dd-case-toggle").setAttribute("aria-expanded", String(open));
+    } else if ((hit = at("#dd-case-toggle, #dd-log-case-toggle"))) {
+      const open = hit.closest("#dd-case, #dd-log-case").classList.toggle("dd-open");
+      hit.setAttribute("aria-expanded", String(open));
     } else if (at("#dd-theme")) {
       const dark = document.body.classList.toggle("dark");
       try { localStorage.setItem("dd-theme", dark ? "dark" : "light"); } catch {}
     } else if (summary?.parentElement.id) {
-      wanted.set(summary.parentElement.id, !summary.parentElement.open);
+      keep(panelOf(summary), summary.parentElement.id, !summary.parentElement.open);
     }
   });
 
   function keepAddress() {
     const id = verdict()?.dataset.report;
     if (id === undefined || id === report) return;
-    if (report !== null) wanted = new Map();
     report = id;
     const address = new URL(location.href);
     if (id) address.searchParams.set("report", id);
@@ -93,19 +106,27 @@
   }
 
   function nameCase() { // on a phone the form folds to one line that says what it holds
-    const line = document.querySelector("#dd-case-toggle span");
-    const path = document.querySelector("#dd-path textarea, #dd-path input")?.value ?? "";
-    if (line && line.textContent !== path) line.textContent = path;
+    for (const [toggle, field] of [["#dd-case-toggle", "#dd-path"], ["#dd-log-case-toggle", "#dd-log-path"]]) {
+      const line = document.querySelector(toggle + " span");
+      const path = document.querySelector(`${field} textarea, ${field} input`)?.value ?? "";
+      if (line && line.textContent !== path) line.textContent = path;
+    }
   }
   document.addEventListener("input", nameCase);
 
   function redrawn() {
     nameCase();
-    for (const [id, open] of wanted) {
-      const details = document.getElementById(id);
-      if (details && details.open !== open) details.open = open;
+    for (const [panel, kept] of wanted) {
+      const now = panel.querySelector?.(".dd-verdict")?.dataset.report;
+      if (kept.report !== null && now !== undefined && now !== kept.report) kept.open.clear();
+      kept.report = now ?? kept.report;
+      for (const [id, open] of kept.open) {
+        const details = inPanel(panel, id);
+        if (details && details.open !== open) details.open = open;
+      }
     }
     keepAddress();
+    window.ddCurves?.take();
   }
 
   let themed = false;
@@ -123,5 +144,5 @@
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => { waiting = false; applyTheme(); redrawn(); });
-  }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-report", "open"] });
+  }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-report", "data-chart", "open", "aria-selected"] });
 })();
