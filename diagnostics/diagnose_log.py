@@ -15,6 +15,8 @@ from diagnostics.log_subject import LogSubject
 from diagnostics.report import Report, Subject
 from diagnostics.run_checks import Event
 from diagnostics.thresholds import load_thresholds
+from pipeline.file_store import LocalFolder
+from pipeline.json_file import read_json
 from pipeline.logs.own_format import OwnFormat, remember
 from pipeline.logs.read_log import read_log
 from pipeline.logs.thin_out import as_json
@@ -63,7 +65,21 @@ def diagnose_log(
         raise Refused("log_not_found", path=str(missing)) from None
     if own is not None and log.problem is None and not any(note.id == "own_form_unmatched" for note in log.notes):
         remember(own)
+    vocab_size = vocab_size or vocabulary_beside(paths)
     return judge_log(log, vocab_size=vocab_size, thresholds=thresholds, lang=lang, cancel=cancel, on_event=on_event)
+
+
+def vocabulary_beside(paths: Sequence[str | Path]) -> int | None:
+    """Size of the vocabulary by the config.json in the folder of the log, as in a checkpoint; None without one."""
+    for path in paths:
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        if (folder / "config.json").is_file():
+            config = read_json(LocalFolder(folder), "config.json")
+            inner = config.get("text_config")
+            for size in (config.get("vocab_size"), inner.get("vocab_size") if isinstance(inner, dict) else None):
+                if type(size) is int and 1 < size < 2**31:
+                    return size
+    return None
 
 
 def judge_log(
@@ -114,6 +130,8 @@ def _measure(subject: LogSubject) -> None:
         "log.restarts": len(log.restarts),
         "log.bytes": log.size,
     }
+    if subject.guessing is not None:
+        named["log.ln_vocabulary"] = subject.guessing
     known = log.time[np.isfinite(log.time)]
     if len(known) and not log.time_is_elapsed:
         named |= {"log.started": float(known.min()), "log.ended": float(known.max())}

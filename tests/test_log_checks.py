@@ -216,3 +216,14 @@ def test_a_run_that_goes_on_after_an_error_was_no_crash(tmp_path: Path) -> None:
     log.write_text("".join(rows[:20]) + "Traceback (most recent call last):\nConnectionError: retrying\n" + "".join(rows[20:]))
     report = diagnose_log([log])
     assert report.verdict == "healthy" and any(f.outcome == "survived" for f in report.findings), text(report)
+
+
+def test_guessing_is_known_from_the_configuration_beside(tmp_path: Path) -> None:
+    """A loss that stays at ln(vocabulary) is said to be that of guessing."""
+    flat = 6.95 + 0.01 * np.random.default_rng(0).standard_normal(80)
+    path = state(tmp_path / "trainer_state.json", flat)
+    assert "LOG005" not in {f.code for f in diagnose_log([path]).findings if f.severity == "error"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 1024}))
+    report = diagnose_log([path])
+    assert report.metrics["log.ln_vocabulary"] == pytest.approx(math.log(1024))
+    assert first_cause(report) == "undertrained" and "LOG005" in report.causes[0].supporting, text(report)

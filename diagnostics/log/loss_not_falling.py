@@ -48,7 +48,7 @@ def loss_not_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     planned = subject.log.max_steps
     begins = planned is not None and subject.log.last_step < limits["run_share_early"] * planned
     tiny = rate is not None and float(rate.values.max()) <= limits["rate_tiny"] and not begins
-    if guessing is not None and last >= limits["loss_above_chance"] * guessing and fall < limits["flat_share"] * start:
+    if guessing is not None and last >= limits["guessing_share"] * guessing and fall < limits["flat_share"] * start:
         yield error("at_guessing", *evidence, ("ln(vocabulary)", round(guessing, 3)), **numbers)
     elif last == 0 and start == 0:
         raise NotMeasured("not_needed", detail="LOG010")
