@@ -33,6 +33,9 @@ def labels_masked(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
     """
     if subject.kind in (*PREFERENCE, *ONLINE):
         raise NotMeasured("another_training", kind=subject.kind)
+    if (found := _nan_without_gradient(subject)) is not None:
+        yield found
+        return
     trend = subject.needed("loss", points=2)
     values = trend.values
     norm = subject.trend("grad_norm")
@@ -64,3 +67,15 @@ def labels_masked(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
         yield warning("often_zero", *evidence, percent=100 * float(zero.mean()), **numbers)
     else:
         yield info("some_zeros", *evidence, **numbers)
+
+
+def _nan_without_gradient(subject: LogSubject) -> Observation | None:
+    """A loss that was never a number beside a gradient of exactly 0: a mean over no token at all."""
+    loss, norm = subject.log.get("loss"), subject.trend("grad_norm")
+    if loss is None or norm is None or len(loss) < 2 or np.isfinite(loss.values).any() or norm.values.any():
+        return None
+    step = float(subject.log.steps_of(loss)[0])
+    return error(
+        "nan_without_gradient", ("loss", "NaN"), ("highest gradient norm", 0.0), curve="loss", from_step=step,
+        step=f"{step:g}", of=len(loss),
+    )  # fmt: skip

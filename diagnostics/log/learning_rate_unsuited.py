@@ -76,16 +76,21 @@ def learning_rate_unsuited(subject: LogSubject, limits: Thresholds) -> Iterator[
     elif subject.kind in ("sft", "unknown") and peak <= limits["rate_tiny"] and not falls and not begins:
         yield warning("tiny", *evidence, **numbers)
         said = True
-    elif subject.kind == "sft" and peak >= limits["rate_huge"] and not falls:
+    elif subject.kind == "sft" and peak >= limits["rate_huge"] and (not falls or _ends_high(subject, limits)):
         yield warning("huge", *evidence, **numbers)
         said = True
     if not said:
         yield ok("ok", **numbers)
 
 
+def _ends_high(subject: LogSubject, limits: Thresholds) -> bool:
+    loss = subject.trend("loss")
+    return loss is not None and loss.last >= limits["loss_no_language"]
+
+
 def _coarse(values: np.ndarray, limits: Thresholds) -> bool:
-    """Whether the rates are whole multiples of one last digit, and few of them: 0.00000004, 0.00000003, ..."""
-    digit = float(values[values > 0].min())
+    """Whether the rates are whole multiples of one last decimal digit, and few of them: 0.00000004, 0.00000003, ..."""
+    digit = 10.0 ** np.floor(np.log10(float(values[values > 0].min())))
     multiples = values / digit
     return bool(
         values.max() / digit <= limits["rate_digits"] and np.allclose(multiples, np.round(multiples), atol=1e-6)

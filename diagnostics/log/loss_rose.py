@@ -53,8 +53,13 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     }  # fmt: skip
     evidence = [(f"{trend.name}: median at step {s.last_step:g}", round(s.level, 4)) for s in trend.stretches[::4]]
     evidence.append((f"{trend.name}: median of the last tenth", round(last, 4)))
+    hump = None if few else _hump(trend, limits)
     big = rise >= max(limits["rise_nats"], limits["rise_share"] * low.level)
-    if rise <= sure:
+    if hump is not None and rise <= max(sure, limits["rise_share"] * low.level):
+        before, top, step = hump
+        numbers |= {"lowest": before, "peak": top, "step": f"{step:g}", "from_step": step}
+        yield warning("rose_and_came_back", *evidence, **numbers)
+    elif rise <= sure:
         yield ok("ok", **numbers)
     elif not few and last >= first - sure and rise >= max(limits["rise_nats"], 0.1 * low.level):
         worse = last >= first + limits["rise_nats"] and low.level >= first - sure
@@ -85,3 +90,23 @@ def _evaluation_follows(subject: LogSubject, limits: Thresholds) -> bool:
     last = tested.last if len(tested) >= 20 else float(tested.values[-2:].mean())
     noise = tested.noise if len(tested) >= 20 else 0.0
     return last - best >= max(limits["rise_share_small"] * best, 3 * noise)
+
+
+def _hump(trend: Trend, limits: Thresholds) -> tuple[float, float, float] | None:
+    """(lowest level before, highest after it, its step) where the loss stayed far above what it had been before for a
+    good part of the run, though it came back in the end. Spikes are too short for that."""
+    stretches = trend.stretches
+    lowest = stretches[0]
+    best: tuple[float, float, float] | None = None
+    above = 0
+    for stretch in stretches[1:]:
+        far = stretch.level - lowest.level
+        if far >= max(limits["rise_nats"], limits["hump_share"] * lowest.level) and (
+            far >= limits["rise_noises"] * (stretch.error**2 + lowest.error**2) ** 0.5
+        ):
+            above += stretch.points
+            if best is None or stretch.level > best[1]:
+                best = lowest.level, stretch.level, stretch.first_step
+        if stretch.level < lowest.level:
+            lowest = stretch
+    return best if best is not None and above >= limits["hump_long"] * len(trend) else None

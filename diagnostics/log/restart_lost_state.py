@@ -62,8 +62,12 @@ def restart_lost_state(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
                 limits,
                 {"curve": "loss", "from_step": step, "step": f"{step:g}", "reached": f"{step:g}", "dropped": 0},
             )
-            if seen.severity == "warning":
-                yield seen
+            if seen.severity == "warning" or seen.outcome == "restarted":
+                yield (
+                    seen
+                    if seen.severity == "warning"
+                    else warning("schedule_began_anew", *((e.where, e.value) for e in seen.evidence), **seen.params)
+                )
                 told = True
     if not told:
         yield ok("ok", restarts=len(log.restarts))
@@ -94,11 +98,15 @@ def _around(trend: Trend, rate: Trend | None, step: float, limits: Thresholds, n
 
 
 def _warm_ups(rate: Trend, limits: Thresholds) -> list[float]:
-    """Steps at which the learning rate fell to a fraction at once and then rose again: a schedule begun anew."""
+    """Steps at which the learning rate fell out of the middle of its decay and rose again above where it had been: a
+    schedule begun anew. One with restarts begins anew from near 0."""
     values = rate.values
     if len(values) < 8:
         return []
-    at = np.arange(3, len(values) - 3)
-    fell = (values[at] < 0.3 * values[at - 1]) & (values[at - 1] > 0)
-    rose = (values[at + 3] > 2 * np.maximum(values[at], 1e-30)) & (values[at + 3] > 0)
-    return [float(step) for step in rate.steps[at[fell & rose]][:5]]
+    peak = np.maximum.accumulate(values)
+    at = np.arange(2, len(values) - 4)  # a few rates have to follow: a pasted log may repeat a line or two
+    soon = np.maximum(values[at + 1], values[at + 2])
+    fell = (values[at] < values[at - 1]) & (values[at - 1] >= limits["rate_anew"] * peak[at - 1])
+    rose = (soon >= 1.3 * values[at - 1]) & (values[at - 1] < 0.97 * peak[at - 1])
+    places = at[fell & rose]
+    return [float(rate.steps[p]) for n, p in enumerate(places) if not n or p - places[n - 1] > 3][:5]

@@ -77,15 +77,17 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         yield ok("ok", **numbers)
         return
     decayed = rate is not None and float(rate.values[-1]) < limits["rate_decayed"] * float(rate.values.max())
-    if share is not None and share < limits["run_share_early"] and not rising and not decayed and falling > 0:
+    gains = tested is not None and len(tested) >= 2 and fall_of_evaluation(tested, limits) > 0
+    ended = falling > 0 or gains or (tested is None and (share or 0) < limits["early_share"])
+    if share is not None and share < limits["run_share_early"] and not rising and not decayed and ended:
         yield warning("stopped_early", *evidence, **numbers)
         return
     if rising:
         yield ok("ok", **numbers)
         return
-    ended = float(trend.values[-1])
-    came_down = ended < float(trend.values[0]) or (len(trend) < 3 and (share or 0) >= limits["run_share_early"])
-    if min(ended, trend.last) >= limits["loss_no_language"] and _is_a_mean(subject, limits) and came_down:
+    final = float(trend.values[-1])
+    came_down = final < float(trend.values[0]) or (len(trend) < 3 and (share or 0) >= limits["run_share_early"])
+    if min(final, trend.last) >= limits["loss_no_language"] and _is_a_mean(subject, limits) and came_down:
         yield warning("level_high", *evidence, perplexity=float(np.exp(min(trend.last, 30))), **numbers)
         return
     epochs = log.last_epoch
