@@ -43,16 +43,17 @@ def assemble(
         key = "eval_train_loss" if "loss" in data and len(data["loss"][0]) >= len(estimate[0]) else "loss"
         data[key] = estimate if key not in data else _merged(data[key], estimate)
     main = _main_rows(data, count)
+    said = np.where(np.isfinite(step), 1.0, 0.0)  # rows that bear a step of their own, not that of the row before
     step, known = _steps(step, epoch, column(rows.bar), main, data, settings, total)
     keep = np.ones(count, dtype=bool)
     restarts: tuple[Restart, ...] = ()
     if known and count:
         step, keep, restarts = _in_order(step, epoch, main, data)
-    data, step, epoch, time = _without(keep, data, step, epoch, time)
+    data, step, epoch, time, said = _without(keep, data, step, epoch, time, said)
     order = None
     if known and len(step) and np.any(np.diff(step) < 0):
         order = np.argsort(step, kind="stable")
-        data, step, epoch, time = _sorted(order, data, step, epoch, time)
+        data, step, epoch, time, said = _sorted(order, data, step, epoch, time, said)
         if restarts:
             place = np.empty(len(order), dtype=np.int64)
             place[order] = np.arange(len(order))
@@ -61,7 +62,7 @@ def assemble(
                 for r in restarts
             )
     if known:
-        data, step, epoch, time = _one_row_a_step(data, step, epoch, time)
+        data, step, epoch, time = _one_row_a_step(data, said > 0 if said.any() else said == 0, step, epoch, time)
     curves = {key: Curve(key, index, values) for key, (index, values) in data.items() if len(index)}
     _add_loss_of_perplexity(curves)
     return TrainingLog(
@@ -242,13 +243,14 @@ def _sorted(order: Rows, data: Data, *columns: Floats) -> tuple[Any, ...]:
     return moved, *(c[order] for c in columns)
 
 
-def _one_row_a_step(data: Data, *columns: Floats) -> tuple[Any, ...]:
+def _one_row_a_step(data: Data, said: np.ndarray[Any, Any], *columns: Floats) -> tuple[Any, ...]:
     """Rows that bear the same step become one: processes that log side by side, a progress bar drawn again. A metric
-    that stands there several times becomes its mean; one NaN makes it NaN."""
+    that stands there several times becomes its mean; one NaN makes it NaN. said: whether a row bears a step of its own;
+    evaluations that only stand behind a step are several."""
     step = columns[0]
     if not len(step) or not np.any(np.diff(step) == 0):
         return data, *columns
-    starts = np.concatenate([[True], np.diff(step) != 0])
+    starts = np.concatenate([[True], (np.diff(step) != 0) | ~said[1:]])
     group = np.cumsum(starts) - 1
     merged = {}
     for key, (index, values) in data.items():
