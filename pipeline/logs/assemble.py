@@ -31,9 +31,7 @@ def assemble(
     """The log of one run. `rows` is left as it is: a log that is followed goes on being filled."""
     count = len(rows)
     step, epoch, time = (column(c) for c in (rows.step, rows.epoch, rows.time))
-    data: dict[str, tuple[Rows, Floats]] = {
-        key: (np.array(index, dtype=np.int64), column(rows.values[key])) for key, index in rows.rows.items()
-    }
+    data: dict[str, tuple[Rows, Floats]] = rows.columns()
     settings = dict(rows.settings)
     total = settings.pop("bar_total", None)
     estimate = data.pop(_ESTIMATE, None)

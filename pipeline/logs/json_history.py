@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.json_file import collector_paused
 from pipeline.logs.raw_text import RawText
-from pipeline.logs.row_collector import RowCollector, as_numbers
+from pipeline.logs.row_collector import RowCollector, as_number
 from pipeline.logs.training_log import Note
 
 # Where the records stand in the objects that are known: transformers, Trackio, plain dumps.
@@ -100,9 +100,9 @@ def read_history(path: Path, rows: RowCollector) -> tuple[list[Note], str]:
         except (ValueError, RecursionError):
             break
     for key_name, setting in FIELDS.items():
-        number = as_numbers([fields.get(key_name)]) if key_name in fields else None
-        if number and number[0] == number[0]:
-            rows.settings.setdefault(setting, number[0])
+        number = as_number(fields.get(key_name))
+        if number is not None and number == number:
+            rows.settings.setdefault(setting, number)
     if not found_list:
         _columns(fields, rows)
     if not whole:

@@ -29,19 +29,22 @@ class MessageCounter:
     def __init__(self) -> None:
         self._found: dict[str, Message] = {}
 
-    def look(self, raw: bytes, line: int, row: int) -> None:
-        """One line that may be a message. row: metric rows before it."""
+    def look(self, raw: bytes, line: int, row: int) -> bool:
+        """One line that may be a message, and whether it is. row: metric rows before it."""
         if _any().search(raw) is None:
-            return
+            return False
+        noted = False
         text = raw[:4000].decode("utf-8", errors="replace").strip()
         for name, has, pattern in _table():
             if has in raw and pattern.search(text):
+                noted = True
                 old = self._found.get(name)
                 self._found[name] = (
                     Message(name, line, row, 1, text[:MAX_SHOWN])
                     if old is None
                     else Message(name, old.line, old.row, old.count + 1, old.text)
                 )
+        return noted
 
     def messages(self) -> tuple[Message, ...]:
         """In the order in which they first stood in the log."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.data_folder import data_folder
 from pipeline.logs.metric_names import Meaning, meaning, plain
-from pipeline.logs.row_collector import NAN, as_numbers
+from pipeline.logs.row_collector import NAN, as_number
 from pipeline.refusal import Refused
 
 MAX_REMEMBERED = 20
@@ -114,11 +114,11 @@ class PatternSearch:
         values: dict[str, float] = {}
         places: dict[str, float] = {}
         for group, text in match.groupdict().items():
-            numbers = as_numbers([text.strip(" ,;")]) if text else None
-            if numbers is None or text == "":
+            number = as_number(text.strip(" ,;")) if text else None
+            if number is None:
                 continue
             what = self._meaning(group)
-            (places if what.kind == "place" else values)[what.name] = float(numbers[0])
+            (places if what.kind == "place" else values)[what.name] = number
         if not values:
             return None
         self.found += 1

@@ -2,42 +2,30 @@
 with all its relatives.
 
 A line is understood by the words in front of its numbers, so what it means depends on the line alone and hardly on
-those around it. Lines that are alike but for their numbers become one pattern that is matched over whole blocks; it is
-made from what the slow way understood, so both give the same.
+those around it. Lines that are alike but for their numbers become a form that is matched over whole blocks (see
+line_forms.py); it is made from what the slow way understood, so both give the same.
 """
 
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import orjson
 
+from pipeline.logs.line_forms import Bars, LineForms, Part
+from pipeline.logs.line_slots import NUMBER, TIME, TQDM, Slot, only_settings, own_columns, slots_of
 from pipeline.logs.log_messages import MessageCounter
-from pipeline.logs.metric_names import Meaning, is_eval_word, meaning_in_text, setting_name
+from pipeline.logs.metric_names import setting_name
 from pipeline.logs.own_format import OwnFormat, PatternSearch
-from pipeline.logs.row_collector import _ESTIMATE, NAN, RowCollector
+from pipeline.logs.row_collector import _ESTIMATE, BESIDE, NAN, RowBlock, RowCollector
 
-# A number that stands for itself: not inside a word, a version or a path.
-_NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?"
-    r"|(?:[nN]a[nN]|NAN|[iI]nf(?:inity)?|INF))(?![A-Za-z0-9_])"
-)
-_NUMBER_IN_PATTERN = rb"([-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|[nN]a[nN]|NAN|[iI]nf(?:inity)?|INF))"
-# The words before a number: name, brackets with an explanation, quote, separator, wrappers.
-_BEFORE = re.compile(
-    r"([A-Za-z_\u4e00-\u9fff@][\w/@.\-]*(?:[ \t]{1,2}[A-Za-z_\u4e00-\u9fff@][\w/@.\-]*){0,4})(?:\s*\([^()]{0,60}\))?"
-    r"['\"`*]*\s*(:|=|：|->|=>|\||为|是|\bis\b|\bof\b)?\s*['\"`*]*(?:[A-Za-z_.]+\d*\()?['\"\[({]*\s*$"
-)
-_FRACTION_BEFORE = re.compile(r"(?:\]\s*[(\[]|[(\[]|\|\s*|^|\s)$")
-_TIME = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T_](\d\d):(\d\d):(\d\d)(?:[,.](\d{1,6}))?")
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
-_TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
 # Words of which one stands in every line worth a closer look.
 _WORTH = re.compile(
     rb"(?i)loss|lr\b|lr[:=]|learning|reward|score|acc\b|accura|_acc|ppl|perplex|grad|norm|kl|entropy|margin|logp|skipped|len|ratio"
@@ -51,30 +39,26 @@ _SETTING_LINE = re.compile(r"^[^:=]{0,60}?([A-Za-z][\w. ()]{1,60}?)\s*[:=]\s*(\S
 _OPTION = re.compile(r"(?:--|\+)?([A-Za-z][\w.]{1,60})[ =]([^\s'\",\]]{1,120})")
 _PENDING_LINES = 8  # a record that a terminal wrapped; longer ones are printed configurations
 _SETTING_LINES = 20_000  # configurations stand at the beginning of a log
-_LEARN_AFTER = 8
-_TIMES_KEPT = 1024  # every row's time up to here, one in 64 later
 _LONGEST = 20_000  # characters of a line that are looked at
+# One name of a printed record with its number.
+_ENTRY = re.compile(
+    r"\s*(['\"])([^'\"{}]{1,80})\1\s*:\s*(?:[A-Za-z_.]+\d*\()?['\"]?("
+    + NUMBER.pattern
+    + r")['\"]?\)?\s*(?:,(?!\s*\})|\}$|\}(?!\}))"
+)
+_PIECE = re.compile(r"['\"]([^'\"{}]{1,80})['\"]\s*:\s*['\"]?([-+\w.]+)['\"]?\s*[,}]")
+_JSON_NAN = re.compile(rb"([:,\[]\s*)(-?(?:NaN|Infinity))(?=\s*[,}\]])")
+_SCALE_SAID = re.compile(r"(?i)overflow|attempted loss scale|reducing to")
+_PLACES = ("step", "epoch")
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """One number of a line that means something. name: of a metric or place; start, end: where it stands."""
+@dataclass
+class _Beside:
+    """Rows of the lines of one block that no form knows. places: the line of each; bars: (line, step, total)."""
 
-    place: str
-    name: str
-    start: int
-    end: int
-    percent: bool = False
-
-
-@dataclass(frozen=True)
-class _Pattern:
-    """Lines that are alike but for their numbers, as one regular expression over a block."""
-
-    source: bytes
-    regex: re.Pattern[bytes]
-    slots: tuple[_Slot, ...]  # in the order of the groups
-    time: bool
+    rows: RowCollector
+    places: list[int] = field(default_factory=list)
+    bars: list[tuple[int, float, float]] = field(default_factory=list)
 
 
 class TextLines:
@@ -84,19 +68,18 @@ class TextLines:
         self.rows = rows
         self.messages = messages
         self.search = PatternSearch(own) if own is not None and own.pattern else None
-        self._columns = _own_columns(own) if own is not None else []
+        self._columns = own_columns(own) if own is not None else []
         self.lines = 0
         self.formats: dict[str, int] = {}
-        self._seen: dict[bytes, int] = {}
-        self._pattern: _Pattern | None = None
-        self._missed = 0
+        self._forms = LineForms()
         self._evaluating = False
         self._epoch = NAN
         self._bar = NAN
         self._bar_total = NAN
         self._bars: dict[float, int] = {}
+        self._at = 0
+        self._seen_bars: list[tuple[int, float, float]] | None = None
         self._pending: list[str] = []
-        self._records: list[Any] = []
 
     def read(self, block: bytes) -> None:
         """All lines of `block`, which ends with a line end."""
@@ -105,30 +88,23 @@ class TextLines:
         if self.search is not None:
             self._searched(block, self.search)
             return
-        if self._pattern is None:
+        if block[:1] == b"{" and not self._pending and self._json_lines(block):
+            return
+        if not self._forms.forms or self._json_like(block):
             self._each(block.split(b"\n")[:-1])
             return
-        found = self._pattern.regex.findall(block)
-        if not found:
-            return
-        others = [place for place, groups in enumerate(found) if groups[-1]]
-        if not others and len(found) == block.count(b"\n"):
-            self._flush_pending()
-            self._alike(found)
-            return
-        if len(others) * 2 > len(found):  # the log went on in another form
-            self._missed += 1
-            if self._missed > 2:
-                self._pattern, self._missed = None, 0
-        self._mixed(block)
+        self._by_forms(block)
 
     def finish(self) -> None:
         """Takes what was held back: the end of the log."""
         self._flush_pending()
-        self._flush_records()
+        self.settle()
+
+    def settle(self) -> None:
+        """Says in the settings what was counted so far; more may be read after it."""
         totals = {total: n for total, n in self._bars.items() if n}
         if totals:
-            self.rows.settings.setdefault("bar_total", max(totals, key=lambda t: (totals[t], t)))
+            self.rows.settings["bar_total"] = max(totals, key=lambda t: (totals[t], t))
 
     # Blocks
 
@@ -149,107 +125,225 @@ class TextLines:
             self.messages.look(raw, self.lines, len(self.rows))
             self._context(line)
 
-    def _mixed(self, block: bytes) -> None:
-        """A block in which some lines match the pattern: those in a row are taken together."""
-        pattern = self._pattern
-        run: list[Any] = []
-        for line in block.split(b"\n")[:-1]:
-            match = pattern.regex.match(line) if pattern is not None and line else None
-            if match is not None and not match[match.re.groups]:
-                run.append(match.groups())
-                continue
-            if run:
-                self._flush_pending()
-                self._alike(run)
-                run = []
-            self._each((line,))
-        if run:
-            self._flush_pending()
-            self._alike(run)
+    def _json_lines(self, block: bytes) -> bool:
+        """A block of nothing but JSON objects, one a line, read at once; False where it is anything else."""
+        text = block[:-1].replace(b"\n", b",")
+        if text.endswith(b","):
+            return False
+        try:
+            records = orjson.loads(b"[" + text + b"]")
+        except ValueError:
+            if b"NaN" not in text and b"Infinity" not in text:
+                return False
+            try:
+                records = orjson.loads(b"[" + _JSON_NAN.sub(rb'\1"\2"', text) + b"]")
+            except ValueError:
+                return False
+        if len(records) != block.count(b"\n") or set(map(type, records)) != {dict}:
+            return False
+        self.lines += len(records)
+        self._add_records(records)
+        return True
 
-    def _alike(self, found: Sequence[Sequence[bytes]]) -> None:
-        """Rows of lines that match the pattern; each a tuple of its groups, the last one empty."""
-        pattern = self._pattern
-        assert pattern is not None
-        self._flush_records()
-        self.lines += len(found)
-        first = len(self.rows)
-        groups = list(zip(*found, strict=True))
-        times = None
-        if pattern.time:
-            times = [
-                _time_of(raw) if first + n < _TIMES_KEPT or not (first + n) % 64 else NAN
-                for n, raw in enumerate(groups[0])
-            ]
-            groups = groups[1:]
-        columns: dict[str, list[float]] = {}
-        places: dict[str, list[float]] = {}
-        for slot, raw in zip(pattern.slots, groups, strict=False):
-            numbers = list(map(float, raw))
-            if slot.percent:
-                numbers = [n / 100 for n in numbers]
-            (places if slot.place else columns)[slot.place or slot.name] = numbers
-        self.formats["text"] = self.formats.get("text", 0) + len(found)
-        self.rows.records += len(found)
-        self._evaluating = False
-        self.rows.add_columns(len(found), columns, places.get("step"), places.get("epoch"), times, self._bar)
+    def _json_like(self, block: bytes) -> bool:
+        """JSON lines with others between them: read one by one, each whole."""
+        return block[:2] == b'{"' and block.count(b'\n{"') * 2 > block.count(b"\n")
 
     def _each(self, lines: Sequence[bytes]) -> None:
+        batch: list[Any] = []
         for raw in lines:
             self.lines += 1
             if not raw or raw.isspace():
                 continue
-            first = raw[:1]
-            if first == b"{" and raw.rstrip()[-1:] == b"}" and not self._pending:
-                record = _record(raw)
-                if record is not None:
-                    self._records.append(record)
-                    if len(self._records) >= 4096:
-                        self._flush_records()
+            if raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and not self._pending:
+                try:
+                    record = orjson.loads(raw)
+                except ValueError:
+                    record = None
+                if type(record) is dict:
+                    batch.append(record)
                     continue
+            if batch:
+                self._add_records(batch)
+                batch = []
             self._line(raw)
+        if batch:
+            self._add_records(batch)
 
-    def _flush_records(self) -> None:
-        if self._records:
-            records, self._records = self._records, []
-            self.formats["records"] = self.formats.get("records", 0) + len(records)
-            self.rows.add_records(records, self._bar)
+    def _add_records(self, records: Sequence[dict[str, Any]], *, python: bool = False) -> None:
+        """Records of one form. python: printed dicts, of which only those count that hold a metric training is judged
+        by; a summary at the end does not."""
+        self.formats["records"] = self.formats.get("records", 0) + len(records)
+        self.rows.add_records(records, self._bar)
+        if python:
+            self.rows.records -= sum(not self.rows.is_judged(record) for record in records)
+
+    def _by_forms(self, block: bytes) -> None:
+        """A block in which lines of known forms stand: those are read in columns, the others one by one."""
+        found = self._forms.pattern.findall(block)
+        found.pop()  # what is behind the last line end
+        count = len(found)
+        columns = list(zip(*found, strict=True))
+        rest = columns[-1]
+        try:
+            parts = self._forms.parts(columns)
+        except ValueError:  # something that is a number to the form only
+            self._each(block.split(b"\n")[:-1])
+            return
+        slow = [n for n, text in enumerate(rest) if text] if any(rest) else []
+        bar, total = self._bar, self._bar_total
+        beside = None
+        if slow or self._pending:
+            parts, beside = self._others(block, parts, rest, slow)
+        self.lines += count
+        self._take(parts, count, beside, bar, total)
+
+    def _others(
+        self, block: bytes, parts: list[Part], rest: Sequence[bytes], slow: Sequence[int]
+    ) -> tuple[list[Part], _Beside]:
+        """The lines of a block that no form knows, read one by one into rows of their own."""
+        count, first_line = len(rest), self.lines
+        bars = _merged_bars([part.bars(count) for part in parts if part.form.bar is not None])
+        trained = np.sort(np.concatenate([np.empty(0), *(p.places(count) for p in parts if p.form.trains)]))
+        kept = self.rows
+        beside = _Beside(kept.beside())
+        self.rows = beside.rows
+        self._seen_bars = beside.bars
+        consumed: set[int] = set()
+        lines: list[bytes] = []
+        waiting = set(slow)
+        last = -1
+
+        def take(at: int, raw: bytes) -> None:
+            nonlocal last
+            place = int(np.searchsorted(bars[0], at)) - 1
+            if place >= 0 and bars[0][place] > last:
+                self._bar, self._bar_total = float(bars[1][place]), float(bars[2][place])
+            if self._evaluating and np.searchsorted(trained, at) > np.searchsorted(trained, last):
+                self._evaluating = False
+            last = self._at = at
+            self.lines = first_line + at + 1
+            if raw and not raw.isspace():
+                self._line(raw)
+            beside.places.extend([at] * (len(beside.rows) - len(beside.places)))
+
+        try:
+            at, queue = -1, iter(slow)
+            while True:
+                # what a record begun before goes on with is no line of its own, whatever its form
+                while self._pending and at + 1 < count and at + 1 not in waiting:
+                    at += 1
+                    lines = lines or block.split(b"\n")
+                    consumed.add(at)
+                    take(at, lines[at])
+                following = next(queue, None)
+                if following is None:
+                    break
+                at = following
+                take(at, rest[at])
+        finally:
+            self.rows, self._seen_bars = kept, None
+        self.lines = first_line
+        if len(trained) and trained[-1] > last:
+            self._evaluating = False
+        return ([part.without(consumed, count) for part in parts] if consumed else parts), beside
+
+    def _take(self, parts: Sequence[Part], count: int, beside: _Beside | None, bar: float, total: float) -> None:
+        """Rows of one block in the order of its lines. bar, total: the progress bar before it."""
+        seen = [part.bars(count) for part in parts if part.form.bar is not None]
+        if beside is not None and beside.bars:
+            drawn = np.array(beside.bars)
+            seen.append((drawn[:, 0], drawn[:, 1], drawn[:, 2]))
+        when, step_at, total_at = _merged_bars(seen)
+        blocks: list[RowBlock] = []
+        for part in parts:
+            form = part.form
+            if not form.slots or not part.size:
+                continue
+            at = part.places(count)
+            now, of = np.full(part.size, bar), np.full(part.size, total)
+            if len(when):
+                place = np.searchsorted(when, at, side="right") - 1
+                now, of = np.where(place >= 0, step_at[place], now), np.where(place >= 0, total_at[place], of)
+            if not np.isnan(now).all():
+                for value, n in zip(*np.unique(of[now == now], return_counts=True), strict=True):
+                    self._bars[float(value)] = self._bars.get(float(value), 0) + int(n)
+            blocks.append(part.rows(at, now))
+            self.formats[form.kind] = self.formats.get(form.kind, 0) + part.size
+            self.rows.records += part.size if form.judged else 0
+            if beside is None and form.trains:
+                self._evaluating = False
+        if beside is not None:
+            self.rows.join(beside.rows)
+            if len(beside.rows):
+                blocks.append(beside.rows.as_block(np.array(beside.places)))
+        self.rows.add_blocks(blocks)
+        if len(when):
+            self._bar, self._bar_total = float(step_at[-1]), float(total_at[-1])
 
     # One line
 
     def _line(self, raw: bytes) -> None:
+        """A line on its own. What it turns out to be may become a form that later ones are matched by."""
+        noted = self.messages.look(raw, self.lines, len(self.rows) + self.rows.before)
         worth = _WORTH.search(raw) is not None or any(literal in raw for literal, _, _ in self._columns)
-        self.messages.look(raw, self.lines, len(self.rows) + len(self._records))
         brace = b"{" in raw
-        if not worth and not brace and not self._pending:
-            if b"[" in raw or b"poch" in raw or b"valuat" in raw or b"alidat" in raw or self.lines <= _SETTING_LINES:
-                self._context(raw[:_LONGEST].decode("utf-8", errors="replace"))
-            return
         line = raw[:_LONGEST].decode("utf-8", errors="replace")
         if self._pending and self._continued(line):
             return
-        bar = _TQDM.search(line)
-        if bar is not None:
-            self._bar, self._bar_total = float(bar[1]), float(bar[2])
+        if not worth and not brace:
+            if not self._context(line) and not noted:
+                self._forms.learn_nothing(line)
+            return
+        bar = TQDM.search(line)
         if brace and (begin := _DICT.search(line)) is not None:
             end = line.rfind("}")
             if end > begin.start():
-                record = _record(line[begin.start() : end + 1].encode())
-                if record is not None and begin.start() == 0 or self._flat(record):
-                    self._count_bar(bar)
-                    self._records.append(record)
-                    self._flush_records()
+                if self._dict_row(line, begin.start(), end + 1, bar, noted):
                     return
             elif begin.start() == 0 or line[: begin.start()].isspace():
                 self._pending = [line.rstrip("\n")]
                 return
-        if worth and self._text_row(raw, line):
+        if worth and self._text_row(line, bar, noted):
             return
-        self._context(line)
+        if not self._context(line) and not noted and not brace:
+            self._forms.learn_nothing(line)
 
-    def _flat(self, record: dict[str, Any] | None) -> bool:
+    def _dict_row(self, line: str, start: int, end: int, bar: re.Match[str] | None, noted: bool) -> bool:
+        record = _record(line[start:end].encode())
+        if record is None or not (start == 0 or self._flat(record)):
+            return False
+        if bar is not None and bar.start() < start:
+            self._see_bar(bar)
+        self._count_bar()
+        self._add_records([record], python=line[start + 1 :].lstrip()[:1] == "'")
+        if not noted and (start == 0 or bar is not None) and (slots := self._slots_of_record(line, start, end)):
+            judged = self.rows.is_judged(record) or line[start + 1] == '"'
+            self._forms.learn(line, slots, kind="records", trains=False, judged=judged)
+        return True
+
+    def _slots_of_record(self, line: str, start: int, end: int) -> list[Slot]:
+        """Where the numbers of a printed record stand; empty where it is more than names with a number each."""
+        slots: list[Slot] = []
+        names: set[str] = set()
+        at, known = start + 1, False
+        while (entry := _ENTRY.match(line, at)) is not None:
+            what = self.rows.meaning(entry[2])
+            if what.kind == "summary" or what.name in names or (what.kind == "place" and what.name not in _PLACES):
+                return []
+            names.add(what.name)
+            known = known or what.kind == "metric"
+            slots.append(
+                Slot(
+                    what.name if what.kind == "place" else "", what.name, entry.start(3), entry.end(3), any_number=True
+                )
+            )
+            at = entry.end()
+        return slots if at == end and known else []
+
+    def _flat(self, record: dict[str, Any]) -> bool:
         """Whether a dict inside a line is the row itself: it holds a metric; `reward_data: {...}` is only a part."""
-        return record is not None and any(
+        return any(
             k in record
             for k in ("loss", "eval_loss", "train_loss", "reward", "train/loss", "epoch", "step", *self.rows.renamed)
         )
@@ -266,8 +360,7 @@ class TextLines:
         self._pending = []
         record = _record(text[: text.rfind("}") + 1].encode())
         if record is not None:
-            self._records.append(record)
-            self._flush_records()
+            self._add_records([record], python=text[1:].lstrip()[:1] == "'")
         else:
             self._in_pieces(text)
         return True
@@ -279,87 +372,77 @@ class TextLines:
 
     def _in_pieces(self, text: str) -> None:
         """A record that never ended, as of a run that was killed while it wrote: what is whole counts."""
-        found = dict(re.findall(r"['\"]([^'\"{}]{1,80})['\"]\s*:\s*['\"]?([-+\w.]+)['\"]?\s*[,}]", text))
+        found = dict(_PIECE.findall(text[:_LONGEST]))
         if found:
-            self._flush_records()
-            self.rows.add_records([found], self._bar)
+            self._add_records([found], python=True)
 
-    def _text_row(self, raw: bytes, line: str) -> bool:
-        slots = _slots(line, self._columns)
-        metrics = [s for s in slots if not s.place]
-        if not metrics:
+    def _text_row(self, line: str, bar: re.Match[str] | None, noted: bool) -> bool:
+        slots = slots_of(line, self._columns)
+        names = {s.name for s in slots if not s.place}
+        if not names:
             return False
-        self._flush_records()
-        names = {s.name for s in metrics}
         values: dict[str, float] = {}
         places: dict[str, float] = {}
         for slot in slots:
             number = float(line[slot.start : slot.end].replace(",", "")) / (100 if slot.percent else 1)
             (places if slot.place else values)[slot.place or slot.name] = number
-        if only_settings(names) and "step" not in places and "epoch" not in places:
-            self._context(line)  # `learning_rate: 1e-06` of a configuration, not of a step
-            return True
-        time = _TIME.search(line[:80])
-        bar = _TQDM.search(line)
-        self._count_bar(bar)
-        step, epoch = places.get("step", NAN), places.get("epoch", NAN)
         plain = "step" not in places and "epoch" not in places
-        evaluated = plain and bar is None and self._evaluating and not any(n.startswith("eval_") for n in names)
-        if evaluated:
-            values = {f"eval_{name}": value for name, value in values.items()}
+        if plain and only_settings(names) and not _SCALE_SAID.search(line):
+            return False  # `learning_rate: 1e-06` of a configuration, not of a step
+        if bar is not None:
+            self._see_bar(bar)
+        self._count_bar()
+        evaluates = any(n.startswith("eval_") for n in names)
         if plain and bar is None:
-            epoch = self._epoch
-        elif not any(n.startswith("eval_") for n in values):
+            if self._evaluating and not evaluates:
+                values = {f"eval_{name}": value for name, value in values.items()}
+            places["epoch"] = self._epoch
+        elif not evaluates:
             self._evaluating = False
-        if any(n.startswith("eval_") for n in values) and "loss" in values:
+        if evaluates and "loss" in values:
             values[_ESTIMATE] = values.pop("loss")
-        first = len(self.rows)
-        stamp = NAN
-        if time is not None and (first < _TIMES_KEPT or not first % 64):
-            stamp = _stamp(time)
-        self.rows.records += 1
+            slots = [replace(s, name=_ESTIMATE) if s.name == "loss" else s for s in slots]
+        time = TIME.search(line[:80])
+        judged = not {n.removeprefix("eval_") for n in names} <= BESIDE
+        self.rows.records += judged
         self.formats["text"] = self.formats.get("text", 0) + 1
-        self.rows.add(values, step, epoch, stamp, self._bar)
-        # Only lines that say all by themselves can be read by a pattern.
-        if self._pattern is None and not plain and bar is None and _ESTIMATE not in values and len(raw) < 2000:
-            self._learn(raw, line, slots, time)
+        stamp = _stamp(time) if time is not None else NAN
+        self.rows.add(values, places.get("step", NAN), places.get("epoch", NAN), stamp, self._bar)
+        # Only lines that say all by themselves can be read by a form.
+        if not noted and (not plain or bar is not None):
+            self._forms.learn(line, slots, kind="text", trains=not evaluates, judged=judged)
         return True
 
-    def _learn(self, raw: bytes, line: str, slots: Sequence[_Slot], time: re.Match[str] | None) -> None:
-        if time is not None and any(s.start < time.end() for s in slots):
-            return
-        source = _pattern_source(line, slots, time)
-        if source is None:
-            return
-        if len(self._seen) > 256:
-            self._seen.clear()
-        self._seen[source] = self._seen.get(source, 0) + 1
-        if self._seen[source] >= _LEARN_AFTER:
-            regex = re.compile(rb"^(?:" + source + rb")$|^(.+)$", re.MULTILINE)
-            self._pattern = _Pattern(source, regex, tuple(slots), time is not None)
-            self._seen.clear()
+    def _see_bar(self, bar: re.Match[str]) -> None:
+        self._bar, self._bar_total = float(bar[1]), float(bar[2])
+        if self._seen_bars is not None:
+            self._seen_bars.append((self._at, self._bar, self._bar_total))
 
-    def _count_bar(self, bar: re.Match[str] | None) -> None:
+    def _count_bar(self) -> None:
         """Remembers which bar goes along with rows: others show the data being mapped or an evaluation."""
-        if bar is not None or self._bar == self._bar:
+        if self._bar == self._bar:
             self._bars[self._bar_total] = self._bars.get(self._bar_total, 0) + 1
 
-    def _context(self, line: str) -> None:
-        """Lines that are no row: settings, the epoch that begins, whether evaluation runs, a progress bar."""
-        bar = _TQDM.search(line)
-        if bar is not None:
-            self._bar, self._bar_total = float(bar[1]), float(bar[2])
-            return
+    def _context(self, line: str) -> bool:
+        """Lines that are no row: settings, the epoch that begins, whether evaluation runs, a progress bar. Whether the
+        line meant something for those that follow."""
+        if (bar := TQDM.search(line)) is not None:
+            self._see_bar(bar)
+            self._forms.learn_bar()
+            return True
         if self.lines <= _SETTING_LINES:
             self._settings(line)
-        if _TRAINING.search(line):
-            self._evaluating = False
-        elif _EVALUATING.search(line) and len(line) < 200:
-            self._evaluating = True
-        if (epoch := _EPOCH_SAID.search(line)) is not None and len(line) < 200:
-            self._epoch = float(epoch[1])
-            if epoch[2]:
-                self.rows.add_setting("num_train_epochs", float(epoch[2]))
+        meant = False
+        if len(line) < 200:
+            if _TRAINING.search(line):
+                self._evaluating, meant = False, True
+            elif _EVALUATING.search(line):
+                self._evaluating, meant = True, True
+            if (epoch := _EPOCH_SAID.search(line)) is not None:
+                self._epoch, meant = float(epoch[1]), True
+                if epoch[2]:
+                    self.rows.add_setting("num_train_epochs", float(epoch[2]))
+        return meant
 
     def _settings(self, line: str) -> None:
         if "--" in line:
@@ -382,121 +465,13 @@ class TextLines:
                 return
 
 
-def only_settings(names: set[str]) -> bool:
-    """Whether these metrics alone could as well be a line of a configuration."""
-    return names <= {"learning_rate", "entropy", "kl", "completions/mean_length", "grad_norm"}
-
-
-def _own_columns(own: OwnFormat) -> list[tuple[bytes, re.Pattern[str], Meaning]]:
-    """(bytes that stand in the line, expression whose group is the number, meaning) of each column given."""
-    return [
-        (
-            column.encode(),
-            re.compile(rf"(?<![\w/.]){re.escape(column)}['\"\])]*\s*[:=|]?\s*['\"\[(]*(?={_NUMBER.pattern})"),
-            what,
-        )
-        for column, what in own.column_meanings.items()
-    ]
-
-
-def _slots(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = ()) -> list[_Slot]:
-    """The numbers of a line that mean something, in order; of two with one meaning the first.
-
-    own: names that the user gave a meaning to; they go first."""
-    slots: list[_Slot] = []
-    taken: set[str] = set()
-    told: set[int] = set()
-    for _, pattern, given in own:
-        if (named := pattern.search(line)) and (number := _NUMBER.match(line, named.end())):
-            place = given.name if given.kind == "place" else ""
-            slots.append(_Slot(place, given.name, number.start(), number.end()))
-            taken.add(given.name)
-            told.add(number.start())
-    end = 0
-    line_is_eval: bool | None = None
-    after_epoch = False
-    for found in _NUMBER.finditer(line):
-        gap = line[end : found.start()]
-        end = found.end()
-        if found.start() in told:
-            continue
-        follows = line[end : end + 1]
-        what = _meaning_before(gap)
-        if what is None:
-            # A bare fraction is a place: `(20/4292)` behind an epoch, `9/24604 [` of a progress bar.
-            if (
-                follows == "/"
-                and line[end + 1 : end + 2].isdigit()
-                and _FRACTION_BEFORE.search(gap)
-                and "step" not in taken
-            ):
-                total = re.match(r"/(\d+)\s*(\[|\]|\)|\(|,|:|$)", line[end:])
-                if total and (after_epoch or total[2] == "["):
-                    slots.append(_Slot("step", "step", found.start(), end))
-                    taken.add("step")
-            continue
-        kind, name = what
-        if kind == "place":
-            after_epoch = after_epoch or name == "epoch"
-            if (
-                name in ("step", "epoch")
-                and name not in taken
-                and "." not in line[found.start() : end]
-                or name == "epoch"
-            ):
-                if name in taken:
-                    continue
-                slots.append(_Slot(name, name, found.start(), end))
-                taken.add(name)
-            continue
-        if not name.startswith("eval_"):
-            if line_is_eval is None:
-                line_is_eval = _line_is_eval(line)
-            if line_is_eval and not re.search(r"(?i)train", gap):
-                name = f"eval_{name}"
-        if name in taken:
-            continue
-        taken.add(name)
-        slots.append(
-            _Slot("", name, found.start(), end, follows == "%" and "accura" in name or follows == "%" and "acc" in gap)
-        )
-    return sorted(slots, key=lambda slot: slot.start) if own else slots
-
-
-_GAPS: dict[str, tuple[str, str] | None] = {}
-
-
-def _meaning_before(gap: str) -> tuple[str, str] | None:
-    if len(gap) > 120:
-        gap = gap[-120:]
-    if gap in _GAPS:
-        return _GAPS[gap]
-    result = None
-    found = _BEFORE.search(gap)
-    if found is not None:
-        words = tuple(found[1].split())
-        what = meaning_in_text(words, found[2] is not None and found[2] not in ("of", "|"))
-        if what is not None:
-            result = (what.kind, what.name)
-    if len(_GAPS) > 20_000:
-        _GAPS.clear()
-    _GAPS[gap] = result
-    return result
-
-
-_EVAL_HEAD = re.compile(
-    r"(?i)(?:^|[\s\[(|:>*#=\-])(eval\w*|valid\w*|val|test(?:ing)?|验证\w*|评估\w*|测试\w*)(?=[\s\])|:>*=\-]|$)"
-)
-
-
-def _line_is_eval(line: str) -> bool:
-    """Whether the line says at its head that evaluation is meant: `[eval] step 100 loss 2.1`, `Validation: loss=2`."""
-    head = line[:120]
-    number = _NUMBER.search(head)
-    found = _EVAL_HEAD.search(head)
-    if found is None or re.search(r"(?i)\btrain", head[: found.start() + 1]):
-        return False
-    return is_eval_word(found[1]) and (number is None or found.start() < 60)
+def _merged_bars(bars: Sequence[Bars]) -> Bars:
+    """(lines, steps, totals) of all progress bars of a block in order."""
+    if len(bars) == 1:
+        return bars[0]
+    at, step, total = (np.concatenate([np.empty(0), *(b[n] for b in bars)]) for n in range(3))
+    order = np.argsort(at, kind="stable")
+    return at[order], step[order], total[order]
 
 
 def _record(raw: bytes) -> dict[str, Any] | None:
@@ -535,47 +510,10 @@ def _as_json(match: re.Match[str]) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(found, f'"{found}"')
 
 
-def _pattern_source(line: str, slots: Sequence[_Slot], time: re.Match[str] | None) -> bytes | None:
-    """The line as a regular expression: its words literally, its numbers as numbers, those of slots captured."""
-    wanted = {slot.start: slot for slot in slots}
-    parts: list[bytes] = []
-    end = 0
-    if time is not None:
-        parts += [_literal(line[: time.start()]), rb"(\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d(?:[,.]\d{1,6})?)"]
-        end = time.end()
-    for found in _NUMBER.finditer(line, end):
-        if found.start() < end:
-            continue
-        text = found[0]
-        parts.append(_literal(line[end : found.start()]))
-        if found.start() in wanted:
-            if "," in text:
-                return None
-            parts.append(_NUMBER_IN_PATTERN)
-        else:
-            parts.append(_NUMBER_IN_PATTERN.replace(b"(", b"(?:", 1))
-        end = found.end()
-    parts.append(_literal(line[end:]))
-    return b"".join(parts)
-
-
-def _literal(text: str) -> bytes:
-    """Text for a pattern. Digits inside words, as in `7B` or `cuda:0x1f`, may differ from line to line."""
-    return b"".join(
-        rb"\d+" if part.isdigit() else re.escape(part.encode()) for part in re.split(r"(\d+)", text) if part
-    )
-
-
-def _time_of(raw: bytes) -> float:
-    found = _TIME.match(raw.decode("ascii", errors="replace"))
-    return _stamp(found) if found is not None else NAN
-
-
 def _stamp(found: re.Match[str]) -> float:
-    """Seconds since 1970 of a time as logged; zones are seldom said, so all of one log are taken as UTC."""
+    """Seconds since 1970 of a time as logged, whole seconds; zones are seldom said, so all are taken as UTC."""
     try:
-        parts = [int(g) for g in found.groups()[:6]]
-        fraction = float(f"0.{found[7]}") if found[7] else 0.0
-        return datetime(*parts, tzinfo=UTC).timestamp() + fraction  # type: ignore[misc, arg-type]
+        year, month, day, hour, minute, second = (int(g) for g in found.groups()[:6])
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
     except ValueError:
-        return math.nan
+        return NAN
