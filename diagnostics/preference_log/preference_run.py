@@ -59,15 +59,15 @@ def preference_run(subject: LogSubject) -> PreferenceRun:
     first = float(loss.values[0]) if loss is not None else math.nan
     if loss is not None and moved is None and len(loss) >= 30 and loss.noise > 0.05 * abs(first):
         first = loss.first  # batches of single pairs
-    objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None)
     logps = subject.trend("logps/chosen", "eval_logps/chosen")
     small = logps is not None and abs(float(np.median(logps.values))) < 5
+    objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None, small)
     mean = small and (objective in ("ipo", "without_reference") or said == "sigmoid_norm")
     return PreferenceRun(objective, start, times, beta, configured is None and beta is not None, mean)
 
 
 def _objective(
-    kind: str, said: str, first: float, moved: float | None, beta: float | None, free: bool
+    kind: str, said: str, first: float, moved: float | None, beta: float | None, free: bool, small: bool
 ) -> tuple[str, float | None, int]:
     if kind == "orpo" or free or said.startswith(WITHOUT_REFERENCE):
         return "without_reference", None, 1
@@ -86,6 +86,8 @@ def _objective(
         return "sigmoid", LN2, 1
     if beta and still and not said.startswith(LOGISTIC) and abs(first * 4 * beta**2 - 1) < 0.15:
         return "ipo", 1 / (4 * beta**2), 1
+    if still and small and first > 1.5 and not said.startswith(LOGISTIC) and _round_beta(first):
+        return "ipo", first, 1  # 25 is 1/(4 * 0.1²) and 36 ln 2 alike; IPO averages log-probabilities over tokens
     if still and 2 <= times <= 512 and abs(first / (times * LN2) - 1) < 0.02:
         return "sigmoid", times * LN2, times
     if still and not said.startswith(LOGISTIC) and abs(first - 1) < 0.03:
@@ -97,6 +99,12 @@ def _objective(
     if moved is None and not said.startswith(LOGISTIC):
         return "other", None, 1
     return "sigmoid", LN2, 1
+
+
+def _round_beta(first: float) -> bool:
+    """Whether a first loss of 1/(4 beta²) belongs to a beta that somebody would write down."""
+    beta = 1 / (2 * math.sqrt(first))
+    return any(abs(beta / usual - 1) < 0.01 for usual in (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4))
 
 
 def first_reward(subject: LogSubject) -> float | None:
@@ -137,7 +145,7 @@ def _beta_of_evaluations(subject: LogSubject) -> float | None:
     if not by:
         return None
     x, y = np.concatenate(by), np.concatenate(of)
-    if np.abs(x).max(initial=0.0) < 0.05 or not (x @ x):
+    if np.abs(x).max(initial=0.0) < 0.005 or not (x @ x):
         return None
     beta = float(x @ y / (x @ x))
     left = y - beta * x
