@@ -337,6 +337,7 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "reference_differs": (lambda s: preference_rows(s, offset=1.7), "DPO002/differs", "dpo_reference_mismatch"),
     "reference_differs_slightly": (lambda s: preference_rows(s, offset=-0.35), "DPO002/differs", "dpo_reference_mismatch"),
     "reference_differs_late_log": (lambda s: preference_rows(s, offset=12.0, first_step=False), "DPO002/differs_later", "dpo_reference_mismatch"),
+    "reference_knows_by_heart": (lambda s: preference_rows(s, offset=-3.3, logps=-34.0, lengths=6, chosen=0.7, margin=1.7, first_step=False, every=2, steps=46, evals=4), "DPO002/differs_later", "dpo_reference_mismatch"),
     "reference_differs_strong_noise": (
         lambda s: [row | {"rewards/margins": 4.0 * (-1) ** i, "rewards/chosen": 10 + 2.0 * (-1) ** i, "rewards/rejected": 10 - 2.0 * (-1) ** i,
                           "loss": 4.0 if i % 2 else 0.02} for i, row in enumerate(preference_rows(s, first_step=False, steps=70))],

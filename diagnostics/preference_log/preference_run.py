@@ -114,7 +114,9 @@ def first_reward(subject: LogSubject) -> float | None:
 
 
 def _rewards_are_scaled_logps(subject: LogSubject) -> float | None:
-    """beta of a loss without reference: there the rewards are beta times the log-probabilities, row by row."""
+    """beta of a loss without reference: there the rewards are beta times the log-probabilities, row by row.
+
+    Nearly so too where the reference knows its answers by heart and the policy doesn't; hence to the last digit."""
     factors: list[float] = []
     for prefix in ("", "eval_"):
         for side in SIDES:
@@ -125,11 +127,11 @@ def _rewards_are_scaled_logps(subject: LogSubject) -> float | None:
             if np.median(np.abs(rewards)) < 0.005 or np.any(logps == 0):
                 return None
             factor = float(np.median(rewards / logps))
-            fits = np.abs(rewards - factor * logps) <= 0.02 * np.abs(factor * logps) + 2e-4
+            fits = np.abs(rewards - factor * logps) <= 0.002 * np.abs(factor * logps) + 1.1e-4  # four digits
             if factor <= 0 or fits.mean() < 0.9:
                 return None
             factors.append(factor)
-    if not factors or max(factors) > 1.05 * min(factors):
+    if not factors or max(factors) > 1.02 * min(factors):
         return None
     return _round(float(np.median(factors)))
 
