@@ -266,17 +266,19 @@ def test_sound_runs_raise_no_alarm(tmp_path: Path, name: str, seed: int) -> None
     rows = SOUND[name](seed)
     for file in (as_state(tmp_path, rows), as_text(tmp_path, rows, quoted=bool(seed % 2))):
         report = diagnose(file)
-        told = [(f.signal, f.message) for f in report.findings if f.signal in alarms(report)]
-        assert not told, (file.name, told)
+        expected = {"LOG011/times_ln2"} if name == "summed_losses" else set()  # said, and no fault of the training
+        told = [(f.signal, f.message) for f in report.findings if f.severity in ("warning", "error")]
+        assert {signal for signal, _ in told} == expected, (file.name, told)
+        assert found(report)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", ["lora", "batch_of_four", "easy_pairs", "summed_losses", "orpo", "simpo", "hinge"])
+@pytest.mark.parametrize("name", ["lora", "batch_of_four", "easy_pairs", "ipo", "with_sft_loss", "orpo", "simpo", "hinge"])
 def test_llamafactory_logs_of_sound_runs(tmp_path: Path, name: str, seed: int) -> None:
     """Only loss and accuracy are there."""
     rows = SOUND[name](seed)
     report = diagnose(as_llamafactory(tmp_path, rows, int(rows[-1]["step"])))
-    assert not alarms(report), [(f.signal, f.message) for f in report.findings]
+    assert report.verdict == "healthy", [(f.signal, f.message) for f in report.findings]
     assert any(code.startswith("DPO") for code in found(report))
 
 
