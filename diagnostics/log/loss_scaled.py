@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from diagnostics.log_subject import ONLINE, PREFERENCE, LogSubject
+from diagnostics.preference_log.preference_run import preference_run
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -43,7 +44,7 @@ def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
     numbers = {"curve": "loss", "first": trend.first, "last": trend.last, "from_step": float(trend.steps[0]),
                "accumulated": accumulated or 0.0}  # fmt: skip
     if subject.kind in PREFERENCE:
-        yield _preference(subject, trend.first, numbers, limits)
+        yield _preference(subject, trend.first, numbers)
         return
     tested = subject.evaluation
     if tested is not None:
@@ -77,19 +78,15 @@ def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
     yield ok("ok_without_evaluation", **numbers)
 
 
-def _preference(subject: LogSubject, first: float, numbers: dict, limits: Thresholds) -> Observation:  # type: ignore[type-arg]
+def _preference(subject: LogSubject, first: float, numbers: dict) -> Observation:  # type: ignore[type-arg]
     """DPO begins at ln 2; a whole multiple of it is a sum."""
-    if subject.kind != "dpo" or str(subject.log.settings.get("loss_type", "sigmoid")) not in (
-        "sigmoid",
-        "dpo",
-        "robust",
-    ):
+    run = preference_run(subject)
+    if run.objective != "sigmoid":
         raise NotMeasured("another_training", kind=subject.kind)
-    times = first / LN2
-    whole = round(times)
+    times, whole = first / LN2, run.times
     tested = subject.evaluation
     beside = tested is None or float(tested.values[0]) < 0.6 * first
-    if 2 <= whole <= 256 and abs(times - whole) <= limits["scale_ln2"] * whole and beside:
+    if whole > 1 and beside:
         return warning("times_ln2", ("first loss / ln 2", round(times, 3)), times=whole, **numbers)
     if times > 1.9 and tested is not None and float(tested.values[0]) < 0.6 * first:
         return info("unlike_evaluation", ("first loss / ln 2", round(times, 3)), times=times, **numbers)

@@ -57,6 +57,8 @@ def beta_or_learning_rate_unusual(subject: LogSubject, limits: Thresholds) -> It
         elif 0 < peak < limits["dpo_rate_min"] and _beyond_warmup(subject) and not _sound(subject, run):
             least = limits["dpo_rate_min"]
             yield warning("learning_rate_low", evidence, peak=peak, least=least, curve="learning_rate")
+        elif 0 < peak < limits["dpo_rate_min"]:
+            yield info("learning_rate_below_usual", evidence, peak=peak)
         elif peak > usual:
             yield info("learning_rate_above_usual", evidence, peak=peak, usual=usual)
         else:

@@ -54,15 +54,23 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     least = 2 if judged.name.startswith("eval_") else int(limits["dpo_fall_points"])
     if len(judged) < least:
         raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=least)
-    began = logps.first if logps is not None and len(logps) > 2 else float(logps.values[0]) if logps else None
     per_unit = run.supposed_beta if by_rewards else 1.0
-    fall = -_gain(judged) / per_unit
+    # The first row of training is older than the first evaluation.
+    own = subject.trend("rewards/chosen") if by_rewards else None
+    first = _begin(judged)
+    if own is not None and judged.name.startswith("eval_") and own.steps[0] < judged.steps[0]:
+        first = float(own.values[0])
+    fall = (first - end_level(judged)) / per_unit
+    began = None
+    if logps is not None:
+        later = (_begin(judged) - first) / per_unit if by_rewards else 0.0
+        began = _begin(logps) - later
     noise = 1.8 * judged.noise / per_unit / np.sqrt(max(3, len(judged) // 5))
     numbers: dict[str, Any] = {
         "curve": judged.name,
-        "from_step": step_beyond(judged, judged.values[0] - 0.5 * fall * per_unit, above=False),
+        "from_step": step_beyond(judged, first - 0.5 * fall * per_unit, above=False),
         "to_step": float(judged.steps[-1]),
-        "first": float(judged.values[0]) if by_rewards else judged.first,
+        "first": first,
         "last": end_level(judged),
         "margin": margin if margin is not None else float("nan"),
         "nats": fall,
@@ -76,14 +84,13 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         return
     if logps is None or began is None or began >= 0:
         # Only rewards: no length to compare with, so the distance gained is the measure.
-        dropped = _gain(judged)
+        dropped = end_level(judged) - first
         far = dropped < -limits["dpo_reward_fall"] and (margin is None or -dropped > 3 * margin)
         if far:
             yield warning("rewards_fall_together", *evidence, **numbers)
         else:
             yield ok("drifts", *evidence, **numbers)
         return
-    # Where fewer were tracked than logged, rewards give the fall and log-probabilities what it is compared with.
     share = fall / abs(began)
     least_fall = limits["dpo_fall_token_nats"] if run.mean_logps else limits["dpo_fall_nats"]
     numbers |= {"times": 1 + share, "began": began, "ended": began - fall}
@@ -106,7 +113,11 @@ def _longer(subject: LogSubject, name: str) -> Trend | None:
     return logged if logged is not None else evaluated
 
 
+def _begin(trend: Trend) -> float:
+    """Where it began. Rewards begin at the first row, before anything was trained; log-probabilities are noisy."""
+    return float(trend.values[0]) if len(trend) < 12 or "rewards" in trend.name else trend.first
+
+
 def _gain(trend: Trend) -> float:
-    """From the start to the end. Rewards start at the first row, before anything was trained."""
-    first = float(trend.values[0]) if len(trend) < 12 else trend.first
-    return end_level(trend) - first
+    """From the start to the end."""
+    return end_level(trend) - _begin(trend)

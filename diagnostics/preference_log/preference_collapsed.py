@@ -12,12 +12,13 @@ from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import (
     end_level,
     first_reward,
+    mean_at_end,
     needed_loss,
     preference_run,
     step_beyond,
 )
 from diagnostics.report import Observation
-from diagnostics.run_checks import error, ok, warning
+from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -74,6 +75,10 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     grown = reward is None or first is None or reward > 3 * first
     high = end > limit and end - 3 * doubt > began
     wrong = accuracy is not None and accuracies is not None and _below_half(accuracies, accuracy)
+    own = subject.trend("loss")
+    if high and loss.name != "loss" and own is not None and len(own) >= 5 and mean_at_end(own) < 0.8 * began:
+        yield info("held_out_only", *evidence, ("loss at the end", mean_at_end(own)), own=mean_at_end(own), **numbers)
+        return
     if high and grown and (reward is None or reward > limits["dpo_reward_small"]):
         if accuracy is None and reward is None:
             yield error("loss_above_start", *evidence, **numbers)

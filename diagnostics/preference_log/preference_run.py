@@ -21,6 +21,8 @@ LOGISTIC = ("sigmoid", "robust", "aot", "sigmoid_norm", "dpo", "discopop")
 WITHOUT_REFERENCE = ("simpo", "orpo", "cpo")
 ONES = ("hinge", "apo_zero", "apo_down")  # 1 at the start
 USUAL_BETA = 0.1
+# Numbers of batches that are summed or terms of a loss; others are other losses (IPO's 25 is 36 ln 2).
+SUMMED = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 16, 20, 24, 28, 30, 32, 40, 48, 50, 64, 80, 96, 100, 128, 256, 512)
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,15 @@ def preference_run(subject: LogSubject) -> PreferenceRun:
     first = float(loss.values[0]) if loss is not None else math.nan
     if loss is not None and moved is None and len(loss) >= 30 and loss.noise > 0.05 * abs(first):
         first = loss.first  # batches of single pairs
-    objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None)
     logps = subject.trend("logps/chosen", "eval_logps/chosen")
     small = logps is not None and abs(float(np.median(logps.values))) < 5
+    objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None, small)
     mean = small and (objective in ("ipo", "without_reference") or said == "sigmoid_norm")
     return PreferenceRun(objective, start, times, beta, configured is None and beta is not None, mean)
 
 
 def _objective(
-    kind: str, said: str, first: float, moved: float | None, beta: float | None, free: bool
+    kind: str, said: str, first: float, moved: float | None, beta: float | None, free: bool, small: bool
 ) -> tuple[str, float | None, int]:
     if kind == "orpo" or free or said.startswith(WITHOUT_REFERENCE):
         return "without_reference", None, 1
@@ -86,7 +88,11 @@ def _objective(
         return "sigmoid", LN2, 1
     if beta and still and not said.startswith(LOGISTIC) and abs(first * 4 * beta**2 - 1) < 0.15:
         return "ipo", 1 / (4 * beta**2), 1
-    if still and 2 <= times <= 512 and abs(first / (times * LN2) - 1) < 0.02:
+    if still and small and first > 1.5 and not said.startswith(LOGISTIC) and _round_beta(first):
+        return "ipo", first, 1  # 25 is 1/(4 * 0.1²) and 36 ln 2 alike; IPO averages log-probabilities over tokens
+    # Exact where the rewards are 0: 1/(4 * 0.3²) is 4.007 ln 2, and an SFT term can make it anything.
+    exact = 0.004 if moved is None else 0.0015 if moved < 1e-4 else 0.02
+    if still and times in SUMMED and abs(first / (times * LN2) - 1) < exact:
         return "sigmoid", times * LN2, times
     if still and not said.startswith(LOGISTIC) and abs(first - 1) < 0.03:
         return "hinge", 1.0, 1
@@ -99,6 +105,12 @@ def _objective(
     return "sigmoid", LN2, 1
 
 
+def _round_beta(first: float) -> bool:
+    """Whether a first loss of 1/(4 beta²) belongs to a beta that somebody would write down."""
+    beta = 1 / (2 * math.sqrt(first))
+    return any(abs(beta / usual - 1) < 0.01 for usual in (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4))
+
+
 def first_reward(subject: LogSubject) -> float | None:
     """The largest of the first logged rewards in size; None where none is logged."""
     found = [t for t in (subject.trend(f"rewards/{s}", f"eval_rewards/{s}") for s in (*SIDES, "margins")) if t]
@@ -106,7 +118,9 @@ def first_reward(subject: LogSubject) -> float | None:
 
 
 def _rewards_are_scaled_logps(subject: LogSubject) -> float | None:
-    """beta of a loss without reference: there the rewards are beta times the log-probabilities, row by row."""
+    """beta of a loss without reference: there the rewards are beta times the log-probabilities, row by row.
+
+    Nearly so too where the reference knows its answers by heart and the policy doesn't; hence to the last digit."""
     factors: list[float] = []
     for prefix in ("", "eval_"):
         for side in SIDES:
@@ -117,11 +131,11 @@ def _rewards_are_scaled_logps(subject: LogSubject) -> float | None:
             if np.median(np.abs(rewards)) < 0.005 or np.any(logps == 0):
                 return None
             factor = float(np.median(rewards / logps))
-            fits = np.abs(rewards - factor * logps) <= 0.02 * np.abs(factor * logps) + 2e-4
+            fits = np.abs(rewards - factor * logps) <= 0.002 * np.abs(factor * logps) + 1.1e-4  # four digits
             if factor <= 0 or fits.mean() < 0.9:
                 return None
             factors.append(factor)
-    if not factors or max(factors) > 1.05 * min(factors):
+    if not factors or max(factors) > 1.02 * min(factors):
         return None
     return _round(float(np.median(factors)))
 
@@ -137,7 +151,7 @@ def _beta_of_evaluations(subject: LogSubject) -> float | None:
     if not by:
         return None
     x, y = np.concatenate(by), np.concatenate(of)
-    if np.abs(x).max(initial=0.0) < 0.05 or not (x @ x):
+    if np.abs(x).max(initial=0.0) < 0.005 or not (x @ x):
         return None
     beta = float(x @ y / (x @ x))
     left = y - beta * x

@@ -193,7 +193,7 @@ def _moved(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Obser
     if margin is not None:
         evidence.append((f"{margins.name if margins else ''} at the end", margin))
     near = limits["dpo_hardly_moved"] * start
-    unit = 0.01 if run.mean_logps else 1.0  # nats per token, or per answer
+    unit = 0.05 if run.mean_logps else 1.0  # nats per token, or per answer
     apart = abs(margin) / run.supposed_beta if margin is not None else None
     doubt = 2 * loss.noise / float(np.sqrt(len(points))) if largest is None else 0.0
     still = abs(end - start) < max(near, doubt) and (apart is None or apart < unit)

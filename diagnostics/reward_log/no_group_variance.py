@@ -77,4 +77,5 @@ def _solved(reward: Trend, shares: bool, judged: Trend) -> bool:
     early = judged.level(0, 0.2)
     had = early < 0.7 if shares else early > 0
     rose = reward.last - reward.first > max(4 * reward.error_of_level, 0.1 * float(np.ptp(reward.values)))
-    return had and rose and reward.last >= reward.highest.level - 2 * reward.error_of_level - 1e-9
+    levels = [s.level for s in reward.stretches]
+    return had and rose and reward.last >= max(levels) - 0.1 * (max(levels) - min(levels)) - 2 * reward.error_of_level
