@@ -40,6 +40,7 @@ class RowCollector:
         self.values: dict[str, array[float]] = {}
         self.settings: dict[str, Any] = {}
         self.keys: dict[str, None] = {}
+        self.tables: list[int] = []  # the row at which each table begins
         self.elapsed = False
         self.records = 0
         self.full = False

@@ -35,6 +35,9 @@ _BEFORE = re.compile(
     r"['\"`*]*\s*(:|=|：|->|=>|\||为|是|\bis\b|\bof\b)?\s*['\"`*]*(?:[A-Za-z_.]+\d*\()?['\"\[({]*\s*$"
 )
 _FRACTION_BEFORE = re.compile(r"(?:\]\s*[(\[]|[(\[]|\|\s*|^|\s)$")
+# Chinese counts behind the number: 第3轮，第100步.
+_ORDINAL = re.compile(r"(?:\s*/\s*\d+)?\s*个?\s*(轮|步|epoch|step)")
+_ORDINALS = {"轮": "epoch", "epoch": "epoch", "步": "step", "step": "step"}
 _TIME = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T_](\d\d):(\d\d):(\d\d)(?:[,.](\d{1,6}))?")
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 _TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
@@ -213,6 +216,8 @@ class TextLines:
         if self._records:
             records, self._records = self._records, []
             self.formats["records"] = self.formats.get("records", 0) + len(records)
+            if self._bar == self._bar:
+                self._bars[self._bar_total] = self._bars.get(self._bar_total, 0) + len(records)
             self.rows.add_records(records, self._bar)
 
     # One line
@@ -230,13 +235,12 @@ class TextLines:
             return
         bar = _TQDM.search(line)
         if bar is not None:
-            self._bar, self._bar_total = float(bar[1]), float(bar[2])
+            self._see_bar(bar)
         if brace and (begin := _DICT.search(line)) is not None:
             end = line.rfind("}")
             if end > begin.start():
                 record = _record(line[begin.start() : end + 1].encode())
                 if record is not None and begin.start() == 0 or self._flat(record):
-                    self._count_bar(bar)
                     self._records.append(record)
                     self._flush_records()
                     return
@@ -344,11 +348,20 @@ class TextLines:
         if bar is not None or self._bar == self._bar:
             self._bars[self._bar_total] = self._bars.get(self._bar_total, 0) + 1
 
+    def _see_bar(self, bar: re.Match[str]) -> None:
+        """A progress bar. Records printed above it belong to it: tqdm draws the bar anew below what it prints, while
+        the one before may lag some steps behind. A shorter bar is that of an evaluation."""
+        at, total = float(bar[1]), float(bar[2])
+        if not total < self._bar_total:
+            self._bar, self._bar_total = at, total
+        self._flush_records()
+        self._bar, self._bar_total = at, total
+
     def _context(self, line: str) -> None:
         """Lines that are no row: settings, the epoch that begins, whether evaluation runs, a progress bar."""
         bar = _TQDM.search(line)
         if bar is not None:
-            self._bar, self._bar_total = float(bar[1]), float(bar[2])
+            self._see_bar(bar)
             return
         if self.lines <= _SETTING_LINES:
             self._settings(line)
@@ -422,6 +435,8 @@ def _slots(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = ()
             continue
         follows = line[end : end + 1]
         what = _meaning_before(gap)
+        if gap.rstrip().endswith("第") and (ordinal := _ORDINAL.match(line, end)):
+            what = "place", _ORDINALS[ordinal[1]]
         if what is None:
             # A bare fraction is a place: `(20/4292)` behind an epoch, `9/24604 [` of a progress bar.
             if (
