@@ -6,10 +6,12 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
+from diagnostics.diagnose_log import diagnose_log
 from pipeline.logs.read_log import read_log
 from pipeline.logs.training_log import TrainingLog
 from tests.training_runs import RECIPES, TrainingRun, training_runs
@@ -47,6 +49,45 @@ FORMS = {
     "logging.log": Form(relative=5e-4, absolute=5e-6),
     "nanogpt.log": Form(LOSSES, absolute=5e-5),
 }  # fmt: skip
+
+
+LOSS_ALONE = ("english.log", "chinese.log", "nanogpt.log")
+# A rate far too high for DPO shows as any of these: in this run the chosen answers lose 60 nats while margins grow.
+TOO_FAST = {"likelihood_displacement", "dpo_overoptimised", "diverged"}
+
+
+def _right(name: str, form: str) -> set[str | None] | None:
+    """First causes that are right for this run as far as this form tells it; None where it holds nothing to judge by."""
+    cause = RECIPES[name].cause
+    few = (*LOSS_ALONE, "trainer_log.jsonl")
+    if name == "dpo_rate_too_high":
+        return None if form in few else TOO_FAST  # the loss goes up and down and ends below its start
+    if name == "reward_overfitted" and form in few:
+        return {"reward_overfit", "overtrained"}  # one loss falls and the other rises; nothing says of what
+    if name == "grpo_equal_rewards" and form in LOSS_ALONE:
+        return None  # nobody writes only the loss, which begins at 0 by definition
+    return {cause}
+
+
+# What is not named yet: (run, form) -> what is said instead. Strict: whoever repairs one takes it out here.
+NOT_YET: dict[tuple[str, str], str] = (
+    {("dpo_rate_too_high", form): "DPO003 begins at the first evaluation, when the fall is over" for form in FORMS}
+    | {("sft_stopped_early", form): "LOG006: levelled off by step 16" for form in (*LOSS_ALONE, "wandb")}
+    | {("dpo_beta_zero", form): "a loss that stays at ln 2 is not noticed" for form in LOSS_ALONE}
+    | {("dpo_beta_zero", "trainer_log.jsonl"): "DPO001: hardly moved, though it did not move at all"}
+    | {("grpo_equal_rewards", "trainer_log.jsonl"): "LOG010: no token supervised, though rewards are logged"}
+)
+
+
+def _cases() -> list[Any]:
+    cases = []
+    for name in RECIPES:
+        for form in FORMS:
+            if _right(name, form) is not None:
+                said = NOT_YET.get((name, form))
+                marks = [pytest.mark.xfail(strict=True, reason=said)] if said else []
+                cases.append(pytest.param(name, form, marks=marks))
+    return cases
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +145,17 @@ def test_the_end_that_was_planned_is_read(runs: dict[str, TrainingRun], form: st
 def test_kind_of_training_is_told(runs: dict[str, TrainingRun], form: str) -> None:
     for run in runs.values():
         assert read_log(run.formats[form]).kind == run.recipe.kind, run.name
+
+
+@pytest.mark.parametrize(("name", "form"), _cases())
+def test_runs_are_named_rightly(runs: dict[str, TrainingRun], name: str, form: str) -> None:
+    right = _right(name, form)
+    assert right is not None
+    report = diagnose_log(runs[name].formats[form])
+    loud = [f"{f.code} {f.severity}: {f.message}" for f in report.findings if f.severity in ("warning", "error")]
+    first = report.causes[0].id if report.causes else None
+    assert first in right, loud
+    if right == {None}:
+        assert report.verdict == "healthy", loud
+    else:
+        assert report.causes[0].confidence > 0.5

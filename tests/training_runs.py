@@ -55,8 +55,8 @@ REWARD = {"num_train_epochs": 1, "learning_rate": 3e-4, "warmup_steps": 10, "log
 
 RECIPES: dict[str, Recipe] = {
     "sft_healthy": Recipe("sft", None, SFT),
-    # goes on from the sound model, so it begins low, and ends far above
-    "sft_diverged": Recipe("sft", "diverged", SFT | {"learning_rate": 0.1, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 40, "max_steps": 100}, tuned=True),
+    # goes on from the sound model, so it begins low, and breaks while the rate warms up
+    "sft_diverged": Recipe("sft", "diverged", SFT | {"learning_rate": 0.1, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 80, "max_steps": 100, "logging_steps": 2}, tuned=True),
     # weights in half precision and no loss scaling: AdamW's epsilon is zero there
     "sft_not_a_number": Recipe("sft", "numeric_overflow", SFT | {"max_steps": 40, "logging_nan_inf_filter": False}, dtype="float16"),
     "sft_not_a_number_filtered": Recipe("sft", "numeric_overflow", SFT | {"max_steps": 40}, dtype="float16"),
