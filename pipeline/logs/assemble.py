@@ -46,7 +46,7 @@ def assemble(
     keep = np.ones(count, dtype=bool)
     restarts: tuple[Restart, ...] = ()
     if known and count:
-        step, keep, restarts = _in_order(step, epoch, main, data)
+        step, keep, restarts = _in_order(step, epoch, main, data, rows.tables)
     data, step, epoch, time, said = _without(keep, data, step, epoch, time, said)
     order = None
     if known and len(step) and np.any(np.diff(step) < 0):
@@ -146,14 +146,14 @@ def _filled(step: Floats) -> Floats:
 
 
 def _in_order(
-    step: Floats, epoch: Floats, main: Rows, data: Data
+    step: Floats, epoch: Floats, main: Rows, data: Data, tables: Sequence[int] = ()
 ) -> tuple[Floats, np.ndarray[Any, Any], tuple[Restart, ...]]:
     """Steps that grow along the rows: counted on over epochs, repeated parts of a restart left out."""
     keep = np.ones(len(step), dtype=bool)
     at = step[main]
     back = np.flatnonzero(np.diff(at) < 0) + 1
     if not len(back):
-        return _evaluations_follow(step, main), keep, ()
+        return _evaluations_follow(step, main, tables), keep, ()
     if _counts_within_epochs(at, epoch[main], back):
         # Each epoch begins at step 1 again: what was reached before is added. A last evaluation at the end of an epoch
         # belongs to it.
@@ -164,7 +164,7 @@ def _in_order(
         for number, place in enumerate(back, 1):
             offset[main[place] :] = number * longest
         step += offset
-        return _evaluations_follow(step, main), keep, ()
+        return _evaluations_follow(step, main, tables), keep, ()
     if len(back) * INTERLEAVED > len(at):
         return step, keep, ()
     restarts: list[tuple[int, Restart]] = []
@@ -204,14 +204,18 @@ def _counts_within_epochs(at: Floats, epoch: Floats, back: Rows) -> bool:
     return bool(low and np.all(epoch[back] > epoch[back - 1]) and np.all(np.diff(epoch) >= 0))
 
 
-def _evaluations_follow(step: Floats, main: Rows) -> Floats:
-    """A row of evaluation that lies behind the training it follows counted something of its own: it takes that step."""
+def _evaluations_follow(step: Floats, main: Rows, tables: Sequence[int]) -> Floats:
+    """A row of evaluation that lies behind the training it follows counted something of its own: it takes that step.
+
+    tables: rows at which tables begin. One table for each metric, as W&B exports them, are side by side, not in a row.
+    """
     if not len(main) or len(main) == len(step):
         return step
     step = step.copy()
     reached = np.zeros(len(step))
     reached[main] = step[main]
-    np.maximum.accumulate(reached, out=reached)
+    for part in np.split(reached, [at for at in tables if 0 < at < len(reached)]):
+        np.maximum.accumulate(part, out=part)
     behind = np.ones(len(step), dtype=bool)
     behind[main] = False
     behind &= step < reached

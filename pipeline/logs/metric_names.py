@@ -111,7 +111,11 @@ def meaning(name: str) -> Meaning:
     """What the key of a record stands for. A key no table knows keeps its own name."""
     table = _table()
     key = plain(name)
-    if key in table.summaries or key.removeprefix("train_") in ("runtime", "samples_per_second", "steps_per_second"):
+    if key.removeprefix("train/") in table.summaries or key.removeprefix("train_") in (
+        "runtime",
+        "samples_per_second",
+        "steps_per_second",
+    ):
         return Meaning("summary", key)
     if key in table.places:
         return Meaning("place", table.places[key])

@@ -70,6 +70,7 @@ class RowCollector:
         self.names: set[str] = set()
         self.settings: dict[str, Any] = {}
         self.keys: dict[str, None] = {}
+        self.tables: list[int] = []  # the row at which each table begins
         self.elapsed = False
         self.records = 0
         self.before = 0  # rows of the collector that this one stands beside

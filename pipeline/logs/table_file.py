@@ -57,6 +57,7 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
     left_out = 0
     csv.field_size_limit(_MAX_FIELD)
     cells = _rows(lines, delimiter)
+    rows.tables.append(len(rows))
     while batch := list(islice(cells, _BATCH)):
         records: list[dict[str, object]] = []
         for values in batch:

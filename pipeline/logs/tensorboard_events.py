@@ -34,6 +34,7 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
     """Scalars of one event file into `rows`: those of one step and one writing make one row."""
     values: dict[str, float] = {}
     at, time = NAN, NAN
+    ended = NAN  # step at which the Trainer wrote its summary
     notes: list[Note] = []
     for record in _records(path, notes):
         try:
@@ -47,7 +48,11 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
             if what.kind in ("summary", "place"):
                 if what.name == "epoch":  # the Trainer logs the epoch as a curve of its own
                     values.setdefault("\0epoch", value)
+                elif what.kind == "summary":
+                    ended = step
                 continue
+            if tag == "train/train_loss" and step == ended:
+                continue  # the mean over the whole run, which stands in the summary too
             name = what.name
             if step != at or name in values:
                 _add(rows, values, at, time)
