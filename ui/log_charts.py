@@ -195,6 +195,17 @@ def with_repeats(report: Report) -> list[tuple[Finding, int]]:
     return found
 
 
+def full_name(curve: str, said: Mapping[str, Any]) -> str:
+    """What a curve is called outside of its panel: `Loss: training`; its own name where no panel has it."""
+    for entry, names in PANELS:
+        if curve in names:
+            panel, name = str(said[f"panel_{entry}"]), str(said.get(f"curve_{curve}", curve))
+            return panel if len(names) == 1 or name.lower() == panel.lower() else said["curve_of_panel"].format(
+                panel=panel, name=name
+            )  # fmt: skip
+    return curve
+
+
 def spot_of(finding: Finding) -> tuple[str, float, float | None] | None:
     """(curve, first step, last step or None) that a finding speaks of; None where it names no place."""
     curve, first = finding.params.get("curve"), _finite(finding.params.get("from_step"))
