@@ -13,6 +13,7 @@ from diagnostics.report import Report
 BLOCKS = "▁▂▃▄▅▆▇█"
 LOST = "×"  # a stretch that holds a NaN or an infinity
 COLUMNS = 48
+STEEP = 5.0
 SHOWN = (("reward", "eval_reward"), ("loss", "eval_loss"))  # the first pair of which the log has a curve
 WIDTH, HEIGHT, LEFT = 760, 170, 56
 Points = list[tuple[float, float | None]]
@@ -48,18 +49,17 @@ def _number(value: Any) -> float | None:
 
 
 def sparklines(report: Report, words: Mapping[str, Any]) -> list[str]:
-    """One line for each curve: its name, blocks on one scale for all, first → last value. words: `around`."""
+    """One line for each curve: its name, blocks on its own scale, first → last value. words: `around`."""
     curves = small_curves(report)
     if not curves:
         return []
-    known = [v for points in curves.values() for _, v in points if v is not None]
     steps = [s for points in curves.values() for s, _ in points]
     names = {name: str(words["curves"].get(name, name)) for name in curves}
     wide = max(_cells(name) for name in names.values())
     lines = []
     for name, points in curves.items():
-        blocks = sparkline(points, (min(steps), max(steps)), (min(known), max(known)))
         values = [v for _, v in points if v is not None]
+        blocks = sparkline(points, (min(steps), max(steps)), (min(values), max(values)))
         pad = " " * (wide - _cells(names[name]))
         lines.append(f"{names[name]}{pad}  {blocks}  {values[0]:.4g} → {values[-1]:.4g}")
     return lines
@@ -67,9 +67,12 @@ def sparklines(report: Report, words: Mapping[str, Any]) -> list[str]:
 
 def sparkline(points: Points, steps: tuple[float, float], values: tuple[float, float]) -> str:
     """COLUMNS characters over the stretch of steps: the mean of each column, LOST where it holds no number, and a
-    column that holds no point repeats the one before."""
+    column that holds no point repeats the one before. values: (lowest, highest) of the scale, which is a logarithmic
+    one where a steep start would leave the rest no room."""
     columns: list[list[float | None]] = [[] for _ in range(COLUMNS)]
-    span, height = (steps[1] - steps[0]) or 1.0, (values[1] - values[0]) or 1.0
+    scale: Scale = math.log if values[0] > 0 and values[1] > STEEP * values[0] else float
+    low, high = scale(values[0]), scale(values[1])
+    span, height = (steps[1] - steps[0]) or 1.0, (high - low) or 1.0
     for step, value in points:
         columns[min(COLUMNS - 1, int((step - steps[0]) / span * COLUMNS))].append(value)
     made = ""
@@ -78,7 +81,7 @@ def sparkline(points: Points, steps: tuple[float, float], values: tuple[float, f
         if len(finite) < len(column):
             made += LOST
         elif finite:
-            share = (sum(finite) / len(finite) - values[0]) / height
+            share = (scale(sum(finite) / len(finite)) - low) / height
             made += BLOCKS[min(len(BLOCKS) - 1, int(share * len(BLOCKS)))]
         else:
             made += made[-1] if made and made[-1] != LOST else " "

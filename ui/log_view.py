@@ -37,7 +37,9 @@ def facts(report: Report, lang: str) -> str:
     """Steps, epochs, tokens, rows, begin, end and duration in one small line."""
     said = words(lang)
     metrics = report.metrics
-    parts = []
+    parts: list[str] = []
+    if not report.curves:
+        return ""
     last, planned = _number(metrics.get("log.last_step")), _number(metrics.get("log.max_steps"))
     if last:
         of = planned is not None and planned >= last

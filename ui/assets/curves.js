@@ -117,7 +117,7 @@
         layout["xaxis" + n] = {
           domain: [(left + LEFT) / inner, (left + span) / inner], anchor: "y" + n, gridcolor: GRID, zeroline: false, nticks: r === 0 && columns > 1 ? 10 : 5,
           ...(n ? { matches: "x" } : {}), ...(view ? { range: view, autorange: false } : { autorange: true }), tickfont: { size: 11 },
-          hoverformat: axis === "step" ? "~r" : ".4~r", unifiedhovertitle: { text: `${axisName(axis)} %{x}` },
+          unifiedhovertitle: { text: `${axisName(axis)} %{x:${axis === "step" ? ".10~g" : ".4~r"}}` },
         };
         layout["yaxis" + n] = {
           domain: y, anchor: "x" + n, gridcolor: GRID, zeroline: false, fixedrange: true, nticks: r === 0 ? 7 : 4, tickfont: { size: 11 },
@@ -157,7 +157,8 @@
       else add(`<span style="color:${colour(curve)}">${line}</span> ${curve.name}`);
     }
     const title = `<b>${panel.title}</b>`;
-    if (listed.length < 2 && panel !== chart.panels[0]) return title;
+    const alone = panel.curves.every((curve) => curve.name === panel.curves[0].name);
+    if (alone && (panel !== chart.panels[0] || panel.curves[0].name.toLowerCase() === panel.title.toLowerCase())) return title;
     const letters = [panel.title, ...listed].map((text) => text.replace(/<[^>]*>/g, "")).join("   ");
     const pixels = [...letters].reduce((sum, c) => sum + (c > "\u2e80" ? 13 : 7), panel === chart.panels[0] ? 60 : 0);
     return `${title}${pixels > span ? "<br>" : "  "}<span style="font-size:12px">${listed.join("  ")}</span>`;
@@ -165,7 +166,7 @@
 
   function lines(curve, n, axis) {
     const x = places(curve, axis), tint = colour(curve), few = curve.value.length < FEW;
-    const soft = smoothed(curve.value);
+    const soft = curve.curve === "learning_rate" ? null : smoothed(curve.value); // a schedule has no noise
     const name = chart.runs.length > 1 ? `${chart.runs[curve.run]} · ${curve.name}` : curve.name;
     const shared = { type: "scatter", xaxis: "x" + n, yaxis: "y" + n, x, connectgaps: false, meta: { curve: curve.curve } };
     const made = [{
@@ -200,7 +201,15 @@
     const log = settings.log && positive;
     if (log) [low, high] = [Math.log10(low), Math.log10(high)];
     const room = high > low ? (high - low) * 0.07 : log ? 0.1 : Math.abs(high) * 0.1 || 1;
-    return { type: log ? "log" : "linear", range: [low - room, high + room], ...(log && high - low > 1 ? { dtick: 1 } : {}) };
+    const ends = [low - room, high + room];
+    return { type: log ? "log" : "linear", range: ends, ...(log ? logTicks(ends, panel === chart.panels[0] ? 6 : 4) : {}) };
+  }
+
+  function logTicks([low, high], count) { // Plotly's own crowd where a scale spans about one decade
+    if (high - low > 1.6) return { dtick: Math.max(1, Math.ceil((high - low) / count)) };
+    const digits = high - low > 0.4 ? 1 : 2;
+    const at = Array.from({ length: count }, (_, i) => Number((10 ** (low + ((high - low) * (i + 0.5)) / count)).toPrecision(digits)));
+    return { tickmode: "array", tickvals: [...new Set(at)], nticks: undefined };
   }
 
   function spot(place, panel, axis) { // a place by steps -> its curve, and x from and to, and the height there
