@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnostics.report import Cause, Finding, Report
+from diagnostics.small_curves import curves_svg, sparklines
 from diagnostics.words import family_words
 from pipeline.config_files import load_config
 
@@ -112,6 +113,8 @@ def to_text(report: Report) -> str:
     lines = [f"{report.subject.name}: {verdict_line(report)}", f"  {counts_line(report)}"]
     if stopped := interrupted_line(report):
         lines.append(f"  {stopped}")
+    if curves := sparklines(report, words):
+        lines += ["", *(f"  {line}" for line in curves)]
     for place, cause in enumerate(report.causes, 1):
         lines += ["", f"{place}. {cause.title}  {round(100 * cause.confidence)}%  [{cause.id}]", f"   {cause.explanation}"]
         lines.append(f"   {words['for']}: {' '.join(cause.supporting)}   {words['against']}: {' '.join(cause.opposing) or '–'}")
@@ -159,6 +162,8 @@ def to_markdown(report: Report) -> str:
     lines = [f"# DPO Doctor: {_md(report.subject.name)}", "", f"**{_md(verdict_line(report))}**", "", counts_line(report), ""]
     if stopped := interrupted_line(report):
         lines += [_md(stopped), ""]
+    for line in sparklines(report, words):
+        lines += [_md_code(line), ""]
     for cause in report.causes:
         lines += [f"## {_md(cause.title)} ({round(100 * cause.confidence)}%)", "", _md(cause.explanation), ""]
         lines.append(f"- {words['for']}: {', '.join(cause.supporting)}; {words['against']}: {', '.join(cause.opposing) or '–'}")
@@ -204,6 +209,8 @@ li.finding{border-left:4px solid var(--line);padding:.3rem .8rem;margin:.5rem 0}
 .info{border-left-color:var(--info)!important}.ok{border-left-color:var(--ok)!important}
 .code{color:var(--dim);font-size:.8rem;margin-right:.5rem}table{border-collapse:collapse;width:100%;font-size:.9rem}
 td,th{border-bottom:1px solid var(--line);padding:.4rem;text-align:left;vertical-align:top}
+.axis{stroke:var(--line)}.curve{fill:none;stroke-width:1.6}.c0{stroke:var(--accent)}.c1{stroke:var(--warning)}
+.spot{stroke:var(--card);stroke-width:2}.spot.error{fill:var(--error)}.spot.warning{fill:var(--warning)}
 .bar{fill:var(--line)}.bar.best{fill:var(--accent)}.bar.declared{fill:var(--info)}text{fill:var(--ink)}
 .scroll{overflow-x:auto}details summary{cursor:pointer}
 """
@@ -264,6 +271,8 @@ def to_html(report: Report) -> str:
     ]
     if stopped := interrupted_line(report):
         parts.append(f"<p class='card'>{_h(stopped)}</p>")
+    if curves := curves_svg(report, words):
+        parts.append(f"<div class='card scroll'>{curves}</div>")
     by_code = {f.code: f for f in reversed(worst_first(report.findings))}
     parts += [_cause_html(cause, by_code, words) for cause in report.causes]
     if autopsy := report.curves.get("format_autopsy"):

@@ -57,7 +57,10 @@ def chart(runs: Sequence[ShownRun], lang: str, more: Sequence[str] = ()) -> str:
     more: names of further curves that a visitor chose, each with a panel of its own.
     """
     said = words(lang)
-    panels, wanted = [], (*PANELS, *((name, (name,)) for name in more))
+    panels: list[dict[str, Any]] = []
+    wanted = (*PANELS, *((name, (name,)) for name in more))
+    if any("reward" in run.report.curves for run in runs):  # what such a run is for; its loss says little
+        wanted = (wanted[1], wanted[0], *wanted[2:])
     points = max(200, POINTS // max(1, len(runs)))
     for entry, names in wanted:
         curves = [
@@ -85,7 +88,10 @@ def chart(runs: Sequence[ShownRun], lang: str, more: Sequence[str] = ()) -> str:
 def axes(runs: Sequence[ShownRun]) -> list[str]:
     """What the chart can be drawn over: `step`, and `epoch` and `time` where a log tells them."""
     curves = [c for run in runs for c in run.report.curves.values() if isinstance(c, Mapping)]
-    return ["step", *(axis for axis in ("epoch", "time") if any(c.get(axis) for c in curves))]
+    known = [axis for axis in ("epoch", "time") if any(c.get(axis) for c in curves)]
+    if not any((_finite(run.report.metrics.get("log.seconds")) or 0) >= 1 for run in runs):
+        known = [axis for axis in known if axis != "time"]  # single times, as of an evaluation, place nothing else
+    return ["step", *known]
 
 
 def further_curves(runs: Sequence[ShownRun]) -> list[str]:
@@ -193,6 +199,17 @@ def with_repeats(report: Report) -> list[tuple[Finding, int]]:
         found.append((finding, seen.get(finding.code, 0)))
         seen[finding.code] = seen.get(finding.code, 0) + 1
     return found
+
+
+def full_name(curve: str, said: Mapping[str, Any]) -> str:
+    """What a curve is called outside of its panel: `Loss: training`; its own name where no panel has it."""
+    for entry, names in PANELS:
+        if curve in names:
+            panel, name = str(said[f"panel_{entry}"]), str(said.get(f"curve_{curve}", curve))
+            return panel if len(names) == 1 or name.lower() == panel.lower() else said["curve_of_panel"].format(
+                panel=panel, name=name
+            )  # fmt: skip
+    return curve
 
 
 def spot_of(finding: Finding) -> tuple[str, float, float | None] | None:

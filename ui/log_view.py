@@ -11,7 +11,7 @@ from diagnostics.render import verdict_line
 from diagnostics.report import Report
 from diagnostics.words import say
 from ui.interface_words import words
-from ui.log_charts import SEVERE, ShownRun, spot_of, with_repeats
+from ui.log_charts import SEVERE, ShownRun, full_name, spot_of, with_repeats
 from ui.report_view import MARKS, Said
 from ui.safe_html import tag, text
 
@@ -37,7 +37,9 @@ def facts(report: Report, lang: str) -> str:
     """Steps, epochs, tokens, rows, begin, end and duration in one small line."""
     said = words(lang)
     metrics = report.metrics
-    parts = []
+    parts: list[str] = []
+    if not report.curves:
+        return ""
     last, planned = _number(metrics.get("log.last_step")), _number(metrics.get("log.max_steps"))
     if last:
         of = planned is not None and planned >= last
@@ -83,8 +85,7 @@ def marks(runs: Sequence[ShownRun], lang: str) -> str:
         if finding.severity not in SEVERE or spot is None:
             continue
         sign = tag("span", f"dd-mark dd-{finding.severity}", MARKS[finding.severity], aria_label=finding.severity)
-        named = said.get(f"curve_{spot[0]}", spot[0])
-        line = said["mark_at"].format(code=finding.code, curve=named, step=f"{spot[1]:.10g}")
+        line = said["mark_at"].format(code=finding.code, curve=full_name(spot[0], said), step=f"{spot[1]:.10g}")
         target = f"dd-{finding.code}-{repeat}" if repeat else f"dd-{finding.code}"
         links.append(tag("button", "dd-chip-link", sign, text(line), type="button", data_jump=target,
                          title=finding.message))  # fmt: skip

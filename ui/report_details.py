@@ -10,7 +10,7 @@ from diagnostics.render import worst_first
 from diagnostics.report import Finding, Report
 from diagnostics.words import family_words
 from ui.interface_words import words
-from ui.log_charts import spot_of
+from ui.log_charts import full_name, spot_of
 from ui.report_view import MARKS, Said, fix_line, mark
 from ui.safe_html import prose, tag, text, with_specials
 
@@ -121,8 +121,7 @@ def spot_button(spot: tuple[str, float, float | None], said: Said) -> str:
     """Shows on the curve the place that a finding speaks of: (curve, first step, last step or None)."""
     curve, first, last = spot
     steps = f"{first:.10g}" if last is None else f"{first:.10g}–{last:.10g}"
-    named = said.get(f"curve_{curve}", curve)
-    sentence = said["show_on_curve"].format(curve=named, steps=steps)
+    sentence = said["show_on_curve"].format(curve=full_name(curve, said), steps=steps)
     return tag("button", "dd-button dd-spot", text(sentence), type="button", data_spot=json.dumps(spot))
 
 

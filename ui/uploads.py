@@ -68,7 +68,12 @@ def keep_logs(dropped: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, 
     folder = private_folder("uploads") / token / NAME
     folder.mkdir(mode=0o700, parents=True)
     for path in dropped[:MAX_FILES]:
-        shutil.copyfile(path, folder / safe_name(path))
+        place = folder / safe_name(path)
+        for number in range(2, MAX_FILES + 2):  # parts of a run often bear one name, each in a folder of its own
+            if not place.exists():
+                break
+            place = folder / f"{number}_{safe_name(path)}"
+        shutil.copyfile(path, place)
     names = tuple(sorted(p.name for p in folder.iterdir()))
     return token, names, tuple(safe_name(p) for p in dropped[MAX_FILES:])
 

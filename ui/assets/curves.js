@@ -96,7 +96,10 @@
     const others = chart.panels.slice(1);
     for (let i = 0; i < others.length; i += columns) rows.push(others.slice(i, i + columns));
     const heights = rows.map((_, i) => (i === 0 ? (columns > 1 ? 300 : 230) : columns > 1 ? 150 : 140));
-    const total = heights.reduce((sum, h) => sum + h + TITLE + TICKS, 0) + 16;
+    const inner = width - 10, wide = (r) => (r === 0 ? inner : (inner - GAP * (columns - 1)) / columns);
+    const headings = rows.map((row, r) => row.map((panel) => heading(panel, wide(r))));
+    const titles = headings.map((row) => (row.some((text) => text.includes("<br>")) ? TITLE + 17 : TITLE));
+    const total = heights.reduce((sum, h, r) => sum + h + titles[r] + TICKS, 0) + 4;
     const layout = {
       height: total, autosize: true, margin: { l: 0, r: 10, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: DIM }, showlegend: false, dragmode: brush ? "zoom" : false,
@@ -108,13 +111,13 @@
     rows.forEach((row, r) => {
       row.forEach((panel, c) => {
         const n = ++number === 1 ? "" : String(number);
-        const inner = width - 10, span = r === 0 ? inner : (inner - GAP * (columns - 1)) / columns;
+        const span = wide(r);
         const left = r === 0 ? 0 : c * (span + GAP);
-        const y = [1 - (top + TITLE + heights[r]) / total, 1 - (top + TITLE) / total];
+        const y = [1 - (top + titles[r] + heights[r]) / total, 1 - (top + titles[r]) / total];
         layout["xaxis" + n] = {
           domain: [(left + LEFT) / inner, (left + span) / inner], anchor: "y" + n, gridcolor: GRID, zeroline: false, nticks: r === 0 && columns > 1 ? 10 : 5,
           ...(n ? { matches: "x" } : {}), ...(view ? { range: view, autorange: false } : { autorange: true }), tickfont: { size: 11 },
-          hoverformat: axis === "step" ? "~r" : ".4~r", unifiedhovertitle: { text: `${axisName(axis)} %{x}` },
+          unifiedhovertitle: { text: `${axisName(axis)} %{x:${axis === "step" ? ".10~g" : ".4~r"}}` },
         };
         layout["yaxis" + n] = {
           domain: y, anchor: "x" + n, gridcolor: GRID, zeroline: false, fixedrange: true, nticks: r === 0 ? 7 : 4, tickfont: { size: 11 },
@@ -122,7 +125,7 @@
         };
         layout.annotations.push({
           xref: "paper", yref: "paper", x: left / inner, y: y[1], xanchor: "left", yanchor: "bottom", yshift: 6, showarrow: false,
-          align: "left", text: heading(panel), font: { size: r === 0 ? 14 : 13 },
+          align: "left", text: headings[r][c], font: { size: r === 0 ? 14 : 13 },
         });
         if (r === 0) {
           layout.annotations.push({
@@ -133,7 +136,7 @@
         for (const curve of panel.curves) traces.push(...lines(curve, n, axis));
         marks(panel, n, axis, traces, layout);
       });
-      top += heights[r] + TITLE + TICKS;
+      top += heights[r] + titles[r] + TICKS;
     });
     return { traces, layout, total };
   }
@@ -143,7 +146,7 @@
     return chart.words[axis === "step" && !chart.steps_known ? "row" : axis];
   }
 
-  function heading(panel) { // the title, and what each line is; evaluation that only repeats a colour is named once
+  function heading(panel, span) { // the title, and what each line is; evaluation that only repeats a colour is named once
     const many = chart.runs.length > 1, said = { solid: "━", dash: "╌", dot: "┈" };
     const listed = [];
     const add = (entry) => { if (!listed.includes(entry)) listed.push(entry); };
@@ -154,12 +157,16 @@
       else add(`<span style="color:${colour(curve)}">${line}</span> ${curve.name}`);
     }
     const title = `<b>${panel.title}</b>`;
-    return listed.length > 1 || panel === chart.panels[0] ? `${title}  <span style="font-size:12px">${listed.join("  ")}</span>` : title;
+    const alone = panel.curves.every((curve) => curve.name === panel.curves[0].name);
+    if (alone && (panel !== chart.panels[0] || panel.curves[0].name.toLowerCase() === panel.title.toLowerCase())) return title;
+    const letters = [panel.title, ...listed].map((text) => text.replace(/<[^>]*>/g, "")).join("   ");
+    const pixels = [...letters].reduce((sum, c) => sum + (c > "\u2e80" ? 13 : 7), panel === chart.panels[0] ? 60 : 0);
+    return `${title}${pixels > span ? "<br>" : "  "}<span style="font-size:12px">${listed.join("  ")}</span>`;
   }
 
   function lines(curve, n, axis) {
     const x = places(curve, axis), tint = colour(curve), few = curve.value.length < FEW;
-    const soft = smoothed(curve.value);
+    const soft = curve.curve === "learning_rate" ? null : smoothed(curve.value); // a schedule has no noise
     const name = chart.runs.length > 1 ? `${chart.runs[curve.run]} · ${curve.name}` : curve.name;
     const shared = { type: "scatter", xaxis: "x" + n, yaxis: "y" + n, x, connectgaps: false, meta: { curve: curve.curve } };
     const made = [{
@@ -194,7 +201,15 @@
     const log = settings.log && positive;
     if (log) [low, high] = [Math.log10(low), Math.log10(high)];
     const room = high > low ? (high - low) * 0.07 : log ? 0.1 : Math.abs(high) * 0.1 || 1;
-    return { type: log ? "log" : "linear", range: [low - room, high + room], ...(log && high - low > 1 ? { dtick: 1 } : {}) };
+    const ends = [low - room, high + room];
+    return { type: log ? "log" : "linear", range: ends, ...(log ? logTicks(ends, panel === chart.panels[0] ? 6 : 4) : {}) };
+  }
+
+  function logTicks([low, high], count) { // Plotly's own crowd where a scale spans about one decade
+    if (high - low > 1.6) return { dtick: Math.max(1, Math.ceil((high - low) / count)) };
+    const digits = high - low > 0.4 ? 1 : 2;
+    const at = Array.from({ length: count }, (_, i) => Number((10 ** (low + ((high - low) * (i + 0.5)) / count)).toPrecision(digits)));
+    return { tickmode: "array", tickvals: [...new Set(at)], nticks: undefined };
   }
 
   function spot(place, panel, axis) { // a place by steps -> its curve, and x from and to, and the height there

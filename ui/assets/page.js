@@ -77,6 +77,8 @@
       copy(hit.dataset.copy).then(() => said(hit, hit.dataset.done));
     } else if ((hit = at("#dd-link, #dd-log-link"))) {
       copy(shareLink()).then(() => said(hit, "✓ " + hit.textContent.replace("✓ ", "")));
+    } else if (at("#dd-log-read, #dd-log-examples button")) {
+      document.querySelector("#dd-log-case")?.classList.remove("dd-open"); // on a phone: what comes stands below
     } else if ((hit = at("[data-give]"))) {
       give(hit.dataset.give);
     } else if ((hit = at("#dd-case-toggle, #dd-log-case-toggle"))) {
