@@ -76,16 +76,11 @@ def learning_rate_unsuited(subject: LogSubject, limits: Thresholds) -> Iterator[
     elif subject.kind in ("sft", "unknown") and peak <= limits["rate_tiny"] and not falls and not begins:
         yield warning("tiny", *evidence, **numbers)
         said = True
-    elif subject.kind == "sft" and peak >= limits["rate_huge"] and (not falls or _ends_high(subject, limits)):
+    elif subject.kind == "sft" and peak >= limits["rate_huge"] and not falls:
         yield warning("huge", *evidence, **numbers)
         said = True
     if not said:
         yield ok("ok", **numbers)
-
-
-def _ends_high(subject: LogSubject, limits: Thresholds) -> bool:
-    loss = subject.trend("loss")
-    return loss is not None and loss.last >= limits["loss_no_language"]
 
 
 def _coarse(values: np.ndarray, limits: Thresholds) -> bool:

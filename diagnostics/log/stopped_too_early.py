@@ -48,7 +48,7 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         raise NotMeasured("no_curve", curve="loss")
     if trend is None:
         raise NotMeasured("no_curve", curve="loss")
-    last, planned = log.last_step, log.max_steps
+    last, planned = log.last_step or float(trend.steps[-1]), log.max_steps
     share = last / planned if planned and log.steps_known else None
     numbers = {
         "curve": trend.name, "last_step": f"{last:g}", "planned": f"{planned or 0:g}", "percent": 100 * (share or 0),
@@ -130,6 +130,9 @@ def _is_a_mean(subject: LogSubject, limits: Thresholds) -> bool:
     trend, tested = subject.trend("loss"), subject.evaluation
     if trend is None:
         return True
+    said = subject.trend("perplexity")
+    if said is not None and abs(np.log(max(said.last, 1e-9)) - trend.last) > 0.1 * trend.last:
+        return False  # the log's own perplexity has another base, or leaves out what the loss adds
     if tested is not None and trend.last > limits["scale_times"] * float(tested.values[-1]):
         return False
     return trend.last < (subject.guessing or limits["guessing_most"]) * 1.02
