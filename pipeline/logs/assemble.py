@@ -13,8 +13,9 @@ from pipeline.logs.training_log import Curve, Floats, Message, Note, Restart, Ro
 
 # More backward jumps than one in this many rows come from processes that write into one file, not from restarts.
 INTERLEAVED = 10
-# A row that goes back by no more than this share of what was reached, again and again, is a late writer.
-BOOL = np.dtype(np.bool_)
+# Where more than this share of the rows repeats the step before, several processes write; one that goes back by no more
+# than LATE steps is late.
+RANKS, LATE = 0.3, 3
 
 
 def assemble(
@@ -167,6 +168,10 @@ def _in_order(
         return _evaluations_follow(step, main, tables), keep, ()
     if len(back) * INTERLEAVED > len(at):
         return step, keep, ()
+    moves = np.diff(at)
+    if (moves == 0).mean() > RANKS:  # several processes: one of them came a little late
+        stride = float(np.median(moves[moves > 0])) if (moves > 0).any() else 1.0
+        back = back[at[back - 1] - at[back] > LATE * stride]
     restarts: list[tuple[int, Restart]] = []
     for place in back:
         row, resumed = int(main[place]), float(step[main[place]])

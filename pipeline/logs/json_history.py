@@ -43,7 +43,8 @@ FIELDS = {
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[\s,]*")
 _KEY = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:\s*')
-_BLOCK = 2**22
+_BLOCK = 2**16
+MAX_DOCUMENT = 2**30  # bytes
 
 
 def looks_like_document(text: bytes) -> bool:
@@ -66,8 +67,8 @@ def looks_like_document(text: bytes) -> bool:
 
 def read_history(path: Path, rows: RowCollector) -> tuple[list[Note], str]:
     """Records of the document into `rows`; (what is to be said of the reading, name of the format)."""
-    text = _text(path)
     notes: list[Note] = []
+    text = _text(path, notes)
     start = _BLANK.match(text).end()  # type: ignore[union-attr]
     if text[start : start + 1] == "[":
         whole = _add(rows, _records(text, start + 1))
@@ -112,12 +113,18 @@ def read_history(path: Path, rows: RowCollector) -> tuple[list[Note], str]:
     ) else "json_object"
 
 
-def _text(path: Path) -> str:
-    raw = RawText()
-    parts = []
+def _text(path: Path, notes: list[Note]) -> str:
+    """The whole document; of one larger than MAX_DOCUMENT its beginning."""
+    raw = RawText(max_line=MAX_DOCUMENT)
+    parts: list[bytes] = []
+    size = 0
     with open(path, "rb") as file:
         while piece := file.read(_BLOCK):
             parts.append(raw.feed(piece))
+            size += len(piece) + len(parts[-1])
+            if raw.too_much or size > 2 * MAX_DOCUMENT:
+                notes.append(Note("unpacks_to_too_much" if raw.too_much else "document_cut", {"file": path.name}))
+                break
     parts.append(raw.feed(b"", last=True))
     return b"".join(parts).decode("utf-8", errors="replace")
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,10 @@ _LEARN_TRIES = 30_000  # lines looked at without learning from any before no mor
 _LONGEST = 3000
 # Possessive, so that nothing is tried twice: a line that doesn't match is left after one pass.
 _NUMBER = rb"[-+]?+(?:[\d.]++(?:[eE][-+]?\d++)?+|(?:nan|NaN|NAN|Nan|inf|Inf|INF)(?:inity)?+)"
+# The same where nothing of a number can follow: a third faster. What only looks like a number is found out later.
+_NUMBER_FAST = rb"[-+.\dAEFINaefnity]++"
 _TIME = rb"\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d(?:[,.]\d{1,6})?+"
+_OF_NUMBERS = frozenset("+-.")
 _BLANKS = rb"[ \t]*+"
 # What tqdm draws, up to its rate; behind that may stand further values.
 BAR_HEAD = re.compile(
@@ -80,6 +84,10 @@ class Part:
         """(size,) places of the lines in a block of `count` lines."""
         return np.arange(count) if self.index is None else self.index
 
+    def moved(self, places: Any) -> Part:
+        """The same among more lines. places: by line of the smaller block its place in the larger one."""
+        return Part(self.form, places if self.index is None else places[self.index], self.columns, self.size)
+
     def bars(self, count: int) -> Bars:
         """What the progress bars in these lines show."""
         assert self.form.bar is not None
@@ -129,8 +137,8 @@ class LineForms:
             taken: Sequence[Sequence[bytes]] = columns[start : start + form.groups]
             index = None
             if empty:
-                index = np.array([n for n, text in enumerate(mark) if text], dtype=np.int64)
-                taken = [[text for text in column if text] for column in taken]
+                index = np.array(list(compress(range(len(mark)), mark)), dtype=np.int64)
+                taken = [list(filter(None, column)) for column in taken]
             wanted = {group for _, group in form.slots} | ({form.bar, form.bar + 1} if form.bar is not None else set())
             numbers = [
                 times_of(column) if group == form.time else numbers_of(column) if group in wanted else None
@@ -147,11 +155,11 @@ class LineForms:
 
     def learn_nothing(self, line: str) -> None:
         """A line that says nothing; others like it can be passed over."""
-        if len(line) > 400 or self._tries > _LEARN_TRIES:
+        if len(line) > 400 or self._tries > _LEARN_TRIES or not re.search(r"[A-Za-z]{2}", line):
             return
         parts, end = [], 0
         for found in NUMBER.finditer(line):
-            parts += [_literal(line[end : found.start()]), _NUMBER]
+            parts += [_literal(line[end : found.start()]), _number(line, found.end())]
             end = found.end()
         self._learn(Form(b"(" + b"".join([*parts, _literal(line[end:])]) + b")", "nothing", 1))
 
@@ -227,11 +235,13 @@ def _form_of(line: str, slots: Sequence[Slot], kind: str, trains: bool, judged: 
         parts.append(_literal(line[end : found.start()]))
         slot = wanted.pop(found.start(), None)
         if slot is None:
-            parts.append(_NUMBER)
+            parts.append(_number(line, found.end()))
         else:
             if "," in found[0]:
                 return None
-            parts.append(rb"(\d++)" if slot.place == "step" and not slot.any_number else b"(" + _NUMBER + b")")
+            parts.append(
+                rb"(\d++)" if slot.place == "step" and not slot.any_number else b"(" + _number(line, found.end()) + b")"
+            )
             captured.append((slot, groups))
             groups += 1
         end = found.end()
@@ -239,6 +249,11 @@ def _form_of(line: str, slots: Sequence[Slot], kind: str, trains: bool, judged: 
         return None
     parts.append(_literal(line[end:]))
     return Form(b"".join(parts), kind, groups, tuple(captured), bar_group, time_group, trains, judged)
+
+
+def _number(line: str, end: int) -> bytes:
+    """An expression for a number that ends there in the line."""
+    return _NUMBER if line[end : end + 1] in _OF_NUMBERS else _NUMBER_FAST
 
 
 def _literal(text: str) -> bytes:

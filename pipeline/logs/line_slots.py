@@ -19,9 +19,6 @@ _BEFORE = re.compile(
     r"([A-Za-z_\u4e00-\u9fff@][\w/@.\-]*(?:[ \t]{1,2}[A-Za-z_\u4e00-\u9fff@][\w/@.\-]*){0,4})(?:\s*\([^()]{0,60}\))?"
     r"['\"`*]*\s*(:|=|：|->|=>|\||为|是|\bis\b|\bof\b)?\s*['\"`*]*(?:[A-Za-z_.]+\d*\()?['\"\[({]*\s*$"
 )
-# Chinese counts behind the number: 第3轮，第100步.
-_ORDINAL = re.compile(r"(?:\s*/\s*\d+)?\s*个?\s*(轮|步|epoch|step)")
-_ORDINALS = {"轮": "epoch", "epoch": "epoch", "步": "step", "step": "step"}
 _FRACTION_BEFORE = re.compile(r"(?:\]\s*[(\[]|[(\[]|\|\s*|^|\s)$")
 TIME = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T_](\d\d):(\d\d):(\d\d)(?:[,.](\d{1,6}))?")
 TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
@@ -84,9 +81,7 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
         follows = line[end : end + 1]
         if follows == "%" and line[end + 1 : end + 2] == "|":
             continue  # a progress bar whose title may well be `loss`
-        what = _meaning_before(gap)
-        if gap.rstrip().endswith("第") and (ordinal := _ORDINAL.match(line, end)):
-            what = "place", _ORDINALS[ordinal[1]]
+        what = _counted(gap, line[end : end + 8]) or _meaning_before(gap)
         if what is None:
             # A bare fraction is a place: `(20/4292)` behind an epoch, `9/24604 [` of a progress bar.
             if (
@@ -126,6 +121,24 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
             Slot("", name, found.start(), end, follows == "%" and "accura" in name or follows == "%" and "acc" in gap)
         )
     return sorted(slots, key=lambda slot: slot.start) if own else slots
+
+
+_COUNTED = (
+    ("步", "step"),
+    ("次迭代", "step"),
+    ("轮", "epoch"),
+    ("个epoch", "epoch"),
+    ("epoch", "epoch"),
+    ("个周期", "epoch"),
+)
+
+
+def _counted(gap: str, after: str) -> tuple[str, str] | None:
+    """`第100步`, `第 1 轮`."""
+    if not gap.rstrip().endswith("第"):
+        return None
+    after = after.lstrip().lower()
+    return next((("place", place) for word, place in _COUNTED if after.startswith(word)), None)
 
 
 _GAPS: dict[str, tuple[str, str] | None] = {}

@@ -35,13 +35,20 @@ NOT_NOW = frozenset(
 )
 
 
+_SPEEDS = frozenset(
+    ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+)
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a name stands for. kind: `metric`, `place` (step, epoch, ...), `summary` (a mean over the whole run),
-    `other` (a number no table knows). name: as used here, `eval_` in front for evaluation."""
+    `speed` (how fast something ran), `other` (a number no table knows). name: as used here, `eval_` in front for
+    evaluation. rank: of several names of one place the lowest counts."""
 
     kind: str
     name: str
+    rank: int = 0
 
     @property
     def is_eval(self) -> bool:
@@ -52,6 +59,7 @@ class Meaning:
 class _Table:
     metrics: dict[str, str]
     places: dict[str, str]
+    ranks: dict[str, int]
     summaries: frozenset[str]
     splits: dict[str, str]
     bare: frozenset[str]
@@ -74,6 +82,7 @@ def _table() -> _Table:
     return _Table(
         by_alias(read["metrics"]),
         by_alias(read["places"]),
+        {plain(str(alias)): rank for aliases in read["places"].values() for rank, alias in enumerate(aliases)},
         frozenset(read["summaries"]),
         {plain(word): split for split, words in read["splits"].items() for word in words},
         frozenset(plain(n) for n in read["in_text_bare"]),
@@ -111,20 +120,18 @@ def meaning(name: str) -> Meaning:
     """What the key of a record stands for. A key no table knows keeps its own name."""
     table = _table()
     key = plain(name)
-    if key.removeprefix("train/") in table.summaries or key.removeprefix("train_") in (
-        "runtime",
-        "samples_per_second",
-        "steps_per_second",
-    ):
+    if key.removeprefix("train/") in table.summaries:
         return Meaning("summary", key)
     if key in table.places:
-        return Meaning("place", table.places[key])
+        return Meaning("place", table.places[key], table.ranks.get(key, 0))
     split, rest = _split_off(key)
     known = table.metrics.get(key) if split != "eval" else None
     if known is None:
         known = table.metrics.get(rest)
     if known is None and rest in table.places:
-        return Meaning("place", table.places[rest])
+        return Meaning("place", table.places[rest], 100 + table.ranks.get(rest, 0))
+    if rest in table.summaries or rest in _SPEEDS or key.startswith("train/train_"):
+        return Meaning("speed", key)
     if known is not None:
         return Meaning("metric", f"eval_{known}" if split == "eval" else known)
     if split == "eval":  # one of several evaluation sets: eval_g0_loss, eval_wiki/loss

@@ -7,13 +7,15 @@ import re
 import zlib
 from typing import Final
 
-from pipeline.instruction_rows import FIRST_BYTES, encoding_of
+from pipeline.instruction_rows import encoding_of
 
 GZIP: Final = b"\x1f\x8b"
 # A line longer than this is no line of a log: its rest is passed over.
 MAX_LINE = 2**20
-_COLOURS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
-_BAR = re.compile(rb"\|[ #]*(?:\xe2\x96[\x80-\x9f])+[ #]*\|")  # the bar of tqdm, of another length in each line
+HEAD: Final = 2**16  # bytes by which the encoding is told
+# Compressed data that grows beyond both of these is no log: repeated bars shrink to a hundredth at most.
+MAX_RATIO, MAX_UNPACKED = 300, 2**28
+_COLOURS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
 # Longest bytes that the end of a piece may hold of an unfinished escape sequence.
 _ESCAPE_TAIL = 300
 
@@ -25,24 +27,29 @@ class RawText:
     nothing was read. `broken` when compressed data ends or is damaged; `long_lines` counts lines cut at MAX_LINE.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self.max_line = max_line
         self.encoding: str | None = None
         self.not_text = False
         self.broken = False
         self.long_lines = 0
         self._head = b""
+        self.too_much = False
+        self._packed = self._unpacked_bytes = 0
         self._gzip: zlib._Decompress | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._rest = b""
         self._skipping = False
+        self._carriage = False
 
-    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
-        """Whole lines that are complete by now; with `last` also the unfinished one at the end."""
+    def feed(self, piece: bytes, *, last: bool = False, decide: bool = False) -> bytes:
+        """Whole lines that are complete by now; with `last` also the unfinished one at the end. decide: tell the
+        encoding by what is there, though more may follow."""
         if self.not_text:
             return b""
         if self.encoding is None:
             self._head += piece
-            if len(self._head) < FIRST_BYTES and not last:
+            if len(self._head) < HEAD and not last and not decide:
                 return b""
             piece, self._head = self._head, b""
             if piece.startswith(GZIP):
@@ -64,18 +71,16 @@ class RawText:
         return self._lines(piece, last)
 
     def _recognised(self, first: bytes) -> str | None:
-        found = encoding_of(first[:FIRST_BYTES])
+        first = first[:HEAD]
+        found = encoding_of(first)
         if found != "utf-8-sig":
             return found
-        for cut in range(4):  # the piece may end inside a character
-            try:
-                first[: len(first) - cut].decode("utf-8")
-                return "utf-8"
-            except UnicodeDecodeError:
-                continue
-        try:  # Chinese Windows writes GBK; single bytes above 127 in a UTF-8 text are damage, not another encoding
-            decoder = codecs.getincrementaldecoder("gb18030")()
-            text = decoder.decode(first)
+        text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(first)  # it may end inside a character
+        foreign = sum(c > "\x7f" for c in text) if not first.isascii() else 0
+        if text.count("\ufffd") * 4 <= foreign:  # single bytes above 127 in a UTF-8 text are damage
+            return "utf-8"
+        try:  # Chinese Windows writes GBK
+            text = codecs.getincrementaldecoder("gb18030")().decode(first)
         except UnicodeDecodeError:
             return "utf-8"
         chinese = sum("\u4e00" <= c <= "\u9fff" for c in text)
@@ -84,9 +89,16 @@ class RawText:
     def _unpacked(self, piece: bytes) -> bytes:
         assert self._gzip is not None
         out = []
+        self._packed += len(piece)
+        if self.too_much:
+            return b""
         try:
             while piece:
                 out.append(self._gzip.decompress(piece))
+                self._unpacked_bytes += len(out[-1])
+                if self._unpacked_bytes > max(MAX_UNPACKED, MAX_RATIO * self._packed):
+                    self.too_much = True
+                    return b""
                 piece = self._gzip.unused_data
                 if not piece.startswith(GZIP):
                     break
@@ -96,27 +108,50 @@ class RawText:
         return b"".join(out)
 
     def _lines(self, piece: bytes, last: bool) -> bytes:
+        """Whole lines. Carriage returns end lines too (tqdm rewrites its line); with a line feed they are one end."""
+        if self._carriage:
+            piece = b"\r" + piece
+        self._carriage = not last and piece.endswith(b"\r")
+        if self._carriage:
+            piece = piece[:-1]
+        if b"\r" in piece:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if self._skipping:
-            at = min((i for i in (piece.find(b"\n"), piece.find(b"\r")) if i >= 0), default=-1)
+            at = piece.find(b"\n")
             if at < 0:
                 return b""
-            piece, self._skipping = piece[at:], False
-        text = self._rest + piece
-        if last:
-            self._rest, text = b"", text + b"\n" if text else b""
+            piece, self._skipping = piece[at + 1 :], False
+        end = piece.rfind(b"\n") + 1
+        if last and (end < len(piece) or (not end and self._rest)):
+            piece += b"\n"
+            end = len(piece)
+        if not end:
+            self._rest += piece
+            text = b""
         else:
-            end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
-            text, self._rest = text[:end], text[end:]
-            if len(self._rest) > MAX_LINE:
-                self.long_lines += 1
-                self._skipping = True
-                text, self._rest = text + self._rest[:MAX_LINE] + b"\n", b""
-        if b"\r" in text:
-            text = text.replace(b"\r", b"\n")  # tqdm rewrites its line; an empty line more does no harm
+            text, self._rest = self._rest + piece[:end], piece[end:]
+            if len(text) > self.max_line:
+                text = self._shortened(text)
+        if len(self._rest) > self.max_line:
+            self.long_lines += 1
+            self._skipping = True
+            text, self._rest = text + self._rest[: self.max_line] + b"\n", b""
         if b"\x1b" in text:
             text = _COLOURS.sub(b"", text)
-        if b"\xe2\x96" in text:
-            text = _BAR.sub(b"||", text)
         if b"\0" in text:
             text = text.replace(b"\0", b"")
         return text
+
+    def _shortened(self, text: bytes) -> bytes:
+        """Whole lines without what is behind the longest allowed of each."""
+        parts, at = [], 0
+        while len(text) - at > self.max_line:
+            end = text.rfind(b"\n", at, at + self.max_line + 1) + 1
+            if end:
+                parts.append(text[at:end])
+                at = end
+                continue
+            self.long_lines += 1
+            parts.append(text[at : at + self.max_line] + b"\n")
+            at = text.index(b"\n", at) + 1
+        return b"".join([*parts, text[at:]])

@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.json_file import LFS_START
+from pipeline.json_file import LFS_START, collector_paused
 from pipeline.logs.assemble import assemble
 from pipeline.logs.log_messages import MessageCounter
 from pipeline.logs.own_format import MAX_REMEMBERED, OwnFormat, remembered_formats
-from pipeline.logs.raw_text import GZIP, RawText
+from pipeline.logs.raw_text import GZIP, HEAD, RawText
 from pipeline.logs.row_collector import RowCollector
 from pipeline.logs.text_lines import TextLines
 from pipeline.logs.training_log import Note, TrainingLog
 from pipeline.refusal import Refused
 
-FIRST = 64 * 1024  # bytes by which the format is told
+FIRST = HEAD  # bytes by which the format is told
+BLOCK_PACKED = 2**12  # of compressed data, which may become a thousand times as much
 BLOCK = 2**18  # small enough for the processor's cache, which is several times as fast
 # Files of this name hold a log; a folder is searched for them, the newest checkpoint's first.
 NAMES = ("trainer_state.json", "trainer_log.jsonl", "logging.jsonl", "training_history.json", "metrics.jsonl")
@@ -35,12 +36,12 @@ MAX_FOLDER_FILES = 20_000
 MAX_FOLDER_DEPTH = 4
 
 
-@dataclass(frozen=True)
 class LogProblem(Exception):
     """A file in which no log can be read. problem as in `TrainingLog.problem`."""
 
-    problem: str
-    detail: str = ""
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(problem, detail)
+        self.problem, self.detail = problem, detail
 
 
 def read_log(
@@ -60,7 +61,7 @@ def read_log(
     """
     files = find_files(paths)
     shown = name or (files[0].name if len(files) == 1 else f"{files[0].name} +{len(files) - 1}")
-    parts = [part.path for part in sorted((_Part(file, _first(file)) for file in files), key=lambda part: part.order)]
+    parts = in_order(files)
 
     def read(form: OwnFormat | None, at_most: int | None = None) -> LogReader:
         reader = LogReader(shown, own=form)
@@ -105,7 +106,7 @@ class LogReader:
         self._formats: dict[str, None] = {}
         self._notes: list[Note] = []
         self._problems: list[LogProblem] = []
-        self._size = 0
+        self._sizes: list[int] = []
 
     @property
     def given_up(self) -> bool:
@@ -114,29 +115,40 @@ class LogReader:
 
     def read_file(self, path: Path, *, max_bytes: int | None = None, at_most: int | None = None) -> None:
         """One whole file, whatever its format; of a text only its first `at_most` bytes."""
-        self._files.append(path.name)
+        self.name_file(path)
         try:
             info = path.stat()
             if not stat.S_ISREG(info.st_mode):
                 raise LogProblem("special_file", path.name)
             if max_bytes is not None and info.st_size > max_bytes:
                 raise LogProblem("too_large", f"{info.st_size / 2**30:.1f} GiB > {max_bytes / 2**30:.1f} GiB")
-            self._size += info.st_size
-            self._read(path, at_most)
+            self.grow(info.st_size)
+            with collector_paused():  # it would look through a million rows again and again
+                self._read(path, at_most)
         except LogProblem as problem:
-            self._problems.append(problem)
-            self._notes.append(
-                Note("file_not_read", {"file": path.name, "problem": problem.problem, "detail": problem.detail})
-            )
+            self.problem(path, problem)
         except OSError as problem:
-            self._problems.append(LogProblem("unreadable", problem.strerror or str(problem)))
-            self._notes.append(
-                Note("file_not_read", {"file": path.name, "problem": "unreadable", "detail": problem.strerror or ""})
-            )
+            self.problem(path, LogProblem("unreadable", problem.strerror or str(problem)))
 
-    def feed(self, piece: bytes, raw: RawText, *, last: bool = False) -> None:
-        """A piece of a text log; `raw` keeps what is unfinished between pieces."""
-        self._text.read(raw.feed(piece, last=last))
+    def name_file(self, path: Path) -> None:
+        """A file that is read from now on."""
+        self._files.append(path.name)
+        self._sizes.append(0)
+
+    def grow(self, size: int) -> None:
+        """The size in bytes of the file named last."""
+        self._sizes[-1] = size
+
+    def problem(self, path: Path, problem: LogProblem) -> None:
+        """Why a file could not be read."""
+        self._problems.append(problem)
+        self._notes.append(
+            Note("file_not_read", {"file": path.name, "problem": problem.problem, "detail": problem.detail})
+        )
+
+    def feed(self, piece: bytes, raw: RawText, *, last: bool = False, decide: bool = False) -> None:
+        """A piece of a text log; `raw` keeps what is unfinished between pieces (see `RawText.feed`)."""
+        self._text.read(raw.feed(piece, last=last, decide=decide))
         if last:
             self._text.finish()
 
@@ -151,7 +163,7 @@ class LogReader:
             messages=self._messages.messages(),
             notes=self._notes,
             lines=self._text.lines,
-            size=self._size,
+            size=sum(self._sizes),
         )
         if made.problem is not None and self._problems:
             return replace(made, problem=self._problems[0].problem, detail=self._problems[0].detail)
@@ -188,19 +200,32 @@ class LogReader:
     def _read_text(self, path: Path, at_most: int | None) -> None:
         raw = RawText()
         with open(path, "rb") as file:
-            while piece := file.read(BLOCK):
+            block = BLOCK_PACKED if file.read(2) == GZIP else BLOCK
+            file.seek(0)
+            while piece := file.read(block):
                 if at_most is not None and file.tell() > at_most:
                     break
                 self.feed(piece, raw)
                 if raw.not_text:
                     raise LogProblem("not_text", path.name)
+                if raw.too_much:
+                    break
         self.feed(b"", raw, last=True)
         if raw.not_text:
             raise LogProblem("not_text", path.name)
+        if raw.too_much:
+            self._notes.append(Note("unpacks_to_too_much", {"file": path.name}))
         if raw.broken:
             self._notes.append(Note("damaged_gzip", {"file": path.name}))
         if raw.long_lines:
             self._notes.append(Note("long_lines", {"file": path.name, "n": raw.long_lines}))
+
+
+def in_order(files: Sequence[Path]) -> list[Path]:
+    """Files of one run in the order in which they were written."""
+    if len(files) < 2:
+        return list(files)
+    return [part.path for part in sorted((_Part(file, _first(file)) for file in files), key=lambda part: part.order)]
 
 
 @dataclass(frozen=True)

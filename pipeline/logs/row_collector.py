@@ -20,6 +20,7 @@ _WRAPPED = re.compile(
     r"^\s*(?:[A-Za-z_.]+\d*\()?\s*['\"]?([-+]?[\d.]+(?:[eE][-+]?\d+)?|nan|[-+]?inf(?:inity)?)['\"]?%?\)?\s*$",
     re.IGNORECASE,
 )
+_ENDS = frozenset("0123456789.nNfFyY)%'\" \t")  # what a number may end with
 _FRACTION = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*$")
 _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 _UNITS = re.compile(r"(?:(\d+)d)? ?(?:(\d+)h)? ?(?:(\d+)m)? ?(?:(\d+(?:\.\d+)?)s)?$")
@@ -215,9 +216,10 @@ class RowCollector:
         """Rows from records (JSON objects or Python dicts): keys by their aliases, numbers bare or quoted. What becomes
         of a record does not depend on those read together with it."""
         self.records += len(records)
-        self.add_blocks(self._blocks(records, np.arange(len(records)), bar))
+        self.add_blocks(self.blocks_of(records, np.arange(len(records)), np.full(len(records), bar)))
 
-    def _blocks(self, records: Sequence[Mapping[str, Any]], at: Any, bar: float, depth: int = 0) -> list[RowBlock]:
+    def blocks_of(self, records: Sequence[Mapping[str, Any]], at: Any, bar: Any, depth: int = 0) -> list[RowBlock]:
+        """The same as blocks for `add_blocks`. at, bar: (records,) their order and the progress bar before each."""
         if not records:
             return []
         first = records[0]
@@ -235,7 +237,7 @@ class RowCollector:
         for keys, places in alike.items():
             some = [records[place] for place in places]
             columns = [list(map(itemgetter(key), some)) for key in keys]
-            blocks += self._alike(keys, columns, some, at[places], bar, depth)
+            blocks += self._alike(keys, columns, some, at[places], bar[places], depth)
         return blocks
 
     def _alike(
@@ -244,12 +246,12 @@ class RowCollector:
         columns: Sequence[list[Any]],
         records: Sequence[Mapping[str, Any]],
         at: Any,
-        bar: float,
+        bar: Any,
         depth: int,
     ) -> list[RowBlock]:
         """Blocks of records that hold the same keys."""
         if depth < _DEPTH and any(dict in set(map(type, column)) for column in columns):
-            return self._blocks([_flattened(record) for record in records], at, bar, depth + 1)
+            return self.blocks_of([_flattened(record) for record in records], at, bar, depth + 1)
         meanings = [self.meaning(key) for key in keys]
         if any(m.kind == "summary" and m.name != "total_flos" for m in meanings):
             for record in records:
@@ -264,9 +266,13 @@ class RowCollector:
         )
         configured = all(name in BESIDE for name in said)  # not one value that training is judged by
         exact: set[str] = set()
+        ranks: dict[str, int] = {}
         for key, what, raw in zip(keys, meanings, columns, strict=True):
             if key in _PAIRS:
                 self._add_pair(key, raw, places)
+                ranks[_PAIRS[key][0]] = 0
+                continue
+            if what.kind == "speed":
                 continue
             if what.kind == "place" and what.name == "elapsed":
                 seconds = np.array([_seconds(v) for v in raw])
@@ -283,8 +289,9 @@ class RowCollector:
                 if what.name == "total_steps":
                     if known is None or known[-1]:
                         self.settings["max_steps"] = float(numbers[-1])
-                elif what.name not in places or key == what.name:
+                elif what.name not in places or what.rank < ranks[what.name]:
                     places[what.name] = numbers
+                    ranks[what.name] = what.rank
                     self.elapsed = self.elapsed and what.name != "time"
             elif what.kind == "metric":
                 # Of two keys that mean the same the one with the proper name counts, else the first.
@@ -302,13 +309,12 @@ class RowCollector:
             index = None if known is None else np.flatnonzero(known)
             full[name] = (index, numbers if index is None else numbers[index])
             any_value |= True if known is None else known
-        bars = np.full(size, bar)
         if not any_value.all():  # records in which every value is null are no rows
             place = np.cumsum(any_value) - 1
             full = {n: (None if i is None else place[i], v) for n, (i, v) in full.items()}
             places = {n: c[any_value] for n, c in places.items()}
-            at, bars = at[any_value], bars[any_value]
-        return [RowBlock(at, full, places.get("step"), places.get("epoch"), places.get("time"), bars)]
+            at, bar = at[any_value], bar[any_value]
+        return [RowBlock(at, full, places.get("step"), places.get("epoch"), places.get("time"), bar)]
 
     def meaning(self, key: str) -> Meaning:
         """What a key stands for: as the user said, else as the table of names has it."""
@@ -387,7 +393,7 @@ def as_number(value: Any) -> float | None:
             return float(value)
         except OverflowError:
             return math.inf if value > 0 else -math.inf
-    if isinstance(value, str) and len(value) < 100 and (found := _WRAPPED.match(value)):
+    if isinstance(value, str) and value[-1:] in _ENDS and len(value) < 100 and (found := _WRAPPED.match(value)):
         try:
             return float(found[1])
         except ValueError:
@@ -407,6 +413,8 @@ def column_of(raw: Sequence[Any]) -> tuple[Any, Any]:
             return np.array(list(map(float, raw)), dtype=np.float64), None
     except (ValueError, OverflowError):
         pass
+    if types == {str} and not any(value[-1:] in _ENDS for value in raw):
+        return None, None
     found = [as_number(value) for value in raw]
     known = np.array([number is not None for number in found])
     if not known.any():

@@ -54,6 +54,9 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
     names = _cells(header, delimiter)
     long_form = _long_form(names)
     keys = [name if name in rows.renamed else _plain(name) for name in names]
+    if [key.lower() for key in keys] == ["wall time", "step", "value"] and "Value" not in rows.renamed:
+        keys = ["wall_time", "step", _metric_of(path)]  # what TensorBoard's page gives for one tag
+    before, count = rows.records, len(rows)
     left_out = 0
     csv.field_size_limit(_MAX_FIELD)
     cells = _rows(lines, delimiter)
@@ -61,6 +64,8 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
     while batch := list(islice(cells, _BATCH)):
         records: list[dict[str, object]] = []
         for values in batch:
+            if not any(c.isdigit() for v in values for c in v):
+                continue  # the rule below the head of a Markdown table
             if len(values) != len(names):
                 left_out += any(v.strip() for v in values)
                 continue
@@ -73,7 +78,14 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
             if record:
                 records.append(record)
         rows.add_records(records)
+    rows.records = before + len(rows) - count
     return [Note("rows_left_out", {"file": path.name, "n": left_out})] if left_out else []
+
+
+def _metric_of(path: Path) -> str:
+    """`run-x-tag-train_loss.csv`: the metric a file of one tag is named after; the loss where that tells nothing."""
+    name = path.name.split(".")[0].rpartition("tag-")[2]
+    return name if meaning(name).kind == "metric" else "loss"
 
 
 def _rows(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:

@@ -45,7 +45,7 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
             continue
         for tag, value in scalars:
             what = rows.meaning(tag)
-            if what.kind in ("summary", "place"):
+            if what.kind in ("summary", "speed", "place"):
                 if what.name == "epoch":  # the Trainer logs the epoch as a curve of its own
                     values.setdefault("\0epoch", value)
                 elif what.kind == "summary":

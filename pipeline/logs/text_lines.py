@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipeline.logs.log_messages import MessageCounter
 from pipeline.logs.metric_names import setting_name
 from pipeline.logs.own_format import OwnFormat, PatternSearch
 from pipeline.logs.row_collector import _ESTIMATE, BESIDE, NAN, RowBlock, RowCollector
+from pipeline.logs.text_table import TextTable, text_table
 
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 # Words of which one stands in every line worth a closer look.
@@ -39,6 +41,7 @@ _SETTING_LINE = re.compile(r"^[^:=]{0,60}?([A-Za-z][\w. ()]{1,60}?)\s*[:=]\s*(\S
 _OPTION = re.compile(r"(?:--|\+)?([A-Za-z][\w.]{1,60})[ =]([^\s'\",\]]{1,120})")
 _PENDING_LINES = 8  # a record that a terminal wrapped; longer ones are printed configurations
 _SETTING_LINES = 20_000  # configurations stand at the beginning of a log
+_SMALLEST, _LARGEST = 2**13, 2**18  # bytes that are read at once
 _LONGEST = 20_000  # characters of a line that are looked at
 # One name of a printed record with its number.
 _ENTRY = re.compile(
@@ -59,6 +62,7 @@ class _Beside:
     rows: RowCollector
     places: list[int] = field(default_factory=list)
     bars: list[tuple[int, float, float]] = field(default_factory=list)
+    consumed: set[int] = field(default_factory=set)
 
 
 class TextLines:
@@ -72,6 +76,7 @@ class TextLines:
         self.lines = 0
         self.formats: dict[str, int] = {}
         self._forms = LineForms()
+        self._piece = _SMALLEST
         self._evaluating = False
         self._epoch = NAN
         self._bar = NAN
@@ -80,6 +85,7 @@ class TextLines:
         self._at = 0
         self._seen_bars: list[tuple[int, float, float]] | None = None
         self._pending: list[str] = []
+        self._table: TextTable | None = None
 
     def read(self, block: bytes) -> None:
         """All lines of `block`, which ends with a line end."""
@@ -88,12 +94,21 @@ class TextLines:
         if self.search is not None:
             self._searched(block, self.search)
             return
+        start, size = 0, len(block)
+        while start < size:  # in small pieces while forms are being learned
+            end = size if start + self._piece >= size else block.rfind(b"\n", start, start + self._piece) + 1
+            end = end or block.index(b"\n", start) + 1
+            self._read_piece(block[start:end] if end - start < size else block)
+            start = end
+
+    def _read_piece(self, block: bytes) -> None:
         if block[:1] == b"{" and not self._pending and self._json_lines(block):
-            return
-        if not self._forms.forms or self._json_like(block):
+            self._piece = _LARGEST
+        elif self._forms.forms or b'\n{"' in block:
+            self._by_forms(block)
+        else:
+            self._piece = _SMALLEST
             self._each(block.split(b"\n")[:-1])
-            return
-        self._by_forms(block)
 
     def finish(self) -> None:
         """Takes what was held back: the end of the log."""
@@ -127,27 +142,12 @@ class TextLines:
 
     def _json_lines(self, block: bytes) -> bool:
         """A block of nothing but JSON objects, one a line, read at once; False where it is anything else."""
-        text = block[:-1].replace(b"\n", b",")
-        if text.endswith(b","):
-            return False
-        try:
-            records = orjson.loads(b"[" + text + b"]")
-        except ValueError:
-            if b"NaN" not in text and b"Infinity" not in text:
-                return False
-            try:
-                records = orjson.loads(b"[" + _JSON_NAN.sub(rb'\1"\2"', text) + b"]")
-            except ValueError:
-                return False
-        if len(records) != block.count(b"\n") or set(map(type, records)) != {dict}:
+        records = _json_values(block.split(b"\n")[:-1])
+        if not records:
             return False
         self.lines += len(records)
         self._add_records(records)
         return True
-
-    def _json_like(self, block: bytes) -> bool:
-        """JSON lines with others between them: read one by one, each whole."""
-        return block[:2] == b'{"' and block.count(b'\n{"') * 2 > block.count(b"\n")
 
     def _each(self, lines: Sequence[bytes]) -> None:
         batch: list[Any] = []
@@ -180,36 +180,55 @@ class TextLines:
 
     def _by_forms(self, block: bytes) -> None:
         """A block in which lines of known forms stand: those are read in columns, the others one by one."""
-        found = self._forms.pattern.findall(block)
+        count = block.count(b"\n")
+        records: list[Any] = []
+        at: list[int] = []
+        others, places = block, None
+        if not self._pending and block.count(b'\n{"') * 4 > count:
+            all_lines = block.split(b"\n")[:-1]
+            at = [n for n, raw in enumerate(all_lines) if raw[:2] == b'{"' and raw[-1:] == b"}"]
+            records = _json_values([all_lines[n] for n in at])
+            if records:
+                taken = set(at)
+                left = [n for n in range(count) if n not in taken]
+                others, places = b"".join([all_lines[n] + b"\n" for n in left]), np.array(left, dtype=np.int64)
+        found = self._forms.pattern.findall(others)
         found.pop()  # what is behind the last line end
-        count = len(found)
-        columns = list(zip(*found, strict=True))
-        rest = columns[-1]
+        columns = list(zip(*found, strict=True)) if self._forms.forms and found else [found]
         try:
-            parts = self._forms.parts(columns)
+            parts = self._forms.parts(columns) if len(columns) > 1 else []
         except ValueError:  # something that is a number to the form only
             self._each(block.split(b"\n")[:-1])
             return
-        slow = [n for n, text in enumerate(rest) if text] if any(rest) else []
+        slow = list(compress(range(len(found)), columns[-1])) if any(columns[-1]) else []
+        rest = {n: columns[-1][n] for n in slow}
+        if places is not None:
+            parts = [part.moved(places) for part in parts]
+            slow = places[slow].tolist() if slow else []
+            rest = dict(zip(slow, rest.values(), strict=True))
+        self._piece = min(_LARGEST, 2 * self._piece) if len(slow) * 4 < count else max(_SMALLEST, self._piece // 4)
         bar, total = self._bar, self._bar_total
         beside = None
         if slow or self._pending:
             parts, beside = self._others(block, parts, rest, slow)
+            if beside.consumed:
+                whole = [n for n, place in enumerate(at) if place not in beside.consumed]
+                at, records = [at[n] for n in whole], [records[n] for n in whole]
         self.lines += count
-        self._take(parts, count, beside, bar, total)
+        self._take(parts, count, beside, bar, total, (records, at))
 
     def _others(
-        self, block: bytes, parts: list[Part], rest: Sequence[bytes], slow: Sequence[int]
+        self, block: bytes, parts: list[Part], rest: Mapping[int, bytes], slow: Sequence[int]
     ) -> tuple[list[Part], _Beside]:
         """The lines of a block that no form knows, read one by one into rows of their own."""
-        count, first_line = len(rest), self.lines
+        count, first_line = block.count(b"\n"), self.lines
         bars = _merged_bars([part.bars(count) for part in parts if part.form.bar is not None])
         trained = np.sort(np.concatenate([np.empty(0), *(p.places(count) for p in parts if p.form.trains)]))
         kept = self.rows
         beside = _Beside(kept.beside())
         self.rows = beside.rows
         self._seen_bars = beside.bars
-        consumed: set[int] = set()
+        consumed = beside.consumed
         lines: list[bytes] = []
         waiting = set(slow)
         last = -1
@@ -248,8 +267,17 @@ class TextLines:
             self._evaluating = False
         return ([part.without(consumed, count) for part in parts] if consumed else parts), beside
 
-    def _take(self, parts: Sequence[Part], count: int, beside: _Beside | None, bar: float, total: float) -> None:
-        """Rows of one block in the order of its lines. bar, total: the progress bar before it."""
+    def _take(
+        self,
+        parts: Sequence[Part],
+        count: int,
+        beside: _Beside | None,
+        bar: float,
+        total: float,
+        json_lines: tuple[Sequence[dict[str, Any]], Sequence[int]],
+    ) -> None:
+        """Rows of one block in the order of its lines. bar, total: the progress bar before it; json_lines: records and
+        the lines they stood in."""
         seen = [part.bars(count) for part in parts if part.form.bar is not None]
         if beside is not None and beside.bars:
             drawn = np.array(beside.bars)
@@ -273,6 +301,16 @@ class TextLines:
             self.rows.records += part.size if form.judged else 0
             if beside is None and form.trains:
                 self._evaluating = False
+        records, places = json_lines
+        if records:
+            at = np.array(places)
+            now = np.full(len(at), bar)
+            if len(when):
+                before = np.searchsorted(when, at, side="right") - 1
+                now = np.where(before >= 0, step_at[before], now)
+            self.formats["records"] = self.formats.get("records", 0) + len(records)
+            self.rows.records += len(records)
+            blocks += self.rows.blocks_of(records, at, now)
         if beside is not None:
             self.rows.join(beside.rows)
             if len(beside.rows):
@@ -291,6 +329,8 @@ class TextLines:
         line = raw[:_LONGEST].decode("utf-8", errors="replace")
         if self._pending and self._continued(line):
             return
+        if (self._table is not None or worth) and self._table_row(line):
+            return
         if not worth and not brace:
             if not self._context(line) and not noted:
                 self._forms.learn_nothing(line)
@@ -308,6 +348,19 @@ class TextLines:
             return
         if not self._context(line) and not noted and not brace:
             self._forms.learn_nothing(line)
+
+    def _table_row(self, line: str) -> bool:
+        """A row of a table as a notebook shows it, or the head of one."""
+        if self._table is not None:
+            row = self._table.row(line)
+            if row is not None:
+                if row:
+                    self.rows.add_records([row], self._bar)
+                    self.formats["table"] = self.formats.get("table", 0) + 1
+                return True
+            self._table = None
+        self._table = text_table(line)
+        return self._table is not None
 
     def _dict_row(self, line: str, start: int, end: int, bar: re.Match[str] | None, noted: bool) -> bool:
         record = _record(line[start:end].encode())
@@ -329,7 +382,11 @@ class TextLines:
         at, known = start + 1, False
         while (entry := _ENTRY.match(line, at)) is not None:
             what = self.rows.meaning(entry[2])
-            if what.kind == "summary" or what.name in names or (what.kind == "place" and what.name not in _PLACES):
+            if (
+                what.kind in ("summary", "speed")
+                or what.name in names
+                or (what.kind == "place" and what.name not in _PLACES)
+            ):
                 return []
             names.add(what.name)
             known = known or what.kind == "metric"
@@ -463,6 +520,23 @@ class TextLines:
                         key, {"True": True, "False": False, "true": True, "false": False}.get(value, value)
                     )
                 return
+
+
+def _json_values(lines: Sequence[bytes]) -> list[Any]:
+    """The objects of these lines; nothing where one line is anything else."""
+    if not lines:
+        return []
+    text = b",".join(lines)
+    try:
+        records = orjson.loads(b"[" + text + b"]")
+    except ValueError:
+        if b"NaN" not in text and b"Infinity" not in text:
+            return []
+        try:
+            records = orjson.loads(b"[" + _JSON_NAN.sub(rb'\1"\2"', text) + b"]")
+        except ValueError:
+            return []
+    return records if len(records) == len(lines) and set(map(type, records)) == {dict} else []
 
 
 def _merged_bars(bars: Sequence[Bars]) -> Bars:
