@@ -335,6 +335,7 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "reaches_nothing": (lambda s: preference_rows(s, peak=1e-6, chosen=-0.0004, margin=0.0006, spread=0.004), "DPO001/rewards_next_to_nothing", "dpo_no_signal"),
     "hardly_moved": (lambda s: preference_rows(s, peak=2e-7, chosen=0.01, margin=0.025, spread=0.03, evals=4), "DPO001/hardly_moved", "undertrained"),
     "hardly_moved_few_steps": (lambda s: preference_rows(s, steps=40, every=4, chosen=0.002, margin=0.01, spread=0.02), "DPO001/hardly_moved", "undertrained"),
+    "rate_far_too_high": (lambda s: preference_rows(s, peak=2e-3, chosen=-40.0, margin=1.4, spread=3.0, logps=-60, lengths=8, evals=4), "DPO006/learning_rate_high", "likelihood_displacement"),
     "ipo_hardly_moved": (lambda s: preference_rows(s, **IPO | {"margin": 0.002, "spread": 0.002, "chosen": -0.002}, peak=1e-7), "DPO001/hardly_moved", "undertrained"),
     "reference_differs": (lambda s: preference_rows(s, offset=1.7), "DPO002/differs", "dpo_reference_mismatch"),
     "reference_differs_slightly": (lambda s: preference_rows(s, offset=-0.35), "DPO002/differs", "dpo_reference_mismatch"),

@@ -73,6 +73,9 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
         say = error if largest > 5 * tolerance else warning
         yield say("differs", *evidence, **numbers)
         return
+    if _rate_at_first(subject, logged[0]) > limits["dpo_rate_max"]:
+        yield ok("moved_already", *evidence, largest=largest, **numbers)  # such a rate moves a policy in one step
+        return
     if len(logged[0]) < 4:
         raise NotMeasured("too_few_points", curve=logged[0].name, n=len(logged[0]), least=4)
     if _shifted(subject, logged, tolerance):
@@ -101,6 +104,15 @@ def _shifted(subject: LogSubject, logged: list[Trend], tolerance: float) -> bool
     if all(beyond) and (len(signs) == 1 or not told_apart):
         return True
     return _both_off(logged, tolerance)
+
+
+def _rate_at_first(subject: LogSubject, trend: Trend) -> float:
+    """The learning rate in the row of the first point, 0 where it isn't logged."""
+    rate, curve = subject.log.get("learning_rate"), subject.log.get(trend.name)
+    if rate is None or curve is None:
+        return 0.0
+    at = np.flatnonzero(rate.rows == curve.rows[0])
+    return float(rate.values[at[0]]) if len(at) and np.isfinite(rate.values[at[0]]) else 0.0
 
 
 def _both_off(logged: list[Trend], tolerance: float) -> bool:
