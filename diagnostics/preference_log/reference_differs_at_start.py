@@ -98,7 +98,7 @@ def _shifted(subject: LogSubject, logged: list[Trend], tolerance: float) -> bool
         between = float(np.median(np.diff(trend.steps[:6])))
         longer = max(1.0, float(trend.steps[0]) / between) if subject.log.steps_known and between > 0 else 1.0
         first = float(np.median(trend.values[:3])) if len(trend) > 5 else float(trend.values[0])
-        beyond.append(abs(first) > tolerance + (5 if told_apart else 3) * way * longer)
+        beyond.append(abs(first) > 5 * tolerance + (5 if told_apart else 3) * way * longer)
     # One side far off and the other not is what fast learning looks like; a wrong reference shifts both.
     signs = {np.sign(float(t.values[0])) for t in logged}
     if all(beyond) and (len(signs) == 1 or not told_apart):
