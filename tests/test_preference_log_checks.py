@@ -40,10 +40,8 @@ def rate_at(step: float, steps: float, peak: float, warm: float = 0.1) -> float:
 
 def trained(step: float, steps: float, warm: float = 0.1) -> float:
     """How much of the whole way is gone by a step, 0 to 1: the sum of the learning rates so far."""
-    return float(
-        np.sum([rate_at(s, steps, 1.0, warm) for s in range(1, int(step))])
-        / np.sum([rate_at(s, steps, 1.0, warm) for s in range(1, int(steps) + 1)])
-    )
+    rates = [rate_at(s, steps, 1.0, warm) for s in range(1, int(steps) + 1)]
+    return min(1.0, float(np.sum(rates[: max(0, int(step) - 1)]) / np.sum(rates)))
 
 
 def preference_rows(
@@ -230,6 +228,9 @@ SOUND: dict[str, Callable[[int], Rows]] = {
     "easy_pairs": lambda s: preference_rows(s, margin=5.0, spread=1.5, chosen=0.5, evals=4),
     "chosen_rises": lambda s: preference_rows(s, chosen=0.8, margin=1.5),
     "third_epoch_perfect": lambda s: preference_rows(s, epochs=3, margin=6.0, spread=1.2, chosen=-2.0, steps=1500, every=25),
+    "one_evaluation_at_the_end": lambda s: preference_rows(s, first_step=False, evals=1),  # the rate is 0 again there
+    "single_short_pairs": lambda s: preference_rows(s, pairs=1, every=5, steps=1500, beta=0.05, margin=0.8, logps=-30, lengths=7.5, evals=1),
+    "few_rows_early": lambda s: preference_rows(s, steps=60, every=10, margin=0.8, spread=0.9, speed=4, first_step=False),
     "summed_losses": lambda s: preference_rows(s, scale=8.0),
     "half_precision": lambda s: [
         {k: v + (0.03 * math.sin(i + len(k)) if k.startswith(("rewards/c", "rewards/r")) else 0.0) for k, v in row.items()}
@@ -335,6 +336,7 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "reaches_nothing": (lambda s: preference_rows(s, peak=1e-6, chosen=-0.0004, margin=0.0006, spread=0.004), "DPO001/rewards_next_to_nothing", "dpo_no_signal"),
     "hardly_moved": (lambda s: preference_rows(s, peak=2e-7, chosen=0.01, margin=0.025, spread=0.03, evals=4), "DPO001/hardly_moved", "undertrained"),
     "hardly_moved_few_steps": (lambda s: preference_rows(s, steps=40, every=4, chosen=0.002, margin=0.01, spread=0.02), "DPO001/hardly_moved", "undertrained"),
+    "rate_far_too_high": (lambda s: preference_rows(s, peak=2e-3, chosen=-40.0, margin=1.4, spread=3.0, logps=-60, lengths=8, evals=4), "DPO006/learning_rate_high", "likelihood_displacement"),
     "ipo_hardly_moved": (lambda s: preference_rows(s, **IPO | {"margin": 0.002, "spread": 0.002, "chosen": -0.002}, peak=1e-7), "DPO001/hardly_moved", "undertrained"),
     "reference_differs": (lambda s: preference_rows(s, offset=1.7), "DPO002/differs", "dpo_reference_mismatch"),
     "reference_differs_slightly": (lambda s: preference_rows(s, offset=-0.35), "DPO002/differs", "dpo_reference_mismatch"),

@@ -80,13 +80,18 @@ def beta_or_learning_rate_unusual(subject: LogSubject, limits: Thresholds) -> It
 
 
 def _sound(subject: LogSubject, run: PreferenceRun) -> bool:
-    """Whether the loss fell as it should and not to nothing, on held-out pairs where there are some."""
+    """Whether the loss fell as it should and not to nothing, on held-out pairs where there are some, and the chosen
+    answers stayed likely."""
     loss = subject.evaluation
     if loss is None or len(loss) < 2:
         loss = subject.trend("loss")
-    if loss is None or run.start is None or len(loss) < 2:
+    if loss is None or len(loss) < 2:
         return False
-    return 0.1 * run.start < end_level(loss) < 0.95 * run.start
+    logps = subject.trend("logps/chosen", "eval_logps/chosen")
+    if logps is not None and end_level(logps) < 1.6 * float(logps.values[:3].max()):
+        return False
+    start = run.start if run.start is not None else loss.first
+    return 0.1 * start < end_level(loss) < 0.95 * start
 
 
 def _beyond_warmup(subject: LogSubject) -> bool:

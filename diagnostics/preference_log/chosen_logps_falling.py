@@ -65,7 +65,8 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     if logps is not None:
         later = (_begin(judged) - first) / per_unit if by_rewards else 0.0
         began = _begin(logps) - later
-    noise = 1.8 * judged.noise / per_unit / np.sqrt(max(3, len(judged) // 5))
+    at_first = 1 if by_rewards or len(judged) < 12 else max(3, len(judged) // 10)
+    noise = judged.noise / per_unit * (1 / np.sqrt(at_first) + 1.25 / np.sqrt(max(3, len(judged) // 5)))
     numbers: dict[str, Any] = {
         "curve": judged.name,
         "from_step": step_beyond(judged, first - 0.5 * fall * per_unit, above=False),
@@ -115,7 +116,7 @@ def _longer(subject: LogSubject, name: str) -> Trend | None:
 
 def _begin(trend: Trend) -> float:
     """Where it began. Rewards begin at the first row, before anything was trained; log-probabilities are noisy."""
-    return float(trend.values[0]) if len(trend) < 12 or "rewards" in trend.name else trend.first
+    return float(trend.values[0]) if len(trend) < 12 or "rewards" in trend.name else trend.level(0, 0.1)
 
 
 def _gain(trend: Trend) -> float:

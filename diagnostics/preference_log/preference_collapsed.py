@@ -48,7 +48,7 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     began = run.start if run.start is not None else loss.first
     points = loss.values[-max(3, len(loss) // 5) :]
     end = float(np.mean(points))
-    doubt = loss.noise / np.sqrt(len(points))
+    doubt = max(loss.noise, float(np.std(points))) / np.sqrt(len(points))
     accuracies = _paired(subject, "rewards/accuracies")
     accuracy = float(np.mean(accuracies.values[-max(3, len(accuracies) // 5) :])) if accuracies else None
     paired = [_paired(subject, name) for name in ("rewards/chosen", "rewards/rejected")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import end_level, preference_run
@@ -42,8 +45,11 @@ def preference_evaluation_worse(subject: LogSubject, limits: Thresholds) -> Iter
     accuracies, held_out = subject.trend("rewards/accuracies", "accuracy"), subject.trend("eval_rewards/accuracies")
     fell = float(held_out.values.max() - held_out.values[-1]) if held_out is not None else None
     gap = None
+    doubt = 0.0
     if accuracies is not None and held_out is not None and len(accuracies) >= 5:
-        gap = float(accuracies.values[-max(5, len(accuracies) // 10) :].mean()) - float(held_out.values[-2:].mean())
+        own = accuracies.values[-max(5, len(accuracies) // 3) :]
+        gap = float(own.mean()) - float(held_out.values[-2:].mean())
+        doubt = float(np.std(accuracies.values)) / math.sqrt(len(own))  # rows of one pair are 0 or 1
     step = float(evaluated.steps[lowest_at])
     numbers: dict[str, Any] = {
         "curve": evaluated.name,
@@ -60,13 +66,14 @@ def preference_evaluation_worse(subject: LogSubject, limits: Thresholds) -> Iter
     if held_out is not None:
         evidence.append(("eval_rewards/accuracies at the end", float(held_out.values[-1])))
     rose = rise > limits["dpo_eval_rise"] * start and rise > 3 * evaluated.noise and lowest_at < len(evaluated) - 1
-    worse = fell is not None and fell > limits["dpo_eval_accuracy_fall"]
+    sure = max(limits["dpo_eval_accuracy_fall"], 2 * held_out.noise if held_out is not None else 0.0)
+    worse = fell is not None and fell > sure
     loss = subject.trend("loss")
     trained = end_level(loss) if loss is not None and len(loss) >= 5 else None
     falling = trained is None or trained < last - limits["dpo_eval_rise"] * start
     if rose and falling and (worse or last > 1.1 * start):
         yield warning("rose", *evidence, **numbers)
-    elif gap is not None and gap > limits["dpo_accuracy_gap"] and last > 1.02 * start and falling:
+    elif gap is not None and gap - 2 * doubt > limits["dpo_accuracy_gap"] and last > 1.02 * start and falling:
         yield warning("gap", *evidence, **numbers)
     elif rose:
         yield info("rose_while_accuracy_holds", *evidence, **numbers)

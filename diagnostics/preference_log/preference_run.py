@@ -187,8 +187,8 @@ def nothing_trained_yet(subject: LogSubject, trend: Trend) -> bool:
     rate, curve = log.get("learning_rate"), log.get(trend.name)
     if rate is None or curve is None or not len(curve):
         return False
-    at = np.flatnonzero(rate.rows == curve.rows[0])
-    return bool(len(at) and rate.values[at[0]] == 0 and np.nanmax(rate.values) > 0)
+    so_far = rate.values[rate.rows <= curve.rows[0]]  # a schedule ends at 0 too
+    return bool(len(so_far) and not so_far.any() and np.nanmax(rate.values) > 0)
 
 
 def peak_rate(subject: LogSubject) -> float | None:

@@ -73,6 +73,9 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
         say = error if largest > 5 * tolerance else warning
         yield say("differs", *evidence, **numbers)
         return
+    if _rate_at_first(subject, logged[0]) > limits["dpo_rate_max"]:
+        yield ok("moved_already", *evidence, largest=largest, **numbers)  # such a rate moves a policy in one step
+        return
     if len(logged[0]) < 4:
         raise NotMeasured("too_few_points", curve=logged[0].name, n=len(logged[0]), least=4)
     if _shifted(subject, logged, tolerance):
@@ -95,12 +98,21 @@ def _shifted(subject: LogSubject, logged: list[Trend], tolerance: float) -> bool
         between = float(np.median(np.diff(trend.steps[:6])))
         longer = max(1.0, float(trend.steps[0]) / between) if subject.log.steps_known and between > 0 else 1.0
         first = float(np.median(trend.values[:3])) if len(trend) > 5 else float(trend.values[0])
-        beyond.append(abs(first) > tolerance + (5 if told_apart else 3) * way * longer)
+        beyond.append(abs(first) > 5 * tolerance + (5 if told_apart else 3) * way * longer)
     # One side far off and the other not is what fast learning looks like; a wrong reference shifts both.
     signs = {np.sign(float(t.values[0])) for t in logged}
     if all(beyond) and (len(signs) == 1 or not told_apart):
         return True
     return _both_off(logged, tolerance)
+
+
+def _rate_at_first(subject: LogSubject, trend: Trend) -> float:
+    """The learning rate in the row of the first point, 0 where it isn't logged."""
+    rate, curve = subject.log.get("learning_rate"), subject.log.get(trend.name)
+    if rate is None or curve is None:
+        return 0.0
+    at = np.flatnonzero(rate.rows == curve.rows[0])
+    return float(rate.values[at[0]]) if len(at) and np.isfinite(rate.values[at[0]]) else 0.0
 
 
 def _both_off(logged: list[Trend], tolerance: float) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from diagnostics.log_subject import LogSubject
 from diagnostics.report import Observation
@@ -41,7 +44,13 @@ def reward_overfit(subject: LogSubject, limits: Thresholds) -> Iterator[Observat
             )
             return
         raise NotMeasured("no_curve", curve="eval_loss")
-    trained = _mean_end(accuracy.values) if accuracy is not None and len(accuracy) >= 3 else None
+    trained, doubt = None, 0.0
+    if accuracy is not None and len(accuracy) >= 3:
+        end = accuracy.values[-max(5, len(accuracy) // 5) :]
+        trained = float(end.mean())  # accuracies of small batches are 0, 0.5 or 1, and their median says little
+        doubt = 2 * float(np.std(accuracy.values[len(accuracy) // 2 :])) / math.sqrt(len(end))
+        if doubt == 0 and len(end) < 20:  # a few rows of single pairs happen to be all right
+            doubt = 2 * math.sqrt(0.25 / len(end)) if np.isin(accuracy.values, (0.0, 1.0)).all() else 0.0
     tested = float(held_out.values[-2:].mean()) if held_out is not None else None
     evidence: list[tuple[str, Any]] = []
     numbers: dict[str, Any] = {}
@@ -68,7 +77,7 @@ def reward_overfit(subject: LogSubject, limits: Thresholds) -> Iterator[Observat
             "loss": loss.last if loss is not None else float("nan"),
         }
         evidence += [(f"{evaluated.name} at step {step:g}", lowest), (f"{evaluated.name} at the end", last)]
-    if trained is not None and tested is not None and trained - tested > limits["reward_accuracy_gap"]:
+    if trained is not None and tested is not None and trained - doubt - tested > limits["reward_accuracy_gap"]:
         numbers.setdefault("curve", held_out.name if held_out is not None else "eval_accuracy")
         yield warning("gap", *evidence, **numbers)
     elif rose:
@@ -77,8 +86,3 @@ def reward_overfit(subject: LogSubject, limits: Thresholds) -> Iterator[Observat
         yield ok("ok", *evidence, values=", ".join(f"{name} {value:.3g}" for name, value in evidence))
     else:
         raise NotMeasured("too_few_points", curve="eval_loss", n=len(evaluated) if evaluated else 0, least=2)
-
-
-def _mean_end(values: Any) -> float:
-    """Mean of the last fifth: accuracies of small batches are 0, 0.5 or 1, and their median says little."""
-    return float(values[-max(5, len(values) // 5) :].mean())
