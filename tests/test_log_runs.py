@@ -52,30 +52,32 @@ FORMS = {
 
 
 LOSS_ALONE = ("english.log", "chinese.log", "nanogpt.log")
-# A rate far too high for DPO shows as any of these: in this run the chosen answers lose 60 nats while margins grow.
-TOO_FAST = {"likelihood_displacement", "dpo_overoptimised", "diverged"}
 
 
 def _right(name: str, form: str) -> set[str | None] | None:
     """First causes that are right for this run as far as this form tells it; None where it holds nothing to judge by."""
     cause = RECIPES[name].cause
     few = (*LOSS_ALONE, "trainer_log.jsonl")
-    if name == "dpo_rate_too_high":
-        return None if form in few else TOO_FAST  # the loss goes up and down and ends below its start
+    if name == "dpo_rate_too_high" and form in few:
+        return None  # the loss goes up and down and ends below its start
     if name == "reward_overfitted" and form in few:
         return {"reward_overfit", "overtrained"}  # one loss falls and the other rises; nothing says of what
-    if name == "grpo_equal_rewards" and form in LOSS_ALONE:
-        return None  # nobody writes only the loss, which begins at 0 by definition
+    if name == "grpo_equal_rewards" and form in ("chinese.log", "nanogpt.log"):
+        return None  # nobody writes only the loss, which is 0 at the start of any such run
+    if name == "grpo_equal_rewards" and form in few:
+        return {"no_group_variance", None}  # the reward stands beside it, but not how it spreads
     return {cause}
 
 
 # What is not named yet: (run, form) -> what is said instead. Strict: whoever repairs one takes it out here.
 NOT_YET: dict[tuple[str, str], str] = (
-    {("dpo_rate_too_high", form): "DPO003 begins at the first evaluation, when the fall is over" for form in FORMS}
-    | {("sft_stopped_early", form): "LOG006: levelled off by step 16" for form in (*LOSS_ALONE, "wandb")}
+    {("sft_stopped_early", form): "LOG006: levelled off by step 16" for form in (*LOSS_ALONE, "wandb")}
     | {("dpo_beta_zero", form): "a loss that stays at ln 2 is not noticed" for form in LOSS_ALONE}
     | {("dpo_beta_zero", "trainer_log.jsonl"): "DPO001: hardly moved, though it did not move at all"}
-    | {("grpo_equal_rewards", "trainer_log.jsonl"): "LOG010: no token supervised, though rewards are logged"}
+    | {
+        ("grpo_equal_rewards", form): "LOG010: no token supervised, though rewards are logged"
+        for form in ("trainer_log.jsonl", "english.log")
+    }
 )
 
 
@@ -119,11 +121,10 @@ def test_every_form_gives_the_same_curves(runs: dict[str, TrainingRun], name: st
         if not values:
             continue
         read_steps, read_values = _read(log, (says.renamed or {}).get(key, key))
-        if form == "output.txt" and key.startswith("eval_"):
-            # printed without their step: known from the bar, which is drawn for the training rows
-            assert (
-                max(abs(a - b) for a, b in zip(read_steps, steps, strict=True)) <= run.recipe.settings["logging_steps"]
-            )
+        if form == "output.txt":
+            # printed without their step: the bar says it, which is drawn ten times a second at most and in training only
+            late = [before - after for before, after in zip(steps, read_steps, strict=True)]
+            assert min(late) >= 0 and max(late) < run.recipe.settings["logging_steps"], key
         else:
             assert read_steps == steps, key
         np.testing.assert_allclose(read_values, values, rtol=says.relative, atol=says.absolute, err_msg=key)
@@ -157,5 +158,5 @@ def test_runs_are_named_rightly(runs: dict[str, TrainingRun], name: str, form: s
     assert first in right, loud
     if right == {None}:
         assert report.verdict == "healthy", loud
-    else:
+    elif report.causes:
         assert report.causes[0].confidence > 0.5

@@ -16,6 +16,7 @@ INTERLEAVED = 10
 # Where more than this share of the rows repeats the step before, several processes write; one that goes back by no more
 # than LATE steps is late.
 RANKS, LATE = 0.3, 3
+BAR_LAG = 5.0  # steps that a progress bar may lag behind in a run of tiny steps
 
 
 def assemble(
@@ -130,10 +131,22 @@ def _steps(
         moved = bar[main][np.isfinite(bar[main])]
         if len(moved) > 1 and np.all(np.diff(moved) >= 0) and len(np.unique(moved)) > 0.7 * len(moved):
             settings.setdefault("max_steps", bar_total)
-            return _filled(bar), True
+            found = _filled(bar)
+            regular = _regular(moved)
+            if regular is not None:
+                found[main[np.isfinite(bar[main])]] = regular
+            return found, True
     numbers = np.full(count, np.nan)
     numbers[main] = np.arange(1, len(main) + 1)
     return _filled(numbers), False
+
+
+def _regular(bar: Floats) -> Floats | None:
+    """Every k-th step, where a bar that is drawn ten times a second at most says so but for its delay; else None."""
+    every = max(1.0, float(np.round((bar[-1] - bar[0]) / (len(bar) - 1))))
+    regular = every * np.arange(1, len(bar) + 1, dtype=np.float64)
+    late = regular - bar
+    return regular if late.min() == 0 and late.max() <= max(every, BAR_LAG) else None
 
 
 def _filled(step: Floats) -> Floats:
