@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -17,6 +17,7 @@ from diagnostics.words import say
 from pipeline.config_files import CONFIGS
 from pipeline.refusal import Refused
 from ui import charts, followed_logs, log_charts, log_view, report_details, report_view, uploads
+from ui.allowed_paths import is_public
 from ui.interface_words import words
 from ui.labels import Labels
 from ui.log_case import LogCase, checked_log, path_is_open
@@ -25,6 +26,9 @@ from ui.report_files import report_files
 from ui.running_diagnosis import one_line
 from ui.safe_html import tag, text
 from ui.visitor_case import BadCase
+
+if TYPE_CHECKING:
+    from pipeline.logs.own_format import OwnFormat
 
 EXAMPLES = {"healthy": "log_healthy.json", "few_rows": "log_few_rows.json"}  # made by the tool itself
 # runs: [{id, paths, grows}], the first one's findings are shown. live: id of the log that is followed.
@@ -328,18 +332,27 @@ def _with_problem(shown: dict[str, Any], entry: str, params: dict[str, str], bes
     return {**(shown if beside else NOTHING), "problem": (entry, params)}
 
 
-def _added(shown: dict[str, Any], case: LogCase, beside: bool, lang: str, own: Any = None) -> dict[str, Any]:
+def _added(
+    shown: dict[str, Any], case: LogCase, beside: bool, lang: str, own: OwnFormat | None = None
+) -> dict[str, Any]:
     """Read a log; show it alone, or beside the runs that are shown."""
     from diagnostics.diagnose_log import judge_log
+    from pipeline.logs.own_format import remember
     from pipeline.logs.read_log import read_log
 
     if beside and len(shown["runs"]) >= MAX_RUNS:
         return _with_problem(shown, "too_many_runs", {"most": str(MAX_RUNS)}, beside)
     try:
-        more = {"own": own} if own is not None else {}
-        report = judge_log(read_log(case.paths, max_bytes=case.max_bytes, **more), lang=lang)
-    except (Refused, FileNotFoundError) as error:
-        return _with_problem(shown, "bad_setting", {"error": str(error)}, beside)
+        # what a visitor of a public app taught it is for that visitor alone
+        remembered = () if is_public() else None
+        log = read_log(case.paths, max_bytes=case.max_bytes, own=own, remembered=remembered)
+        report = judge_log(log, lang=lang)
+        if own is not None and log.problem is None and not is_public():
+            remember(own)
+    except Refused as refused:
+        return _with_problem(shown, "bad_setting", {"error": refused.said("zh" if lang == "zh" else "en")}, beside)
+    except FileNotFoundError as missing:
+        return _with_problem(shown, "log_not_found", {"path": str(missing)}, beside)
     except Exception as error:
         return _with_problem(shown, "log_failed_text", {"error": one_line(error)}, beside)
     run = {"id": _stored(report), "paths": case.paths, "grows": case.grows}
