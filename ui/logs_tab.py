@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.logs.own_format import OwnFormat
 
 EXAMPLES = {"healthy": "log_healthy.json", "few_rows": "log_few_rows.json"}  # made by the tool itself
-# runs: [{id, paths, grows}], the first one's findings are shown. live: id of the log that is followed.
+# runs: [{id, paths, grows, own}], the first one's findings are shown. live: id of the log that is followed.
 NOTHING: dict[str, Any] = {"runs": [], "live": "", "problem": None, "more": [], "stopped": ""}
 MAX_UNSAVED = 20
 _unsaved: dict[str, Report] = {}  # reports that could not be stored, so that at least this page shows them
@@ -155,7 +155,7 @@ def _report(labels: Labels, tab: LogsTab) -> dict[str, Any]:
 
 def open_page(ids: str | None, lang: str) -> tuple[bool, dict[str, Any], list[Any]]:
     """(whether the address names logs, what is then shown, outputs for `tab.report`). ids: of reports, with commas."""
-    runs = [{"id": i, "paths": (), "grows": False} for i in (ids or "").split(",")[:MAX_RUNS]]
+    runs = [{"id": i, "paths": (), "grows": False, "own": None} for i in (ids or "").split(",")[:MAX_RUNS]]
     shown = {**NOTHING, "runs": [run for run in runs if _is_log(run["id"])]}
     return bool(shown["runs"]), shown, _page(shown, lang)
 
@@ -355,7 +355,7 @@ def _added(
         return _with_problem(shown, "log_not_found", {"path": str(missing)}, beside)
     except Exception as error:
         return _with_problem(shown, "log_failed_text", {"error": one_line(error)}, beside)
-    run = {"id": _stored(report), "paths": case.paths, "grows": case.grows}
+    run = {"id": _stored(report), "paths": case.paths, "grows": case.grows, "own": own}
     if beside and shown["runs"]:
         return {**shown, "runs": [*shown["runs"], run], "problem": None}
     followed_logs.stop(shown["live"])
@@ -442,7 +442,7 @@ def _switch_live(lang: str, shown: dict[str, Any], on: bool) -> list[Any]:
     if on and source is not None and source["grows"]:
         try:
             checked_log("\n".join(source["paths"]))
-            followed = followed_logs.follow(source["paths"], source["id"])
+            followed = followed_logs.follow(source["paths"], source["id"], source["own"])
             followed.poll()
             shown = {**shown, "live": followed.id}
         except followed_logs.TooManyFollowed:
