@@ -53,7 +53,7 @@ def build(labels: Labels, lang: gr.Radio, kept: gr.BrowserState) -> LogsTab:
     tab.shown = gr.State(NOTHING)
     with gr.Row(elem_id="dd-log-body"):
         with gr.Column(elem_id="dd-log-case"):
-            made = _case(labels, tab)
+            made = _case(labels)
         with gr.Column(elem_id="dd-log-report"):
             made |= _report(labels, tab)
     timer = gr.Timer(2.0, active=False)
@@ -77,12 +77,15 @@ def build(labels: Labels, lang: gr.Radio, kept: gr.BrowserState) -> LogsTab:
     made["more"].input(_more_curves, [lang, tab.shown, made["more"]], [tab.shown, made["data"]], **quiet)
     made["live"].input(_switch_live, [lang, tab.shown, made["live"]], whole, **shared)
     timer.tick(_tick, [lang, tab.shown], whole, concurrency_limit=None, **quiet)
-    for name in ("smooth", "axis", "log"):  # drawn by the browser alone
-        made[name].change(None, [made[name]], js=f"(v) => {{ window.ddCurves?.set('{name}', v); }}", **quiet)
+    made["axis"].change(None, [made["axis"]], js="(v) => { window.ddCurves?.set('axis', v); }", **quiet)
+    for name in ("smooth", "log"):  # drawn by the browser alone, which also remembers it
+        remember = f"(v, kept) => {{ window.ddCurves?.set('{name}', v); return {{...(kept ?? {{}}), log_{name}: v}}; }}"
+        made[name].change(None, [made[name], kept], [kept], js=remember, **quiet)
+    tab.form = [made["path"], made["smooth"], made["log"]]
     return tab
 
 
-def _case(labels: Labels, tab: LogsTab) -> dict[str, Any]:
+def _case(labels: Labels) -> dict[str, Any]:
     """The left column: path, dropped files or pasted text, and examples."""
     said = labels.said
     said(gr.HTML, {"value": "log_case_line"}, elem_id="dd-log-case-line")
@@ -100,7 +103,6 @@ def _case(labels: Labels, tab: LogsTab) -> dict[str, Any]:
     with gr.Column(elem_id="dd-log-examples"):
         shown = {name: said(gr.Button, {"value": f"log_example_{name}"}, size="sm") for name in EXAMPLES}
     token = gr.Textbox(visible=False)  # the name of the folder that keeps the dropped files
-    tab.form = [path]
     return {"path": path, "drop": drop, "kept": kept, "pasted": pasted, "beside": beside, "read": read,
             "token": token, **shown}  # fmt: skip
 
@@ -165,9 +167,10 @@ def in_language(shown: dict[str, Any], lang: str) -> list[Any]:
     return _page(shown, lang)
 
 
-def restored(path: Any) -> list[Any]:
-    """The form as the browser remembers it."""
-    return [gr.update(value=path) if isinstance(path, str) else gr.skip()]
+def restored(kept: dict[str, Any]) -> list[Any]:
+    """Values of path, smoothing and scale as the browser remembers them; what it can't have meant stays as it is."""
+    kinds = {"log_path": str, "log_smooth": (int, float), "log_log": bool}
+    return [gr.update(value=kept[k]) if isinstance(kept.get(k), kind) else gr.skip() for k, kind in kinds.items()]
 
 
 def left(shown: dict[str, Any], lang: str) -> list[Any]:

@@ -121,7 +121,7 @@
         };
         layout["yaxis" + n] = {
           domain: y, anchor: "x" + n, gridcolor: GRID, zeroline: false, fixedrange: true, nticks: r === 0 ? 7 : 4, tickfont: { size: 11 },
-          tickformat: isSmall(panel) ? "~e" : "~g", ...range(panel, axis),
+          ...(isSmall(panel) ? { exponentformat: "e", minexponent: 2 } : { tickformat: "~g" }), ...range(panel, axis),
         };
         layout.annotations.push({
           xref: "paper", yref: "paper", x: left / inner, y: y[1], xanchor: "left", yanchor: "bottom", yshift: 6, showarrow: false,
@@ -309,6 +309,9 @@
       sent = text;
       chart = text ? JSON.parse(text) : null;
       if (!chart) return;
+      const slider = document.querySelector("#dd-smooth input[type=range]"), box = document.querySelector("#dd-log-scale input");
+      if (slider) settings.smooth = Number(slider.value); // as the browser remembered them
+      if (box) settings.log = box.checked;
       prepare();
       if (!old || old.runs.join("\n") !== chart.runs.join("\n")) view = null;
     }
