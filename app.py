@@ -46,7 +46,7 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             report = request.query_params.get("report")
             is_log, *logs_page = logs_tab.open_page(report, lang)
             shown, page = checkpoint_tab.open_page(None if is_log else report, lang)
-            form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept.get("log_path"))]
+            form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept)]
             selected = gr.Tabs(selected="logs" if is_log else "checkpoint")
             return [lang, *labels.updates(lang), *form, selected, shown, *page, logs_page[0], *logs_page[1]]
 

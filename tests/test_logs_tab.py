@@ -178,6 +178,11 @@ def test_zoom_scale_axis_and_smoothing_need_no_server(tab: Callable[..., Any], l
     page.focus("#dd-smooth input[type=range]")
     page.keyboard.press("Home")
     page.wait_for_function(f"{PLOT}.data.filter(t => t.meta?.curve === 'loss').length === 1")
+    page.context.set_offline(False)
+    page.reload()  # both are as they were left
+    judged(page)
+    assert page.evaluate(f"{PLOT}.layout.yaxis.type") == "log" and len(drawn(page, "loss")) == 1
+    assert page.input_value("#dd-log-path input, #dd-log-path textarea") == str(logs / "sound.jsonl")
 
 
 def test_second_run_stands_beside_the_first(tab: Callable[..., Any], logs: Path, visit: Callable[..., Any]) -> None:

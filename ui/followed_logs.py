@@ -6,14 +6,19 @@ Nobody has to say goodbye: what no page asked for since a minute is forgotten.
 from __future__ import annotations
 
 import contextlib
+import glob
+import os
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostics.report import Report
 from diagnostics.report_store import new_id, save
+
+if TYPE_CHECKING:
+    from pipeline.logs.own_format import OwnFormat
 
 MAX_FOLLOWED = 20
 FORGOTTEN_SECONDS = 60.0  # since the last page asked
@@ -31,6 +36,7 @@ class FollowedLog:
     """One log that grows. id: of its stored report. last_line: when the last new line was read (time.time())."""
 
     id: str
+    paths: tuple[str, ...]
     reader: Any
     report: Report | None = None
     last_line: float = field(default_factory=time.time)
@@ -52,6 +58,8 @@ class FollowedLog:
             return False
         try:
             self.asked = time.monotonic()
+            if not any(os.path.exists(os.path.expanduser(p)) or glob.has_magic(p) for p in self.paths):
+                raise FileNotFoundError(self.paths[0])
             if self.reader.read_more():
                 self._behind = True
                 self.last_line = time.time()
@@ -82,10 +90,9 @@ class FollowedLog:
 _followed: dict[str, FollowedLog] = {}
 
 
-def follow(paths: Sequence[str], report_id: str = "") -> FollowedLog:
-    """Begin to follow a log. report_id: of a report already stored, which the following ones replace.
-
-    Raises TooManyFollowed, FileNotFoundError.
+def follow(paths: Sequence[str], report_id: str = "", own: OwnFormat | None = None) -> FollowedLog:
+    """Begin to follow a log. report_id: of a report already stored, which the following ones replace. own: the form of
+    a log that no reader knows. Raises TooManyFollowed.
     """
     from pipeline.logs.follow_log import LogFollower
 
@@ -93,7 +100,7 @@ def follow(paths: Sequence[str], report_id: str = "") -> FollowedLog:
         stop(old.id)
     if len(_followed) >= MAX_FOLLOWED:
         raise TooManyFollowed
-    made = FollowedLog(report_id or new_id(), LogFollower(list(paths)))
+    made = FollowedLog(report_id or new_id(), tuple(paths), LogFollower(list(paths), own=own))
     _followed[made.id] = made
     return made
 

@@ -67,7 +67,7 @@ def _files(named: Sequence[str]) -> tuple[str, ...]:
 
     for path in named:
         if is_public() and (glob.has_magic(path) or not path_is_open() or not is_allowed(path)):
-            raise BadCase("path_refused", path=path)
+            raise BadCase("log_path_refused", path=path)
     for path in named:
         try:
             found = find_files([path])
@@ -77,5 +77,5 @@ def _files(named: Sequence[str]) -> tuple[str, ...]:
             raise BadCase("bad_setting", error=str(error)) from None
         for file in found:
             if not is_allowed(str(file)):
-                raise BadCase("path_refused", path=path)
+                raise BadCase("log_path_refused", path=path)
     return tuple(named)

@@ -49,7 +49,7 @@ def facts(report: Report, lang: str) -> str:
     if tokens := _tokens(report):
         parts.append(said["fact_tokens"].format(n=_large(tokens)))
     parts.append(said["fact_rows"].format(n=f"{_number(metrics.get('log.records')) or 0:,.0f}"))
-    parts.append(said["fact_curves"].format(n=len(report.curves)))
+    parts.append(said["fact_curves" if len(report.curves) > 1 else "fact_curve"].format(n=len(report.curves)))
     began, ended = _number(metrics.get("log.started")), _number(metrics.get("log.ended"))
     if began is not None and ended is not None and ended > began:
         first, second = _moment(began), _moment(ended)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -17,6 +17,7 @@ from diagnostics.words import say
 from pipeline.config_files import CONFIGS
 from pipeline.refusal import Refused
 from ui import charts, followed_logs, log_charts, log_view, report_details, report_view, uploads
+from ui.allowed_paths import is_public
 from ui.interface_words import words
 from ui.labels import Labels
 from ui.log_case import LogCase, checked_log, path_is_open
@@ -26,8 +27,11 @@ from ui.running_diagnosis import one_line
 from ui.safe_html import tag, text
 from ui.visitor_case import BadCase
 
+if TYPE_CHECKING:
+    from pipeline.logs.own_format import OwnFormat
+
 EXAMPLES = {"healthy": "log_healthy.json", "few_rows": "log_few_rows.json"}  # made by the tool itself
-# runs: [{id, paths, grows}], the first one's findings are shown. live: id of the log that is followed.
+# runs: [{id, paths, grows, own}], the first one's findings are shown. live: id of the log that is followed.
 NOTHING: dict[str, Any] = {"runs": [], "live": "", "problem": None, "more": [], "stopped": ""}
 MAX_UNSAVED = 20
 _unsaved: dict[str, Report] = {}  # reports that could not be stored, so that at least this page shows them
@@ -49,7 +53,7 @@ def build(labels: Labels, lang: gr.Radio, kept: gr.BrowserState) -> LogsTab:
     tab.shown = gr.State(NOTHING)
     with gr.Row(elem_id="dd-log-body"):
         with gr.Column(elem_id="dd-log-case"):
-            made = _case(labels, tab)
+            made = _case(labels)
         with gr.Column(elem_id="dd-log-report"):
             made |= _report(labels, tab)
     timer = gr.Timer(2.0, active=False)
@@ -73,12 +77,15 @@ def build(labels: Labels, lang: gr.Radio, kept: gr.BrowserState) -> LogsTab:
     made["more"].input(_more_curves, [lang, tab.shown, made["more"]], [tab.shown, made["data"]], **quiet)
     made["live"].input(_switch_live, [lang, tab.shown, made["live"]], whole, **shared)
     timer.tick(_tick, [lang, tab.shown], whole, concurrency_limit=None, **quiet)
-    for name in ("smooth", "axis", "log"):  # drawn by the browser alone
-        made[name].change(None, [made[name]], js=f"(v) => {{ window.ddCurves?.set('{name}', v); }}", **quiet)
+    made["axis"].change(None, [made["axis"]], js="(v) => { window.ddCurves?.set('axis', v); }", **quiet)
+    for name in ("smooth", "log"):  # drawn by the browser alone, which also remembers it
+        remember = f"(v, kept) => {{ window.ddCurves?.set('{name}', v); return {{...(kept ?? {{}}), log_{name}: v}}; }}"
+        made[name].change(None, [made[name], kept], [kept], js=remember, **quiet)
+    tab.form = [made["path"], made["smooth"], made["log"]]
     return tab
 
 
-def _case(labels: Labels, tab: LogsTab) -> dict[str, Any]:
+def _case(labels: Labels) -> dict[str, Any]:
     """The left column: path, dropped files or pasted text, and examples."""
     said = labels.said
     said(gr.HTML, {"value": "log_case_line"}, elem_id="dd-log-case-line")
@@ -96,7 +103,6 @@ def _case(labels: Labels, tab: LogsTab) -> dict[str, Any]:
     with gr.Column(elem_id="dd-log-examples"):
         shown = {name: said(gr.Button, {"value": f"log_example_{name}"}, size="sm") for name in EXAMPLES}
     token = gr.Textbox(visible=False)  # the name of the folder that keeps the dropped files
-    tab.form = [path]
     return {"path": path, "drop": drop, "kept": kept, "pasted": pasted, "beside": beside, "read": read,
             "token": token, **shown}  # fmt: skip
 
@@ -151,7 +157,7 @@ def _report(labels: Labels, tab: LogsTab) -> dict[str, Any]:
 
 def open_page(ids: str | None, lang: str) -> tuple[bool, dict[str, Any], list[Any]]:
     """(whether the address names logs, what is then shown, outputs for `tab.report`). ids: of reports, with commas."""
-    runs = [{"id": i, "paths": (), "grows": False} for i in (ids or "").split(",")[:MAX_RUNS]]
+    runs = [{"id": i, "paths": (), "grows": False, "own": None} for i in (ids or "").split(",")[:MAX_RUNS]]
     shown = {**NOTHING, "runs": [run for run in runs if _is_log(run["id"])]}
     return bool(shown["runs"]), shown, _page(shown, lang)
 
@@ -161,9 +167,10 @@ def in_language(shown: dict[str, Any], lang: str) -> list[Any]:
     return _page(shown, lang)
 
 
-def restored(path: Any) -> list[Any]:
-    """The form as the browser remembers it."""
-    return [gr.update(value=path) if isinstance(path, str) else gr.skip()]
+def restored(kept: dict[str, Any]) -> list[Any]:
+    """Values of path, smoothing and scale as the browser remembers them; what it can't have meant stays as it is."""
+    kinds = {"log_path": str, "log_smooth": (int, float), "log_log": bool}
+    return [gr.update(value=kept[k]) if isinstance(kept.get(k), kind) else gr.skip() for k, kind in kinds.items()]
 
 
 def left(shown: dict[str, Any], lang: str) -> list[Any]:
@@ -328,21 +335,30 @@ def _with_problem(shown: dict[str, Any], entry: str, params: dict[str, str], bes
     return {**(shown if beside else NOTHING), "problem": (entry, params)}
 
 
-def _added(shown: dict[str, Any], case: LogCase, beside: bool, lang: str, own: Any = None) -> dict[str, Any]:
+def _added(
+    shown: dict[str, Any], case: LogCase, beside: bool, lang: str, own: OwnFormat | None = None
+) -> dict[str, Any]:
     """Read a log; show it alone, or beside the runs that are shown."""
     from diagnostics.diagnose_log import judge_log
+    from pipeline.logs.own_format import remember
     from pipeline.logs.read_log import read_log
 
     if beside and len(shown["runs"]) >= MAX_RUNS:
         return _with_problem(shown, "too_many_runs", {"most": str(MAX_RUNS)}, beside)
     try:
-        more = {"own": own} if own is not None else {}
-        report = judge_log(read_log(case.paths, max_bytes=case.max_bytes, **more), lang=lang)
-    except (Refused, FileNotFoundError) as error:
-        return _with_problem(shown, "bad_setting", {"error": str(error)}, beside)
+        # what a visitor of a public app taught it is for that visitor alone
+        remembered = () if is_public() else None
+        log = read_log(case.paths, max_bytes=case.max_bytes, own=own, remembered=remembered)
+        report = judge_log(log, lang=lang)
+        if own is not None and log.problem is None and not is_public():
+            remember(own)
+    except Refused as refused:
+        return _with_problem(shown, "bad_setting", {"error": refused.said("zh" if lang == "zh" else "en")}, beside)
+    except FileNotFoundError as missing:
+        return _with_problem(shown, "log_not_found", {"path": str(missing)}, beside)
     except Exception as error:
         return _with_problem(shown, "log_failed_text", {"error": one_line(error)}, beside)
-    run = {"id": _stored(report), "paths": case.paths, "grows": case.grows}
+    run = {"id": _stored(report), "paths": case.paths, "grows": case.grows, "own": own}
     if beside and shown["runs"]:
         return {**shown, "runs": [*shown["runs"], run], "problem": None}
     followed_logs.stop(shown["live"])
@@ -429,7 +445,7 @@ def _switch_live(lang: str, shown: dict[str, Any], on: bool) -> list[Any]:
     if on and source is not None and source["grows"]:
         try:
             checked_log("\n".join(source["paths"]))
-            followed = followed_logs.follow(source["paths"], source["id"])
+            followed = followed_logs.follow(source["paths"], source["id"], source["own"])
             followed.poll()
             shown = {**shown, "live": followed.id}
         except followed_logs.TooManyFollowed:

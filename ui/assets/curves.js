@@ -96,7 +96,7 @@
     const others = chart.panels.slice(1);
     for (let i = 0; i < others.length; i += columns) rows.push(others.slice(i, i + columns));
     const heights = rows.map((_, i) => (i === 0 ? (columns > 1 ? 300 : 230) : columns > 1 ? 150 : 140));
-    const inner = width - 10, wide = (r) => (r === 0 ? inner : (inner - GAP * (columns - 1)) / columns);
+    const inner = width - 10, wide = (r) => (rows[r].length === 1 ? inner : (inner - GAP * (columns - 1)) / columns);
     const headings = rows.map((row, r) => row.map((panel) => heading(panel, wide(r))));
     const titles = headings.map((row) => (row.some((text) => text.includes("<br>")) ? TITLE + 17 : TITLE));
     const total = heights.reduce((sum, h, r) => sum + h + titles[r] + TICKS, 0) + 4;
@@ -112,16 +112,16 @@
       row.forEach((panel, c) => {
         const n = ++number === 1 ? "" : String(number);
         const span = wide(r);
-        const left = r === 0 ? 0 : c * (span + GAP);
+        const left = c * (span + GAP);
         const y = [1 - (top + titles[r] + heights[r]) / total, 1 - (top + titles[r]) / total];
         layout["xaxis" + n] = {
-          domain: [(left + LEFT) / inner, (left + span) / inner], anchor: "y" + n, gridcolor: GRID, zeroline: false, nticks: r === 0 && columns > 1 ? 10 : 5,
+          domain: [(left + LEFT) / inner, (left + span) / inner], anchor: "y" + n, gridcolor: GRID, zeroline: false, nticks: row.length < columns ? 10 : 5,
           ...(n ? { matches: "x" } : {}), ...(view ? { range: view, autorange: false } : { autorange: true }), tickfont: { size: 11 },
           unifiedhovertitle: { text: `${axisName(axis)} %{x:${axis === "step" ? ".10~g" : ".4~r"}}` },
         };
         layout["yaxis" + n] = {
           domain: y, anchor: "x" + n, gridcolor: GRID, zeroline: false, fixedrange: true, nticks: r === 0 ? 7 : 4, tickfont: { size: 11 },
-          tickformat: "~g", ...range(panel, axis),
+          ...(isSmall(panel) ? { exponentformat: "e", minexponent: 2 } : { tickformat: "~g" }), ...range(panel, axis),
         };
         layout.annotations.push({
           xref: "paper", yref: "paper", x: left / inner, y: y[1], xanchor: "left", yanchor: "bottom", yshift: 6, showarrow: false,
@@ -133,7 +133,7 @@
             text: axisName(axis), font: { size: 11, color: DIM },
           });
         }
-        for (const curve of panel.curves) traces.push(...lines(curve, n, axis));
+        for (const curve of panel.curves) traces.push(...lines(curve, n, axis, isSmall(panel) ? ".3~e" : ".5~g"));
         marks(panel, n, axis, traces, layout);
       });
       top += heights[r] + titles[r] + TICKS;
@@ -164,14 +164,18 @@
     return `${title}${pixels > span ? "<br>" : "  "}<span style="font-size:12px">${listed.join("  ")}</span>`;
   }
 
-  function lines(curve, n, axis) {
+  function isSmall(panel) { // as learning rates are: zeros behind the point say little
+    return panel.curves.every((curve) => curve.value.every((v) => v === null || Math.abs(v) < 0.001));
+  }
+
+  function lines(curve, n, axis, form) {
     const x = places(curve, axis), tint = colour(curve), few = curve.value.length < FEW;
     const soft = curve.curve === "learning_rate" ? null : smoothed(curve.value); // a schedule has no noise
     const name = chart.runs.length > 1 ? `${chart.runs[curve.run]} · ${curve.name}` : curve.name;
     const shared = { type: "scatter", xaxis: "x" + n, yaxis: "y" + n, x, connectgaps: false, meta: { curve: curve.curve } };
     const made = [{
       ...shared, y: curve.value, name, mode: few ? "lines+markers" : "lines", opacity: soft ? 0.3 : 1, marker: { size: 5, color: tint },
-      line: { color: tint, width: soft ? 1 : 1.8, dash: soft ? "solid" : dash(curve) }, hovertemplate: "%{y:.5~g}",
+      line: { color: tint, width: soft ? 1 : 1.8, dash: soft ? "solid" : dash(curve) }, hovertemplate: `%{y:${form}}`,
     }];
     if (soft) made.push({ ...shared, y: soft, name, mode: "lines", hoverinfo: "skip", line: { color: tint, width: 2, dash: dash(curve) } });
     const lost = curve.value.map((v, i) => (v === null ? i : -1)).filter((i) => i >= 0);
@@ -229,13 +233,14 @@
     found.sort((a, b) => a.at.from - b.at.from);
     const all = panel.curves.flatMap((curve) => places(curve, axis)).filter(finite);
     const near = 0.09 * (view ? view[1] - view[0] : all.reduce((a, b) => Math.max(a, b), -Infinity) - all.reduce((a, b) => Math.min(a, b), Infinity));
+    const whole = near / 0.1; // a mark on nearly all of the curve is a mark on none of its places
     let before = null, lift = 0;
     for (const { mark, at } of found) {
       lift = before !== null && at.from - before < near ? lift + 1 : 0;
       before = at.from;
       mark.lift = lift;
       const tint = SEVERITY[mark.severity];
-      layout.shapes.push(at.wide
+      layout.shapes.push(at.wide && at.to - at.from < whole
         ? { type: "rect", xref: "x" + n, yref: `y${n} domain`, x0: at.from, x1: at.to, y0: 0, y1: 1, fillcolor: tint, opacity: 0.1, line: { width: 0 }, layer: "below" }
         : { type: "line", xref: "x" + n, yref: `y${n} domain`, x0: at.from, x1: at.from, y0: 0, y1: 1, line: { color: tint, width: 1, dash: "dot" }, opacity: 0.6, layer: "below" });
     }
@@ -304,6 +309,9 @@
       sent = text;
       chart = text ? JSON.parse(text) : null;
       if (!chart) return;
+      const slider = document.querySelector("#dd-smooth input[type=range]"), box = document.querySelector("#dd-log-scale input");
+      if (slider) settings.smooth = Number(slider.value); // as the browser remembered them
+      if (box) settings.log = box.checked;
       prepare();
       if (!old || old.runs.join("\n") !== chart.runs.join("\n")) view = null;
     }
