@@ -385,6 +385,8 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "clipped": (lambda s: online_rows(s, clipped=0.95, length=(470, 508)), "RWD004/mostly_cut", "decoding_settings"),
     "paid_by_length": (lambda s: online_rows(s, length=(150, 420), by_length=0.004, start=0.2, end=0.9, noise=0.02), "RWD005/paid_by_length", "dpo_overoptimised"),
     "kl_exploded": (lambda s: ends(online_rows(s, end=0.7), lambda u: {"reward": 0.55 * (1 - u), "kl": 0.3 * math.exp(6 * u)}), "RWD006/kl_exploded", "diverged"),
+    "kl_exploded_at_once": (lambda s: [row | ({"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "kl": 8.0 + math.sin(i)} if i else {"kl": 0.0, "frac_reward_zero_std": 0.5})
+        for i, row in enumerate(online_rows(s, rows=40))], "RWD006/kl_exploded", "diverged"),
     "entropy_gone": (lambda s: ends(online_rows(s, end=0.7, kl=0.02), lambda u: {"reward": 0.5 * (1 - u), "entropy": 0.5 * math.exp(-5 * u)}, after=0.5), "RWD006/entropy_gone", "diverged"),
     "kl_from_start": (lambda s: [row | {"kl": 900 / (1 + i)} for i, row in enumerate(online_rows(s))], "RWD006/kl_from_start", "dpo_reference_mismatch"),
     "grpo_hardly_moved": (lambda s: online_rows(s, start=0.35, end=0.37, kl=0.001, rows=200), "RWD007/hardly_moved", "undertrained"),

@@ -84,5 +84,5 @@ def _solved(reward: Trend, shares: bool, judged: Trend) -> bool:
 
 def _had_spread(judged: Trend, shares: bool) -> bool:
     """Whether rewards differed within groups when the run began."""
-    early = judged.level(0, 0.2)
-    return early < 0.7 if shares else early > 0
+    early = judged.values[: max(3, len(judged) // 5)]
+    return bool(early.min() < 0.7 if shares else early.max() > 0)
