@@ -47,7 +47,8 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     rise = last - low.level
     sure = limits["rise_noises"] * (low.error**2 + trend.error_of_level**2) ** 0.5
     numbers = {
-        "curve": trend.name, "first": trend.begin, "last": trend.end, "lowest": low.level, "lowest_step": f"{low.last_step:g}",
+        "curve": trend.name, "first": trend.begin, "last": trend.end, "lowest": low.level,
+        "lowest_step": f"{low.last_step:g}",
         "rise": rise, "percent": 100 * rise / low.level if low.level > 0 else 0.0,
         "from_step": low.last_step, "to_step": float(trend.steps[-1]), "step": f"{_leaves(trend, low.level):g}",
     }  # fmt: skip

@@ -31,7 +31,8 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
     epochs, tested = log.last_epoch, subject.evaluation
     last, first = trend.last, max(trend.first, float(trend.values[0]))
     numbers = {
-        "curve": "loss", "last": trend.end, "first": trend.begin, "epochs": epochs or 0.0, "from_step": trend.step_at(0.9),
+        "curve": "loss", "last": trend.end, "first": trend.begin, "epochs": epochs or 0.0,
+        "from_step": trend.step_at(0.9),
         "to_step": float(trend.steps[-1]), "tested": float(tested.values[-1]) if tested is not None else 0.0,
         "step": f"{trend.steps[-1]:g}",
     }  # fmt: skip
@@ -56,7 +57,7 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
 
 
 def _left_behind(subject: LogSubject) -> bool:
-    """The training loss halved again and again after the evaluation loss had stopped falling, and ended far below it."""
+    """The training loss halved again after the evaluation loss had stopped falling, and ended far below it."""
     trend, tested = subject.trend("loss"), subject.evaluation
     if trend is None or tested is None or len(tested) < 4 or len(trend) < 8:
         return False
