@@ -48,6 +48,8 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         raise NotMeasured("no_curve", curve="loss")
     if trend is None:
         raise NotMeasured("no_curve", curve="loss")
+    if trend.not_finite > len(trend):
+        raise NotMeasured("not_needed", detail="LOG002")
     last, planned = log.last_step or float(trend.steps[-1]), log.max_steps
     share = last / planned if planned and log.steps_known else None
     numbers = {
@@ -96,7 +98,12 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         return
     again = epochs is not None and epochs > limits["epochs_fresh"]
     tested_falls = tested is not None and len(tested) >= 3 and fall_of_evaluation(tested, limits) > 0
-    if falling > 0 and (tested_falls or (tested is None and not again)):
+    gaining = tested is not None and len(tested) >= 4 and not decayed and (
+        float(tested.values[-2] - tested.values[-1]) >= limits["fall_share_of_level"] * float(tested.values[-1])
+    )  # fmt: skip
+    if gaining:
+        numbers["fall"] = max(falling, float(tested.values[-2] - tested.values[-1])) if tested is not None else falling
+    if gaining or (falling > 0 and (tested_falls or (tested is None and not again))):
         short = len(trend) < limits["trend_points"]
         yield (info if short else warning)("still_falling", *evidence, **numbers)
     else:
