@@ -14,7 +14,7 @@ GZIP: Final = b"\x1f\x8b"
 MAX_LINE = 2**20
 HEAD: Final = 2**16  # bytes by which the encoding is told
 # Compressed data that grows beyond both of these is no log: repeated bars shrink to a hundredth at most.
-MAX_RATIO, MAX_UNPACKED = 300, 2**28
+MAX_RATIO, MAX_UNPACKED = 300, 2**26
 _COLOURS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
 # Longest bytes that the end of a piece may hold of an unfinished escape sequence.
 _ESCAPE_TAIL = 300
@@ -66,6 +66,8 @@ class RawText:
                 piece = piece.removeprefix(codecs.BOM_UTF8)
         elif self._gzip is not None:
             piece = self._unpacked(piece)
+        if last and self._gzip is not None and not self._gzip.eof:
+            self.broken = True
         if self._decoder is not None:
             piece = self._decoder.decode(piece, last).encode("utf-8", errors="replace")
         return self._lines(piece, last)

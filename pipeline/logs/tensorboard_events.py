@@ -35,6 +35,7 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
     values: dict[str, float] = {}
     at, time = NAN, NAN
     notes: list[Note] = []
+    evaluates = summary = False
     for record in _records(path, notes):
         try:
             when, step, scalars = _event(record)
@@ -45,14 +46,17 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
         for tag, value in scalars:
             what = rows.meaning(tag)
             if what.kind in ("summary", "speed", "place"):
+                summary = summary or tag.endswith("train_runtime")
                 if what.name == "epoch":  # the Trainer logs the epoch as a curve of its own
                     values.setdefault("\0epoch", value)
                 continue
             name = what.name
-            if step != at or name in values:
+            if step != at or name in values or (values and name.startswith("eval_") != evaluates):
                 _add(rows, values, at, time)
                 values, at, time = {}, step, when
             values[name] = value
+            evaluates = name.startswith("eval_")
+    rows.records += summary  # the means at the end are a record too
     _add(rows, values, at, time)
     return notes
 
