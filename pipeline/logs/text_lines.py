@@ -188,6 +188,7 @@ class TextLines:
             all_lines = block.split(b"\n")[:-1]
             at = [n for n, raw in enumerate(all_lines) if raw[:2] == b'{"' and raw[-1:] == b"}"]
             records = _json_values([all_lines[n] for n in at])
+            at = at if records else []
             if records:
                 taken = set(at)
                 left = [n for n in range(count) if n not in taken]
