@@ -98,7 +98,7 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         return
     again = epochs is not None and epochs > limits["epochs_fresh"]
     tested_falls = tested is not None and len(tested) >= 3 and fall_of_evaluation(tested, limits) > 0
-    gaining = tested is not None and len(tested) >= 4 and not decayed and (
+    gaining = tested is not None and len(tested) >= 4 and last < limits["steps_few"] and not decayed and (
         float(tested.values[-2] - tested.values[-1]) >= limits["fall_share_of_level"] * float(tested.values[-1])
     )  # fmt: skip
     if gaining:

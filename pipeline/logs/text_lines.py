@@ -30,7 +30,7 @@ from pipeline.logs.text_table import TextTable, text_table
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 # Words of which one stands in every line worth a closer look.
 _WORTH = re.compile(
-    rb"(?i)loss|lr\b|lr[:=]|learning|reward|score|acc\b|accura|_acc|ppl|perplex|grad|norm|kl|entropy|margin|logp|skipped|len|ratio"
+    rb"(?i)loss|lr\b|lr[:=]|learning|reward|score|acc\b|accura|_acc|ppl|perplex|grad|norm|kl|entropy|margin|logp|skipped|len|ratio|\bval\b"
     rb"|\xe6\x8d\x9f\xe5\xa4\xb1|\xe5\xad\xa6\xe4\xb9\xa0|\xe5\xa5\x96\xe5\x8a\xb1|\xe5\x87\x86\xe7\xa1\xae|\xe5\x9b\xb0\xe6\x83\x91"
 )
 _EVALUATING = re.compile(r"(?i)\bevaluat(?:e|ing|ion)\b|\bvalidat(?:e|ing|ion)\b|评估|验证")
@@ -172,7 +172,7 @@ class TextLines:
 
     def _add_records(self, records: Sequence[dict[str, Any]], *, python: bool = False) -> None:
         """Records of one form. python: printed dicts, of which only those count that hold a metric training is judged
-        by; a summary at the end does not."""
+        by."""
         self.formats["records"] = self.formats.get("records", 0) + len(records)
         self.rows.add_records(records, self._bar)
         if python:
@@ -188,6 +188,7 @@ class TextLines:
             all_lines = block.split(b"\n")[:-1]
             at = [n for n, raw in enumerate(all_lines) if raw[:2] == b'{"' and raw[-1:] == b"}"]
             records = _json_values([all_lines[n] for n in at])
+            at = at if records else []
             if records:
                 taken = set(at)
                 left = [n for n in range(count) if n not in taken]
@@ -210,7 +211,7 @@ class TextLines:
         bar, total = self._bar, self._bar_total
         beside = None
         if slow or self._pending:
-            parts, beside = self._others(block, parts, rest, slow)
+            parts, beside = self._others(block, parts, rest, slow, at)
             if beside.consumed:
                 whole = [n for n, place in enumerate(at) if place not in beside.consumed]
                 at, records = [at[n] for n in whole], [records[n] for n in whole]
@@ -218,13 +219,14 @@ class TextLines:
         self._take(parts, count, beside, bar, total, (records, at))
 
     def _others(
-        self, block: bytes, parts: list[Part], rest: Mapping[int, bytes], slow: Sequence[int]
+        self, block: bytes, parts: list[Part], rest: Mapping[int, bytes], slow: Sequence[int], records: Sequence[int]
     ) -> tuple[list[Part], _Beside]:
         """The lines of a block that no form knows, read one by one into rows of their own."""
         count, first_line = block.count(b"\n"), self.lines
         bars = _merged_bars([part.bars(count) for part in parts if part.form.bar is not None])
         trained = np.sort(np.concatenate([np.empty(0), *(p.places(count) for p in parts if p.form.trains)]))
-        kept = self.rows
+        rows = np.sort(np.concatenate([np.array(records), *(p.places(count) for p in parts if p.form.slots)]))
+        kept, base = self.rows, len(self.rows)
         beside = _Beside(kept.beside())
         self.rows = beside.rows
         self._seen_bars = beside.bars
@@ -241,6 +243,7 @@ class TextLines:
             if self._evaluating and np.searchsorted(trained, at) > np.searchsorted(trained, last):
                 self._evaluating = False
             last = self._at = at
+            self.rows.before = base + int(np.searchsorted(rows, at))
             self.lines = first_line + at + 1
             if raw and not raw.isspace():
                 self._line(raw)
@@ -434,6 +437,8 @@ class TextLines:
             self._add_records([found], python=True)
 
     def _text_row(self, line: str, bar: re.Match[str] | None, noted: bool) -> bool:
+        if line.lstrip().startswith("wandb:"):
+            return False  # what W&B repeats at the end
         slots = slots_of(line, self._columns)
         names = {s.name for s in slots if not s.place}
         if not names:
