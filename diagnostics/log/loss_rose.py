@@ -139,8 +139,9 @@ def _late_rise(trend: Trend, limits: Thresholds) -> tuple[float, float, float] |
     count = max(3, min(9, len(trend) // 30))
     if len(trend) < 10 * count:
         return None
-    tail, before = trend.values[-count:], trend.values[-count - max(10, len(trend) // 10) : -count]
+    tail, before = trend.values[-count:], trend.values[-3 * count - max(10, len(trend) // 10) : -3 * count]
     level, top = float(np.median(before)), float(np.median(tail))
     if tail.min() <= before.max() or top - level < max(limits["rise_nats"], limits["rise_share"] * level):
         return None
-    return level, top, float(trend.steps[-count])
+    begins = int(np.argmax(trend.values[-3 * count :] > before.max())) - 3 * count
+    return level, top, float(trend.steps[begins])
