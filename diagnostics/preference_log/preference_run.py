@@ -175,6 +175,8 @@ def _beside(subject: LogSubject, left: str, right: str) -> tuple[Floats, Floats]
 
 def same_rows(one: Curve, two: Curve) -> tuple[Floats, Floats]:
     """Values of both curves in the rows that hold both."""
+    if one.rows is two.rows:  # logged together from the first row to the last
+        return one.values, two.values
     _, at_one, at_two = np.intersect1d(one.rows, two.rows, return_indices=True)
     return one.values[at_one], two.values[at_two]
 
