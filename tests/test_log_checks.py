@@ -47,14 +47,25 @@ def state(
     rate = cosine(2e-5, n) if rate is None else rate
     history = []
     for k, loss in enumerate(losses):
-        row = {"step": (k + 1) * every, "epoch": epochs * (k + 1) / n, "loss": float(loss), "learning_rate": float(rate[k])}
+        row = {
+            "step": (k + 1) * every,
+            "epoch": epochs * (k + 1) / n,
+            "loss": float(loss),
+            "learning_rate": float(rate[k]),
+        }
         row |= {"grad_norm": float(norm[k]) if norm is not None else 1.0 + 0.1 * math.sin(k)}
         history.append(row)
     for k, value in enumerate(evals):
         at = round((k + 1) * n / len(evals))
         history.append({"step": at * every, "epoch": epochs * at / n, "eval_loss": float(value), "eval_runtime": 3.0})
     history.sort(key=lambda r: r["step"])
-    whole = {"global_step": n * every, "max_steps": planned or n * every, "num_train_epochs": round(epochs), "log_history": history, **more}
+    whole = {
+        "global_step": n * every,
+        "max_steps": planned or n * every,
+        "num_train_epochs": round(epochs),
+        "log_history": history,
+        **more,
+    }
     path.write_text(json.dumps(whole))
     return path
 
@@ -93,7 +104,10 @@ def test_sound_runs_raise_no_alarm(name: str, seed: int, tmp_path: Path) -> None
 
 def _diverges(seed: int) -> np.ndarray:
     return np.concatenate(
-        [fall(1.6, 1.1, 80, seed=seed), np.linspace(1.2, 7.5, 40) * (1 + 0.05 * np.random.default_rng(seed).standard_normal(40))]
+        [
+            fall(1.6, 1.1, 80, seed=seed),
+            np.linspace(1.2, 7.5, 40) * (1 + 0.05 * np.random.default_rng(seed).standard_normal(40)),
+        ]
     )
 
 
@@ -103,7 +117,10 @@ def _resumed(path: Path, seed: int, *, kept: bool) -> Path:
     again = fall(1.22 if kept else 1.75, 1.1, 50, seed=seed + 1, tau=0.3)
     rate = cosine(2e-5, 100)
     rows = [{"step": 10 * (k + 1), "loss": v, "learning_rate": rate[k]} for k, v in enumerate(first)]
-    rows += [{"step": 510 + 10 * k, "loss": v, "learning_rate": rate[50 + k] if kept else cosine(2e-5, 50)[k]} for k, v in enumerate(again)]
+    rows += [
+        {"step": 510 + 10 * k, "loss": v, "learning_rate": rate[50 + k] if kept else cosine(2e-5, 50)[k]}
+        for k, v in enumerate(again)
+    ]
     path = path.with_name("train.jsonl")
     path.write_text("\n".join(json.dumps({k: float(v) for k, v in row.items()}) for row in rows))
     return path
@@ -188,7 +205,11 @@ def test_overflow_lines(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_programs_that_say_it_themselves(message: str, cause: str, tmp_path: Path) -> None:
     log = tmp_path / "train.log"
-    log.write_text(message + "\n" + "".join(f"{{'loss': {v:.4f}, 'epoch': {k / 60:.2f}}}\n" for k, v in enumerate(fall(1.6, 1.1, 60), 1)))
+    log.write_text(
+        message
+        + "\n"
+        + "".join(f"{{'loss': {v:.4f}, 'epoch': {k / 60:.2f}}}\n" for k, v in enumerate(fall(1.6, 1.1, 60), 1))
+    )
     assert first_cause(diagnose_log([log])) == cause
 
 
@@ -203,7 +224,11 @@ def test_programs_that_say_it_themselves(message: str, cause: str, tmp_path: Pat
 @pytest.mark.parametrize("trained", [False, True])
 def test_what_ended_the_run(end: str, cause: str, trained: bool, tmp_path: Path) -> None:
     log = tmp_path / "train.log"
-    rows = "".join(f"{{'loss': {v:.4f}, 'epoch': {k / 60:.2f}}}\n" for k, v in enumerate(fall(1.6, 1.1, 40), 1)) if trained else ""
+    rows = (
+        "".join(f"{{'loss': {v:.4f}, 'epoch': {k / 60:.2f}}}\n" for k, v in enumerate(fall(1.6, 1.1, 40), 1))
+        if trained
+        else ""
+    )
     log.write_text(rows + f'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\n{end}\n')
     report = diagnose_log([log])
     assert first_cause(report) == cause, text(report)
@@ -213,7 +238,9 @@ def test_what_ended_the_run(end: str, cause: str, trained: bool, tmp_path: Path)
 def test_a_run_that_goes_on_after_an_error_was_no_crash(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     rows = [f"{{'loss': {v:.4f}, 'epoch': {k / 60:.2f}}}\n" for k, v in enumerate(fall(1.6, 1.1, 60), 1)]
-    log.write_text("".join(rows[:20]) + "Traceback (most recent call last):\nConnectionError: retrying\n" + "".join(rows[20:]))
+    log.write_text(
+        "".join(rows[:20]) + "Traceback (most recent call last):\nConnectionError: retrying\n" + "".join(rows[20:])
+    )
     report = diagnose_log([log])
     assert report.verdict == "healthy" and any(f.outcome == "survived" for f in report.findings), text(report)
 

@@ -17,6 +17,8 @@ INTERLEAVED = 10
 # than LATE steps is late.
 RANKS, LATE = 0.3, 3
 BAR_LAG = 5.0  # steps that a progress bar may lag behind in a run of tiny steps
+# Share of the losses that must bear a step for those without one to be means over an epoch.
+MEANS = 0.8
 
 
 def assemble(
@@ -33,18 +35,26 @@ def assemble(
     """The log of one run. `rows` is left as it is: a log that is followed goes on being filled."""
     count = len(rows)
     step, epoch, time = (column(c) for c in (rows.step, rows.epoch, rows.time))
-    data: dict[str, tuple[Rows, Floats]] = rows.columns()
+    drawn = column(rows.bar)
+    data: Data = rows.columns()
     settings = dict(rows.settings)
     total = settings.pop("bar_total", None)
-    estimate = data.pop(_ESTIMATE, None)
+    estimate = data.get(_ESTIMATE)
     if (
         estimate is not None
     ):  # `step 100: train loss 2.1, val loss 2.2` beside lines of single steps, or instead of them
         key = "eval_train_loss" if "loss" in data and len(data["loss"][0]) >= len(estimate[0]) else "loss"
-        data[key] = estimate if key not in data else _merged(data[key], estimate)
+        named = estimate if key not in data else _merged(data[key], estimate)
+        data = {**{k: v for k, v in data.items() if k != _ESTIMATE}, key: named}
+    data, left_out = _last_run(data, step, epoch, count)
+    if left_out:
+        notes = [*notes, Note("several_runs", {"file": name, "n": left_out})]
+        data, step, epoch, time, drawn = _without(np.arange(count) >= left_out, data, step, epoch, time, drawn)
+        count = len(step)
+    data = _without_means(data, step)
     main = _main_rows(data, count)
     said = np.where(np.isfinite(step), 1.0, 0.0)  # rows that bear a step of their own, not that of the row before
-    step, known = _steps(step, epoch, column(rows.bar), main, data, settings, total)
+    step, known = _steps(step, epoch, drawn, main, data, settings, total)
     keep = np.ones(count, dtype=bool)
     restarts: tuple[Restart, ...] = ()
     if known and count:
@@ -62,6 +72,9 @@ def assemble(
                 for r in restarts
             )
     if known:
+        for key, (index, _) in data.items():  # what training logs beside its step belongs to it
+            if not key.startswith("eval_"):
+                said[index] = 1.0
         data, step, epoch, time = _one_row_a_step(data, said > 0 if said.any() else said == 0, step, epoch, time)
     curves = {key: Curve(key, index, values) for key, (index, values) in data.items() if len(index)}
     _add_loss_of_perplexity(curves)
@@ -102,6 +115,49 @@ def _main_rows(data: Data, count: int) -> Rows:
     for index in evaluated:
         mask[index] = False
     return np.flatnonzero(mask) if mask.any() else np.arange(count)
+
+
+# A run that begins anew behind another: its epoch falls below this share of what was reached, and to its beginning.
+NEW_RUN, NEW_RUN_ROWS = 0.5, 3
+_PREFERENCE = ("rewards/margins", "rewards/chosen", "rewards/accuracies", "logps/chosen")
+
+
+def _last_run(data: Data, step: Floats, epoch: Floats, count: int) -> tuple[Data, int]:
+    """How many rows belong to trainings that ended before the last one of a file began; 0 for most files. Told by the
+    metrics of preference training, which supervised training before it lacks, and by an epoch that begins anew where
+    no step tells whether rows are repeated."""
+    if "loss" not in data:
+        return data, 0
+    main = data["loss"][0]
+    begins = 0
+    preferred = next((data[name][0] for name in _PREFERENCE if name in data), None)
+    if preferred is not None:
+        first = int(preferred[0])
+        before, after = main[main < first], main[main >= first]
+        if len(before) >= NEW_RUN_ROWS and len(after) and np.isin(after, preferred).mean() > 0.9:
+            begins = first
+    rest = main[main >= begins]
+    if len(rest) > NEW_RUN_ROWS and not np.isfinite(step[rest]).any() and np.isfinite(epoch[rest]).all():
+        at = epoch[rest]
+        reached = np.maximum.accumulate(at)
+        anew = np.flatnonzero((np.diff(at) < 0) & (at[1:] < NEW_RUN * reached[:-1])) + 1
+        anew = anew[(at[anew] <= 2 * at[0]) & (len(at) - anew >= NEW_RUN_ROWS)]
+        if 0 < len(anew) <= 50 and len(anew) * INTERLEAVED < len(at):
+            begins = int(rest[anew[-1]])
+    if not begins:
+        return data, 0
+    return data, begins
+
+
+def _without_means(data: Data, step: Floats) -> Data:
+    """Without the mean over an epoch (`Epoch 1 done, average loss 4.4`) among losses that all bear a step."""
+    if "loss" not in data:
+        return data
+    rows, values = data["loss"]
+    known = np.isfinite(step[rows])
+    if known.all() or known.mean() < MEANS:
+        return data
+    return {**data, "loss": (rows[known], values[known])}
 
 
 def _steps(

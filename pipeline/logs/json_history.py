@@ -66,7 +66,8 @@ def looks_like_document(text: bytes) -> bool:
 
 
 def read_history(path: Path, rows: RowCollector) -> tuple[list[Note], str]:
-    """Records of the document into `rows`; (what is to be said of the reading, name of the format)."""
+    """Records of the document into `rows`; (what is to be said of the reading, name of the format), which is `lines`
+    where it is no document but records one a line."""
     notes: list[Note] = []
     text = _text(path, notes)
     start = _BLANK.match(text).end()  # type: ignore[union-attr]
@@ -100,6 +101,8 @@ def read_history(path: Path, rows: RowCollector) -> tuple[list[Note], str]:
             fields[key[1]], at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             break
+    if whole and not found_list and text[at + 1 : at + 1000].lstrip()[:1] == "{":
+        return [], "lines"  # the first of many records, longer than what the format was told by
     for key_name, setting in FIELDS.items():
         number = as_number(fields.get(key_name))
         if number is not None and number == number:

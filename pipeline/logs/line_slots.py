@@ -21,6 +21,11 @@ _BEFORE = re.compile(
 )
 _FRACTION_BEFORE = re.compile(r"(?:\]\s*[(\[]|[(\[]|\|\s*|^|\s)$")
 TIME = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T_](\d\d):(\d\d):(\d\d)(?:[,.](\d{1,6}))?")
+# `eval 20: train 1.0542 | val 1.1876`: two losses that are not named.
+_BOTH = re.compile(
+    rf"(?i)(?:\b(step|iter|iteration|epoch|eval)\s*[:=#]?\s*(\d+)\b[^\d\n]{{1,6}})?\btrain\s*[:=]?\s*({NUMBER.pattern})"
+    rf"[\s|,;/]+val(?:id(?:ation)?)?\s*[:=]?\s*({NUMBER.pattern})"
+)
 TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
 
 
@@ -70,6 +75,13 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
             slots.append(Slot(place, given.name, number.start(), number.end()))
             taken.add(given.name)
             told.add(number.start())
+    if (both := _BOTH.search(line)) is not None and not re.search(r"(?i)loss|acc|ppl|perplex", line):
+        place = (both[1] or "").lower()
+        if both[2] and place:
+            slots.append(
+                Slot(*(("epoch", "epoch") if place == "epoch" else ("step", "step")), both.start(2), both.end(2))
+            )
+        return [*slots, Slot("", "loss", both.start(3), both.end(3)), Slot("", "eval_loss", both.start(4), both.end(4))]
     end = 0
     line_is_eval: bool | None = None
     after_epoch = False

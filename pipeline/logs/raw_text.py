@@ -14,7 +14,8 @@ GZIP: Final = b"\x1f\x8b"
 MAX_LINE = 2**20
 HEAD: Final = 2**16  # bytes by which the encoding is told
 # Compressed data that grows beyond both of these is no log: repeated bars shrink to a hundredth at most.
-MAX_RATIO, MAX_UNPACKED = 300, 2**28
+_UNPACKED_AT_ONCE = 1024
+MAX_RATIO, MAX_UNPACKED = 300, 2**26
 _COLOURS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
 # Longest bytes that the end of a piece may hold of an unfinished escape sequence.
 _ESCAPE_TAIL = 300
@@ -66,6 +67,8 @@ class RawText:
                 piece = piece.removeprefix(codecs.BOM_UTF8)
         elif self._gzip is not None:
             piece = self._unpacked(piece)
+        if last and self._gzip is not None and not self._gzip.eof:
+            self.broken = True
         if self._decoder is not None:
             piece = self._decoder.decode(piece, last).encode("utf-8", errors="replace")
         return self._lines(piece, last)
@@ -87,25 +90,30 @@ class RawText:
         return "gb18030" if chinese >= max(2, sum(ord(c) > 127 for c in text) / 2) else "utf-8"
 
     def _unpacked(self, piece: bytes) -> bytes:
-        assert self._gzip is not None
-        out = []
+        out: list[bytes] = []
         self._packed += len(piece)
-        if self.too_much:
-            return b""
+        for start in range(0, len(piece), _UNPACKED_AT_ONCE):  # what stands before a damaged place is kept
+            if self.broken or self.too_much:
+                break
+            self._unpack(piece[start : start + _UNPACKED_AT_ONCE], out)
+        return b"".join(out)
+
+    def _unpack(self, piece: bytes, out: list[bytes]) -> None:
+        assert self._gzip is not None
         try:
             while piece:
-                out.append(self._gzip.decompress(piece))
+                left = max(MAX_UNPACKED, MAX_RATIO * self._packed) - self._unpacked_bytes
+                out.append(self._gzip.decompress(piece, max(1, left)))
                 self._unpacked_bytes += len(out[-1])
-                if self._unpacked_bytes > max(MAX_UNPACKED, MAX_RATIO * self._packed):
+                if self._gzip.unconsumed_tail:
                     self.too_much = True
-                    return b""
+                    return
                 piece = self._gzip.unused_data
                 if not piece.startswith(GZIP):
-                    break
+                    return
                 self._gzip = zlib.decompressobj(wbits=31)  # several members in a row, as `cat a.gz b.gz` makes
         except zlib.error:
             self.broken = True
-        return b"".join(out)
 
     def _lines(self, piece: bytes, last: bool) -> bytes:
         """Whole lines. Carriage returns end lines too (tqdm rewrites its line); with a line feed they are one end."""

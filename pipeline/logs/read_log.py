@@ -192,6 +192,9 @@ class LogReader:
             from pipeline.logs.json_history import read_history
 
             notes, found = read_history(path, self._rows)
+            if found == "lines":
+                self._read_text(path, at_most)
+                return
             self._formats[found] = None
             self._notes += notes
         else:

@@ -326,10 +326,12 @@ class RowCollector:
         return meaning(key)
 
     def is_judged(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record holds something that training is judged by, and is no summary at the end of a run."""
+        """Whether a record holds something that training is judged by; the summary at the end of a run does."""
         found = [self.meaning(key) for key in record]
-        return any(m.kind == "metric" and m.name.removeprefix("eval_") not in BESIDE for m in found) and not any(
-            m.kind == "summary" and m.name in ("train_runtime", "train_samples_per_second") for m in found
+        return any(
+            m.name == "train_runtime" if m.kind == "summary" else m.name.removeprefix("eval_") not in BESIDE
+            for m in found
+            if m.kind in ("metric", "summary")
         )
 
     def _add_summary(self, record: Mapping[str, Any]) -> None:

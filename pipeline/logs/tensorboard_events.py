@@ -36,6 +36,7 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
     at, time = NAN, NAN
     ended = NAN  # step at which the Trainer wrote its summary
     notes: list[Note] = []
+    evaluates = summary = False
     for record in _records(path, notes):
         try:
             when, step, scalars = _event(record)
@@ -46,6 +47,7 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
         for tag, value in scalars:
             what = rows.meaning(tag)
             if what.kind in ("summary", "speed", "place"):
+                summary = summary or tag.endswith("train_runtime")
                 if what.name == "epoch":  # the Trainer logs the epoch as a curve of its own
                     values.setdefault("\0epoch", value)
                 elif what.kind == "summary":
@@ -54,10 +56,12 @@ def read_events(path: Path, rows: RowCollector) -> list[Note]:
             if tag == "train/train_loss" and step == ended:
                 continue  # the mean over the whole run, which stands in the summary too
             name = what.name
-            if step != at or name in values:
+            if step != at or name in values or (values and name.startswith("eval_") != evaluates):
                 _add(rows, values, at, time)
                 values, at, time = {}, step, when
             values[name] = value
+            evaluates = name.startswith("eval_")
+    rows.records += summary  # the means at the end are a record too
     _add(rows, values, at, time)
     return notes
 

@@ -30,7 +30,7 @@ from pipeline.logs.text_table import TextTable, text_table
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 # Words of which one stands in every line worth a closer look.
 _WORTH = re.compile(
-    rb"(?i)loss|lr\b|lr[:=]|learning|reward|score|acc\b|accura|_acc|ppl|perplex|grad|norm|kl|entropy|margin|logp|skipped|len|ratio"
+    rb"(?i)loss|lr\b|lr[:=]|learning|reward|score|acc\b|accura|_acc|ppl|perplex|grad|norm|kl|entropy|margin|logp|skipped|len|ratio|\bval\b"
     rb"|\xe6\x8d\x9f\xe5\xa4\xb1|\xe5\xad\xa6\xe4\xb9\xa0|\xe5\xa5\x96\xe5\x8a\xb1|\xe5\x87\x86\xe7\xa1\xae|\xe5\x9b\xb0\xe6\x83\x91"
 )
 _EVALUATING = re.compile(r"(?i)\bevaluat(?:e|ing|ion)\b|\bvalidat(?:e|ing|ion)\b|评估|验证")
@@ -172,7 +172,7 @@ class TextLines:
 
     def _add_records(self, records: Sequence[dict[str, Any]], *, python: bool = False) -> None:
         """Records of one form. python: printed dicts, of which only those count that hold a metric training is judged
-        by; a summary at the end does not."""
+        by."""
         self.formats["records"] = self.formats.get("records", 0) + len(records)
         self.rows.add_records(records, self._bar)
         if python:
@@ -434,6 +434,8 @@ class TextLines:
             self._add_records([found], python=True)
 
     def _text_row(self, line: str, bar: re.Match[str] | None, noted: bool) -> bool:
+        if line.lstrip().startswith("wandb:"):
+            return False  # what W&B repeats at the end
         slots = slots_of(line, self._columns)
         names = {s.name for s in slots if not s.place}
         if not names:
