@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.logs.ambiguous_names import settled
 from pipeline.logs.row_collector import _ESTIMATE, RowCollector, column
 from pipeline.logs.training_log import Curve, Floats, Message, Note, Restart, Rows, TrainingLog
 
@@ -36,7 +37,7 @@ def assemble(
     count = len(rows)
     step, epoch, time = (column(c) for c in (rows.step, rows.epoch, rows.time))
     drawn = column(rows.bar)
-    data: Data = rows.columns()
+    data: Data = settled(rows.columns())
     settings = dict(rows.settings)
     total = settings.pop("bar_total", None)
     estimate = data.get(_ESTIMATE)
