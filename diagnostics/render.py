@@ -70,9 +70,22 @@ def sentence_without_cause(report: Report, lang: str) -> str:
         return str(words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking))
     if report.verdict == "healthy" and answers_unjudged(report):
         return str(words["answers_unjudged"])
+    if report.subject.kind == "log" and too_short(report):
+        judged = len({f.code for f in report.findings})
+        return str(words["log_too_short"].format(n=judged, out=len(report.skipped)))
     if report.subject.kind == "log":
         return str(words["log_verdict"].get(report.verdict, report.verdict))
     return str(words["verdict"].get(report.verdict, report.verdict))
+
+
+# Checks of a log that need no more than a value or a line.
+_OF_ANY_LOG = frozenset(("LOG001", "LOG002", "LOG009", "LOG010", "LOG014", "LOG015", "RUN001", "DPO006"))
+
+
+def too_short(report: Report) -> bool:
+    """A log of which no curve was long enough to be judged, and in which nothing wrong stands."""
+    judged = {f.code for f in report.findings} - _OF_ANY_LOG
+    return report.verdict == "healthy" and report.subject.kind == "log" and len(judged) < 2
 
 
 def answers_unjudged(report: Report) -> bool:

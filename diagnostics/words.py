@@ -78,9 +78,11 @@ def say_skipped(skipped: Skipped, lang: str) -> Skipped:
     return replace(skipped, reason=fill(str(words["skipped"].get(skipped.reason_id, skipped.reason_id)), params))
 
 
-def say_cause(cause: Cause, findings: Mapping[str, Finding], lang: str) -> Cause:
-    """The same cause in `lang`; its explanation ends with the sentence of its strongest finding."""
+def say_cause(cause: Cause, findings: Mapping[str, Finding], lang: str, kind: str = "checkpoint") -> Cause:
+    """The same cause in `lang`; its explanation ends with the sentence of its strongest finding. kind: of the subject;
+    what is said of a checkpoint isn't always true of a log."""
     words = load_config(f"words/{lang}/causes.yaml").get(cause.id, {})
+    words = {**words, **{k.removeprefix(f"{kind}_"): v for k, v in words.items() if k.startswith(f"{kind}_")}}
     strongest = next((findings[c] for c in cause.supporting if c in findings), None)
     parts = [str(words.get("explanation", "")).strip()]
     if strongest is not None:
@@ -111,5 +113,5 @@ def say(report: Report, lang: str) -> Report:
         lang=lang,
         findings=findings,
         skipped=tuple(say_skipped(s, lang) for s in report.skipped),
-        causes=tuple(say_cause(c, by_code, lang) for c in report.causes),
+        causes=tuple(say_cause(c, by_code, lang, report.subject.kind) for c in report.causes),
     )

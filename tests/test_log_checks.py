@@ -91,6 +91,7 @@ SOUND: dict[str, Callable[[Path, int], Path]] = {
     "prefix_tuning": lambda p, s: state(p, fall(2.7, 1.2, 200, noise=0.05, seed=s), rate=np.linspace(2e-2, 0, 200), epochs=0.3),
     "two_spikes": lambda p, s: state(p, np.where(np.isin(np.arange(200), (60, 140)), 4.0, fall(1.6, 1.1, 200, seed=s))),
     "twenty_epochs_still_gaining": lambda p, s: state(p, fall(1.5, 0.45, 200, tau=0.3, seed=s), evals=[1.3, 1.1, 1.0, 0.97, 0.95, 0.94], epochs=20),
+    "cosine_with_restarts": lambda p, s: state(p, fall(1.6, 1.05, 120, seed=s), rate=[*cosine(2e-5, 40), *cosine(2e-5, 40, 1), *cosine(2e-5, 40, 1)]),
     "continued": lambda p, s: state(p, fall(1.02, 1.005, 100, noise=0.02, seed=s)),
 }  # fmt: skip
 
@@ -126,10 +127,24 @@ def _resumed(path: Path, seed: int, *, kept: bool) -> Path:
     return path
 
 
+def _summed(path: Path, seed: int) -> Path:
+    """Sums over 8 batches, as the console shows them with the settings above."""
+    path = path.with_name("train.log")
+    head = "***** Running training *****\n  Num examples = 4,000\n  Gradient Accumulation steps = 8\n"
+    path.write_text(head + "".join(f"{{'loss': {v:.4f}, 'epoch': {k / 60:.2f}}}\n" for k, v in enumerate(8 * fall(2.1, 1.4, 60, seed=seed), 1)))
+    return path
+
+
 FAULTS: dict[str, tuple[str, str, Callable[[Path, int], Path]]] = {
     "diverges": ("diverged", "LOG003", lambda p, s: state(p, _diverges(s))),
     "never_learns_and_rises": ("diverged", "LOG003", lambda p, s: state(p, fall(2.0, 6.0, 100, noise=0.05, seed=s))),
     "slow_divergence": ("diverged", "LOG003", lambda p, s: state(p, np.concatenate([fall(6.0, 3.3, 100, noise=0.01, seed=s), np.linspace(3.3, 3.65, 100)]), evals=[3.9, 3.5, 3.32, 3.31, 3.4, 3.5, 3.62])),
+    "broke_in_the_first_steps": ("diverged", "LOG003", lambda p, s: state(p, [0.5, *fall(3.4, 1.9, 30, seed=s)], rate=[0.003] * 31)),
+    "half_of_the_rows_cut": ("labels_all_masked", "LOG010", lambda p, s: state(p, np.where(np.arange(200) % 2, 0.0, fall(1.6, 1.0, 200, seed=s)), norm=np.where(np.arange(200) % 2, 0.0, 1.3))),
+    "sum_without_evaluation": ("loss_scale_artifact", "LOG011", lambda p, s: _summed(p, s)),
+    "left_behind": ("overtrained", "LOG008", lambda p, s: state(p, fall(9.8, 0.4, 40, tau=0.5, seed=s), evals=[9.9, 7.0, 6.3, 6.2, 6.15, 6.2, 6.3, 6.4], epochs=10)),
+    "few_evaluations_rise": ("overtrained", "LOG007", lambda p, s: state(p, [0.27, 0.24, 0.15], evals=[0.428, 0.504, 0.689], epochs=3)),
+    "nan_without_gradient": ("labels_all_masked", "LOG010", lambda p, s: state(p, [float("nan")] * 20, norm=[0.0] * 20)),
     "nan_from_the_middle": ("numeric_overflow", "LOG002", lambda p, s: state(p, [*fall(1.6, 1.2, 50, seed=s), *[float("nan")] * 50])),
     "zero_beside_nan": ("numeric_overflow", "LOG002", lambda p, s: state(p, [*fall(1.6, 1.2, 50, seed=s), *[0.0] * 50], norm=[1.0] * 50 + [float("nan")] * 50)),
     "all_masked": ("labels_all_masked", "LOG010", lambda p, s: state(p, [0.0] * 40, norm=[0.0] * 40)),

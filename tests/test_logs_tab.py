@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from app_in_browser import Server, serve
 
+from diagnostics import report_store
 from diagnostics.diagnose_log import diagnose_log
 from diagnostics.render import to_html, to_markdown, to_text
 from diagnostics.report import Finding, Report, Subject
 from diagnostics.words import say
 from pipeline.config_files import CONFIGS
-from ui import log_charts, uploads
+from ui import followed_logs, log_charts, uploads
 from ui.log_case import checked_log
 from ui.log_charts import ShownRun, chart, spot_of, to_csv
 from ui.visitor_case import BadCase
@@ -398,3 +399,61 @@ def test_spot_needs_a_curve_and_a_step() -> None:
     assert spot_of(finding) == ("loss", 5.0, 9.0)
     assert spot_of(replace(finding, params={"curve": "loss", "from_step": "NaN"})) is None
     assert spot_of(replace(finding, params={"from_step": 5})) is None
+
+
+# --- a log that grows ---
+
+
+def grow(path: Path, lines: list[str]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def test_growing_log_is_followed(tab: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "growing.jsonl"
+    lines = lost()
+    grow(path, lines[:60])
+    page = tab()
+    assert "Nothing wrong" in read(page, path)
+    points = len(drawn(page, "loss")[0]["x"])
+    page.check("#dd-follow input")
+    page.wait_for_selector(".dd-live")
+    assert "Last new line" in page.inner_text("#dd-live-line")
+    page.evaluate(f"{PLOT}.scrollIntoView({{block: 'start'}})")
+    grow(path, lines[60:90])
+    page.wait_for_function(f"{PLOT}.data[0].x.length > {points}")
+    plot = page.evaluate_handle(PLOT)
+    assert "Nothing wrong" in page.inner_text("#dd-log-verdict h2")
+    grow(path, lines[90:])
+    page.wait_for_selector("#dd-log-verdict .dd-problems")
+    page.wait_for_function(f"Math.max(...{PLOT}.data[0].x) === 200")
+    assert page.evaluate("plot => plot.isConnected", plot)  # redrawn in place: a zoom would have stayed
+    page.click("button[role=tab]:nth-of-type(1)")
+    page.click("button[role=tab]:nth-of-type(2)")
+    page.wait_for_function("!document.querySelector('#dd-follow input').checked && !document.querySelector('.dd-live')")
+    assert page.query_selector("#dd-log-verdict .dd-problems") is not None
+    page.reload()  # what its link opens is what was seen last
+    judged(page)
+    assert page.query_selector("#dd-log-verdict .dd-problems") is not None
+
+
+def test_following_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(tmp_path))
+    path = tmp_path / "growing.jsonl"
+    lines = sound()
+    grow(path, lines[:30])
+    followed = followed_logs.follow([str(path)])
+    assert followed.poll() and not followed.poll() and not followed.silent
+    grow(path, lines[30:40])
+    followed._judging = 0.0
+    assert followed.poll() and followed.report is not None
+    assert len(followed.report.curves["loss"]["value"]) == sum("grad_norm" in text for text in lines[:40])
+    followed.last_line -= followed_logs.SILENT_SECONDS + 1
+    assert followed.silent
+    followed.asked -= followed_logs.FORGOTTEN_SECONDS + 1
+    other = followed_logs.follow([str(path)])
+    assert followed_logs.find_followed(followed.id) is None and report_store.load(followed.id).subject.kind == "log"
+    followed_logs.stop(other.id)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        followed.poll()

@@ -361,6 +361,11 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "kto_by_heart": (lambda s: as_kto(preference_rows(s, loss=lambda m: 1 - 1 / (1 + np.exp(-m / 2)), margin=8.7, spread=1.2, chosen=2.8, epochs=60)), "DPO004/by_heart", "dpo_overoptimised"),
     "collapsed": (collapse, "DPO005/collapsed", "diverged"),
     "collapsed_without_evaluation": (lambda s: [r for r in collapse(s) if "loss" in r], "DPO005/collapsed", "diverged"),
+    "collapsed_within_ten_rows": (lambda s: [
+        row | {"loss": loss, "rewards/chosen": up, "rewards/rejected": up - m, "rewards/margins": m, "rewards/accuracies": float(m > 0)}
+        for row, (loss, up, m) in zip(preference_rows(s, steps=10, every=1, first_step=False, pairs=2, peak=5e-5), [
+            (LN2, 0.0, 0.0), (0.79, 0.4, -0.2), (1.27, 7.2, -0.9), (0.0, 33.0, 21.0), (0.03, 11.2, 3.6), (1.34, 19.0, -1.0), (4.9, 24.1, -4.9),
+            (0.001, 19.5, 6.9), (0.0, 21.9, 10.0), (16.4, 40.6, -16.4)], strict=True)], "DPO005/collapsed", "diverged"),
     "evaluation_rose": (lambda s: [
         row | ({"eval_loss": 0.62 + max(0.0, row["step"] / 500 - 0.4), "eval_rewards/accuracies": 0.68 - max(0.0, 0.1 * (row["step"] / 500 - 0.4))} if "eval_loss" in row else {})
         for row in preference_rows(s, margin=4.0, spread=1.5, epochs=4, evals=10)], "DPO007/rose", "overtrained"),
@@ -376,9 +381,12 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "no_spread": (lambda s: [row | {"reward_std": 0.0, "frac_reward_zero_std": 1.0, "grad_norm": 0.0, "loss": 0.0, "reward": 0.0} for row in online_rows(s)], "RWD003/never_any", "no_group_variance"),
     "no_spread_one_row": (lambda s: [row | {"reward_std": 0.0, "frac_reward_zero_std": 1.0, "loss": 0.0} for row in online_rows(s)[:1]], "RWD003/never_any", "no_group_variance"),
     "hardly_any_spread": (lambda s: online_rows(s, alike=0.93, spread=0.02, start=0.02, end=0.03, noise=0.01), "RWD003/hardly_any", "no_group_variance"),
+    "spread_lost": (lambda s: ends(online_rows(s, end=0.7, noise=0.03), lambda u: {"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0}, after=0.4), "RWD003/spread_lost", "diverged"),
     "clipped": (lambda s: online_rows(s, clipped=0.95, length=(470, 508)), "RWD004/mostly_cut", "decoding_settings"),
     "paid_by_length": (lambda s: online_rows(s, length=(150, 420), by_length=0.004, start=0.2, end=0.9, noise=0.02), "RWD005/paid_by_length", "dpo_overoptimised"),
     "kl_exploded": (lambda s: ends(online_rows(s, end=0.7), lambda u: {"reward": 0.55 * (1 - u), "kl": 0.3 * math.exp(6 * u)}), "RWD006/kl_exploded", "diverged"),
+    "kl_exploded_at_once": (lambda s: [row | ({"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "kl": 8.0 + math.sin(i)} if i else {"kl": 0.0, "frac_reward_zero_std": 0.5})
+        for i, row in enumerate(online_rows(s, rows=40))], "RWD006/kl_exploded", "diverged"),
     "entropy_gone": (lambda s: ends(online_rows(s, end=0.7, kl=0.02), lambda u: {"reward": 0.5 * (1 - u), "entropy": 0.5 * math.exp(-5 * u)}, after=0.5), "RWD006/entropy_gone", "diverged"),
     "kl_from_start": (lambda s: [row | {"kl": 900 / (1 + i)} for i, row in enumerate(online_rows(s))], "RWD006/kl_from_start", "dpo_reference_mismatch"),
     "grpo_hardly_moved": (lambda s: online_rows(s, start=0.35, end=0.37, kl=0.001, rows=200), "RWD007/hardly_moved", "undertrained"),

@@ -47,17 +47,19 @@ def evaluation_rises(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     numbers = {
         "curve": tested.name, "best": best, "last": last, "percent": 100 * rose, "step": f"{tested.steps[place]:g}",
         "from_step": float(tested.steps[place]), "to_step": float(tested.steps[-1]), "tests": len(tested),
-        "train": trend.last if trend is not None else 0.0,
+        "train": trend.end if trend is not None else 0.0,
     }  # fmt: skip
     evidence = [(f"{tested.name} at step {tested.steps[place]:g}", round(best, 4)),
                 (f"{tested.name} at step {tested.steps[-1]:g}", round(float(tested.values[-1]), 4))]  # fmt: skip
-    noisy = last - best < 3 * tested.noise if len(tested) >= 5 else False
+    after = np.diff(tested.values[place:])
+    steady = len(after) >= 3 and bool(np.all(after > 0))  # up at every evaluation since the lowest: no noise
+    noisy = len(tested) >= 5 and not steady and last - best < 3 * tested.noise
     if rose < limits["eval_rose_none"] or noisy:
         yield ok("ok", **numbers)
         return
     if trend is not None and _training_rose_too(subject):
         raise NotMeasured("not_needed", detail="LOG003")  # diverged, not learned by heart
-    follows = trend is None or trend.last < trend.first
+    follows = trend is None or trend.end < trend.begin
     if (
         rose < limits["eval_rose_much"]
         or last - best < limits["eval_rose_nats"]

@@ -63,6 +63,8 @@ def labels_masked(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
     before = float(values[begins - 1]) if begins else 0.0
     if tail and before >= limits["zero_from"]:
         yield error("fell_to_zero", *evidence, before=before, **numbers)
+    elif zero.mean() >= limits["zero_share"] and _no_gradient_where(subject, zero) and trend.first >= 0:
+        yield warning("rows_without_labels", *evidence, percent=100 * float(zero.mean()), **numbers)
     elif zero.mean() >= limits["zero_share"] and before >= limits["zero_from"]:
         yield warning("often_zero", *evidence, percent=100 * float(zero.mean()), **numbers)
     else:
@@ -79,3 +81,14 @@ def _nan_without_gradient(subject: LogSubject) -> Observation | None:
         "nan_without_gradient", ("loss", "NaN"), ("highest gradient norm", 0.0), curve="loss", from_step=step,
         step=f"{step:g}", of=len(loss),
     )  # fmt: skip
+
+
+def _no_gradient_where(subject: LogSubject, zero: np.ndarray) -> bool:
+    """Whether the gradient norm is exactly 0 at nearly all rows with a loss of 0, and above 0 at others."""
+    log = subject.log
+    loss, norm = log.curves["loss"], log.curves.get("grad_norm")
+    if norm is None or len(zero) != len(loss):
+        return False
+    _, at_loss, at_norm = np.intersect1d(loss.rows, norm.rows, return_indices=True)
+    still, none = norm.values[at_norm] == 0, zero[at_loss]
+    return bool(none.any() and still[none].mean() > 0.9 and (~still).any() and still[~none].mean() < 0.5)

@@ -79,6 +79,9 @@ def learning_rate_unsuited(subject: LogSubject, limits: Thresholds) -> Iterator[
     elif subject.kind == "sft" and peak >= limits["rate_huge"] and not falls:
         yield warning("huge", *evidence, **numbers)
         said = True
+    elif subject.kind == "sft" and limits["rate_huge"] <= peak < 1 and loss and loss.last >= limits["loss_no_language"]:
+        yield warning("huge_and_high", *evidence, ended=loss.end, **numbers)
+        said = True
     if not said:
         yield ok("ok", **numbers)
 
@@ -97,6 +100,9 @@ def _still_warming_up(subject: LogSubject, values: np.ndarray, limits: Threshold
     if len(values) < limits["warm_up_points"] or values[0] >= values[-1] * 0.5 or np.any(np.diff(values) < 0):
         return False
     if values[-1] <= np.median(values) * 1.2:  # it levelled off: a constant rate after its warm-up
+        return False
+    tail = values[-max(4, len(values) // 5) :]
+    if np.any(np.diff(tail) <= 0):  # it has arrived
         return False
     planned = subject.log.max_steps
     return planned is None or subject.log.last_step >= limits["run_share_early"] * planned

@@ -35,7 +35,7 @@ def loss_not_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     sure = 2 * (2**0.5) * trend.error_of_level
     guessing = subject.guessing
     numbers = {
-        "curve": "loss", "first": start, "last": last, "fall": fall, "points": len(trend),
+        "curve": "loss", "first": trend.begin, "last": trend.end, "fall": fall, "points": len(trend),
         "from_step": float(trend.steps[0]),
         "to_step": float(trend.steps[-1]), "steps": f"{trend.steps[-1] - trend.steps[0]:g}",
         "guessing": guessing or 0.0,

@@ -47,7 +47,8 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     rise = last - low.level
     sure = limits["rise_noises"] * (low.error**2 + trend.error_of_level**2) ** 0.5
     numbers = {
-        "curve": trend.name, "first": first, "last": last, "lowest": low.level, "lowest_step": f"{low.last_step:g}",
+        "curve": trend.name, "first": trend.begin, "last": trend.end, "lowest": low.level,
+        "lowest_step": f"{low.last_step:g}",
         "rise": rise, "percent": 100 * rise / low.level if low.level > 0 else 0.0,
         "from_step": low.last_step, "to_step": float(trend.steps[-1]), "step": f"{_leaves(trend, low.level):g}",
     }  # fmt: skip
@@ -55,7 +56,20 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     evidence.append((f"{trend.name}: median of the last tenth", round(last, 4)))
     hump = None if few else _hump(trend, limits)
     big = rise >= max(limits["rise_nats"], limits["rise_share"] * low.level)
-    if hump is not None and rise <= max(sure, limits["rise_share"] * low.level):
+    rest = float(trend.values[1:].min())
+    if (
+        len(trend) >= 10
+        and rest >= limits["rise_few"] * trend.values[0] > 0
+        and rest - trend.values[0] >= limits["rise_nats"]
+    ):
+        numbers |= {
+            "lowest": float(trend.values[0]),
+            "peak": rest,
+            "from_step": float(trend.steps[0]),
+            "step": f"{trend.steps[0]:g}",
+        }
+        yield error("broke_at_once", *evidence, **numbers)
+    elif hump is not None and rise <= max(sure, limits["rise_share"] * low.level):
         before, top, step = hump
         numbers |= {"lowest": before, "peak": top, "step": f"{step:g}", "from_step": step}
         yield warning("rose_and_came_back", *evidence, **numbers)

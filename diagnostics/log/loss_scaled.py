@@ -41,7 +41,7 @@ def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
         raise NotMeasured("another_training", kind=subject.kind)
     trend = subject.needed("loss", points=3)
     accumulated = subject.log.setting("gradient_accumulation_steps")
-    numbers = {"curve": "loss", "first": trend.first, "last": trend.last, "from_step": float(trend.steps[0]),
+    numbers = {"curve": "loss", "first": trend.begin, "last": trend.end, "from_step": float(trend.steps[0]),
                "accumulated": accumulated or 0.0}  # fmt: skip
     if subject.kind in PREFERENCE:
         yield _preference(subject, trend.first, numbers)
@@ -70,6 +70,10 @@ def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
             yield ok("ok", factor=factor, **numbers)
             return
     most = subject.guessing or limits["guessing_most"]
+    if accumulated and accumulated > 1 and trend.first > 1.1 * most and trend.first / accumulated < most:
+        evidence = [("loss at the beginning", round(trend.first, 3)), ("gradient_accumulation_steps", accumulated)]
+        yield warning("above_guessing_by_accumulation", *evidence, most=most, mean=trend.end / accumulated, **numbers)
+        return
     lowest = trend.lowest.level
     if lowest > 1.1 * most:
         evidence = [("lowest level of the loss", round(lowest, 3)), ("ln(vocabulary)", round(most, 3))]

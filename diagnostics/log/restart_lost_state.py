@@ -53,22 +53,16 @@ def restart_lost_state(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
         else:
             yield _around(trend, rate, place.step, limits, numbers)
         told = True
-    if not told and rate is not None:
-        for step in _warm_ups(rate, limits):
-            seen = _around(
-                trend,
-                rate,
-                step,
-                limits,
-                {"curve": "loss", "from_step": step, "step": f"{step:g}", "reached": f"{step:g}", "dropped": 0},
-            )
-            if seen.severity == "warning" or seen.outcome == "restarted":
-                yield (
-                    seen
-                    if seen.severity == "warning"
-                    else warning("schedule_began_anew", *((e.where, e.value) for e in seen.evidence), **seen.params)
-                )
-                told = True
+    schedules = _warm_ups(rate, limits) if rate is not None else []
+    for step in _apart([*schedules, *_said(subject)], trend):
+        if any(abs(place.step - step) <= _stride(trend) * AROUND for place in log.restarts):
+            continue  # told above
+        numbers = {"curve": "loss", "from_step": step, "step": f"{step:g}", "reached": f"{step:g}", "dropped": 0}
+        seen = _around(trend, rate, step, limits, numbers)
+        if seen.severity != "warning" and step in schedules:
+            seen = warning("schedule_began_anew", *((e.where, e.value) for e in seen.evidence), **seen.params)
+        yield seen
+        told = True
     if not told:
         yield ok("ok", restarts=len(log.restarts))
 
@@ -97,16 +91,35 @@ def _around(trend: Trend, rate: Trend | None, step: float, limits: Thresholds, n
     return info("restarted", *evidence, **numbers)
 
 
+def _said(subject: LogSubject) -> list[float]:
+    """Steps at which the program itself says that it goes on from a checkpoint."""
+    log = subject.log
+    at = [m.row for m in log.messages if m.id in ("resumed", "optimizer_not_restored")]
+    return [float(log.step[row]) for row in at if 0 < row < len(log.step)]
+
+
+def _stride(trend: Trend) -> float:
+    return float(np.median(np.diff(trend.steps))) if len(trend) > 1 else 1.0
+
+
+def _apart(steps: list[float], trend: Trend) -> list[float]:
+    """Steps in order, without those within ten logs of the one before."""
+    kept: list[float] = []
+    for step in sorted(steps):
+        if not kept or step - kept[-1] > _stride(trend) * AROUND:
+            kept.append(step)
+    return kept[:5]
+
+
 def _warm_ups(rate: Trend, limits: Thresholds) -> list[float]:
-    """Steps at which the learning rate fell out of the middle of its decay and rose again above where it had been: a
-    schedule begun anew. One with restarts begins anew from near 0."""
+    """Steps at which the learning rate fell out of the middle of its decay at once and rose again above where it had
+    been: a schedule begun anew. One with restarts begins anew from near 0."""
     values = rate.values
     if len(values) < 8:
         return []
     peak = np.maximum.accumulate(values)
     at = np.arange(2, len(values) - 4)  # a few rates have to follow: a pasted log may repeat a line or two
-    soon = np.maximum(values[at + 1], values[at + 2])
-    fell = (values[at] < values[at - 1]) & (values[at - 1] >= limits["rate_anew"] * peak[at - 1])
-    rose = (soon >= 1.3 * values[at - 1]) & (values[at - 1] < 0.97 * peak[at - 1])
-    places = at[fell & rose]
-    return [float(rate.steps[p]) for n, p in enumerate(places) if not n or p - places[n - 1] > 3][:5]
+    soon = np.max([values[np.minimum(at + k, len(values) - 1)] for k in range(1, AROUND + 1)], axis=0)
+    fell = (values[at] < 0.8 * values[at - 1]) & (values[at - 1] >= limits["rate_anew"] * peak[at - 1])
+    rose = (soon >= 1.2 * values[at - 1]) & (values[at - 1] < 0.97 * peak[at - 1]) & (values[at + 1] > values[at])
+    return [float(step) for step in rate.steps[at[fell & rose]]]

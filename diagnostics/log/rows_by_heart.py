@@ -31,7 +31,8 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
     epochs, tested = log.last_epoch, subject.evaluation
     last, first = trend.last, max(trend.first, float(trend.values[0]))
     numbers = {
-        "curve": "loss", "last": last, "first": first, "epochs": epochs or 0.0, "from_step": trend.step_at(0.9),
+        "curve": "loss", "last": trend.end, "first": trend.begin, "epochs": epochs or 0.0,
+        "from_step": trend.step_at(0.9),
         "to_step": float(trend.steps[-1]), "tested": float(tested.values[-1]) if tested is not None else 0.0,
         "step": f"{trend.steps[-1]:g}",
     }  # fmt: skip
@@ -39,7 +40,9 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
     # A loss that was low from its first log on has been falling before that: many passes to a tenth of it say the same.
     fell = first >= limits["heart_first_loss"] or (first > 0 and last <= limits["heart_fell"] * first)
     low = last <= limits["heart_train_loss_log"] and fell
-    if not low:
+    if _left_behind(subject):
+        yield warning("far_below_evaluation", *evidence, **numbers)
+    elif not low:
         yield ok("ok", **numbers)
     elif tested is not None and float(tested.values[-1]) - last < limits["eval_gap"] / 2:
         yield info("task_is_easy", *evidence, **numbers)
@@ -51,3 +54,14 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
         yield warning("by_heart" if tested is None else "by_heart_far_from_evaluation", *evidence, **numbers)
     else:
         yield info("near_zero", *evidence, **numbers)
+
+
+def _left_behind(subject: LogSubject) -> bool:
+    """The training loss halved again after the evaluation loss had stopped falling, and ended far below it."""
+    trend, tested = subject.trend("loss"), subject.evaluation
+    if trend is None or tested is None or len(tested) < 4 or len(trend) < 8:
+        return False
+    held_out, half = float(tested.values[-1]), float(tested.values[len(tested) // 2])
+    stands = held_out >= 0.98 * half
+    fell = trend.end <= 0.5 * trend.level(0.4, 0.6)
+    return stands and fell and trend.end <= 0.3 * held_out and held_out - trend.end >= 1.0

@@ -48,11 +48,13 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         raise NotMeasured("no_curve", curve="loss")
     if trend is None:
         raise NotMeasured("no_curve", curve="loss")
+    if trend.not_finite > len(trend):
+        raise NotMeasured("not_needed", detail="LOG002")
     last, planned = log.last_step or float(trend.steps[-1]), log.max_steps
     share = last / planned if planned and log.steps_known else None
     numbers = {
         "curve": trend.name, "last_step": f"{last:g}", "planned": f"{planned or 0:g}", "percent": 100 * (share or 0),
-        "last": trend.last, "first": trend.first, "from_step": float(trend.steps[int(len(trend) * 0.75)]),
+        "last": trend.end, "first": trend.begin, "from_step": float(trend.steps[int(len(trend) * 0.75)]),
         "to_step": float(trend.steps[-1]),
     }  # fmt: skip
     evidence: list[tuple[str, object]] = [(f"{trend.name}: median of the last tenth", round(trend.last, 4))]
@@ -96,7 +98,12 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         return
     again = epochs is not None and epochs > limits["epochs_fresh"]
     tested_falls = tested is not None and len(tested) >= 3 and fall_of_evaluation(tested, limits) > 0
-    if falling > 0 and (tested_falls or (tested is None and not again)):
+    gaining = tested is not None and len(tested) >= 4 and last < limits["steps_few"] and not decayed and (
+        float(tested.values[-2] - tested.values[-1]) >= limits["fall_share_of_level"] * float(tested.values[-1])
+    )  # fmt: skip
+    if gaining:
+        numbers["fall"] = max(falling, float(tested.values[-2] - tested.values[-1])) if tested is not None else falling
+    if gaining or (falling > 0 and (tested_falls or (tested is None and not again))):
         short = len(trend) < limits["trend_points"]
         yield (info if short else warning)("still_falling", *evidence, **numbers)
     else:
@@ -133,6 +140,9 @@ def _is_a_mean(subject: LogSubject, limits: Thresholds) -> bool:
     said = subject.trend("perplexity")
     if said is not None and abs(np.log(max(said.last, 1e-9)) - trend.last) > 0.1 * trend.last:
         return False  # the log's own perplexity has another base, or leaves out what the loss adds
+    accumulated = subject.log.setting("gradient_accumulation_steps") or 1
+    if accumulated > 1 and trend.first > 1.1 * (subject.guessing or limits["guessing_most"]):
+        return False
     if tested is not None and trend.last > limits["scale_times"] * float(tested.values[-1]):
         return False
     return trend.last < (subject.guessing or limits["guessing_most"]) * 1.02

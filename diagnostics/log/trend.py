@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.logs.training_log import Curve, Floats, TrainingLog
 
 STRETCHES = 20
+FEW = 20  # points below which a reader compares every number with the log
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,16 @@ class Trend:
     def last(self) -> float:
         """Where it ended: the median of the last tenth, of three points at least."""
         return self.level(0.9, 1.0)
+
+    @property
+    def begin(self) -> float:
+        """Where it began, as a sentence says it: of few points the first itself."""
+        return float(self.values[0]) if len(self.values) < FEW else self.first
+
+    @property
+    def end(self) -> float:
+        """Where it ended, as a sentence says it: of few points the last itself."""
+        return float(self.values[-1]) if len(self.values) < FEW else self.last
 
     @property
     def lowest(self) -> Stretch:

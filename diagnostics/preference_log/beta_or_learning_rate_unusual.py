@@ -50,11 +50,11 @@ def beta_or_learning_rate_unusual(subject: LogSubject, limits: Thresholds) -> It
         usual = limits["dpo_rate_full_usual"] if full else limits["dpo_rate_usual"]
         evidence = ("highest learning_rate", peak)
         told = True
-        if peak > most and not _sound(subject, run):
+        if peak > most and not _sound(subject, run, limits):
             yield warning("learning_rate_high", evidence, peak=peak, most=most, curve="learning_rate")
         elif peak > most:
             yield info("learning_rate_high_and_sound", evidence, peak=peak, most=most)
-        elif 0 < peak < limits["dpo_rate_min"] and _beyond_warmup(subject) and not _sound(subject, run):
+        elif 0 < peak < limits["dpo_rate_min"] and _beyond_warmup(subject) and not _sound(subject, run, limits):
             least = limits["dpo_rate_min"]
             yield warning("learning_rate_low", evidence, peak=peak, least=least, curve="learning_rate")
         elif 0 < peak < limits["dpo_rate_min"]:
@@ -79,7 +79,7 @@ def beta_or_learning_rate_unusual(subject: LogSubject, limits: Thresholds) -> It
         yield ok("ok", *known, values=", ".join(f"{n} {v:.2g}" for n, v in known))
 
 
-def _sound(subject: LogSubject, run: PreferenceRun) -> bool:
+def _sound(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> bool:
     """Whether the loss fell as it should and not to nothing, on held-out pairs where there are some, and the chosen
     answers stayed likely."""
     loss = subject.evaluation
@@ -88,8 +88,10 @@ def _sound(subject: LogSubject, run: PreferenceRun) -> bool:
     if loss is None or len(loss) < 2:
         return False
     logps = subject.trend("logps/chosen", "eval_logps/chosen")
-    if logps is not None and end_level(logps) < 1.6 * float(logps.values[:3].max()):
-        return False
+    if logps is not None:
+        began, ended = float(logps.values[:3].max()), end_level(logps)
+        if ended < (1 + limits["dpo_fall_share"]) * began and began - ended > limits["dpo_fall_nats"]:
+            return False
     start = run.start if run.start is not None else loss.first
     return 0.1 * start < end_level(loss) < 0.95 * start
 

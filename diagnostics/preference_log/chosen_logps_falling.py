@@ -57,16 +57,17 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     per_unit = run.supposed_beta if by_rewards else 1.0
     # The first row of training is older than the first evaluation.
     own = subject.trend("rewards/chosen") if by_rewards else None
-    first = _begin(judged)
+    first, sure = _begin(judged), False
     if own is not None and judged.name.startswith("eval_") and own.steps[0] < judged.steps[0]:
-        first = float(own.values[0])
+        first, sure = float(own.values[0]), True
     fall = (first - end_level(judged)) / per_unit
     began = None
     if logps is not None:
         later = (_begin(judged) - first) / per_unit if by_rewards else 0.0
         began = _begin(logps) - later
     at_first = 1 if by_rewards or len(judged) < 12 else max(3, len(judged) // 10)
-    noise = judged.noise / per_unit * (1 / np.sqrt(at_first) + 1.25 / np.sqrt(max(3, len(judged) // 5)))
+    of_first = 0.0 if sure else 1 / np.sqrt(at_first)  # what evaluations vary by is nothing a first row of 0 varies by
+    noise = judged.noise / per_unit * (of_first + 1.25 / np.sqrt(max(3, len(judged) // 5)))
     numbers: dict[str, Any] = {
         "curve": judged.name,
         "from_step": step_beyond(judged, first - 0.5 * fall * per_unit, above=False),

@@ -74,6 +74,12 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         limit = max(limit, 0.75)  # its terms are bounded by 1, and unequal weights shift the start
     grown = reward is None or first is None or reward > 3 * first
     high = end > limit and end - 3 * doubt > began
+    half = loss.values[len(loss) // 2 :]
+    wild = reward is not None and reward > limits["dpo_reward_wild"] and int((half > 5 * began).sum()) > 1
+    if wild and half.mean() > 2 * began:  # too few rows for a level, and no doubt about rewards like these
+        high, end, numbers["end"] = True, float(half.mean()), float(half.mean())
+        numbers["from_step"] = float(loss.steps[np.argmax(loss.values > limit)])
+        numbers["step"] = f"{numbers['from_step']:g}"
     wrong = accuracy is not None and accuracies is not None and _below_half(accuracies, accuracy)
     own = subject.trend("loss")
     if high and loss.name != "loss" and own is not None and len(own) >= 5 and mean_at_end(own) < 0.8 * began:

@@ -66,6 +66,8 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     if len(judged) >= limits["group_points"] and share > limits["group_alike"]:
         if reward is not None and _solved(reward, judged is alike, judged):
             yield info("solved", *evidence, **numbers)
+        elif _had_spread(judged, judged is alike) and reward is not None and reward.last < reward.highest.level:
+            yield warning("spread_lost", *evidence, best=reward.highest.level, **numbers)
         else:
             yield warning("hardly_any", *evidence, **numbers)
         return
@@ -74,8 +76,13 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
 
 def _solved(reward: Trend, shares: bool, judged: Trend) -> bool:
     """The spread was there and ended while the reward came to its highest and stayed."""
-    early = judged.level(0, 0.2)
-    had = early < 0.7 if shares else early > 0
+    had = _had_spread(judged, shares)
     rose = reward.last - reward.first > max(4 * reward.error_of_level, 0.1 * float(np.ptp(reward.values)))
     levels = [s.level for s in reward.stretches]
     return had and rose and reward.last >= max(levels) - 0.1 * (max(levels) - min(levels)) - 2 * reward.error_of_level
+
+
+def _had_spread(judged: Trend, shares: bool) -> bool:
+    """Whether rewards differed within groups when the run began."""
+    early = judged.values[: max(3, len(judged) // 5)]
+    return bool(early.min() < 0.7 if shares else early.max() > 0)

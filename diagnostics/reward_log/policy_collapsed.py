@@ -82,6 +82,11 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         evidence.append(("kl at the end", peak_kl))
     if entropy is not None:
         evidence.append(("entropy at the end", entropy.last))
+    if kl is not None and _ran_at_once(kl, reward, limits):
+        step = float(reward.steps[0])
+        numbers |= {"from_step": step, "step": f"{step:g}", "best": float(reward.values[0])}
+        yield error("kl_exploded", (f"reward at step {step:g}", numbers["best"]), *evidence[1:], **numbers)
+        return
     if fell and ran:
         yield error("kl_exploded", *evidence, **numbers)
     elif fell and gone:
@@ -97,6 +102,17 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
 def _large_from_start(kl: Trend, untouched: bool) -> bool:
     """The first row is beyond what a few steps do: untouched, or not smaller than what follows."""
     return untouched or (len(kl) >= 3 and float(kl.values[0]) >= 0.5 * float(np.median(kl.values[1:4])))
+
+
+def _ran_at_once(kl: Trend, reward: Trend, limits: Thresholds) -> bool:
+    """Within the first rows KL went from nothing to very much, and the reward of the first row never came back."""
+    rest = reward.values[max(2, len(reward) // 10) :]
+    return bool(
+        kl.values[0] < limits["kl_large"]
+        and np.median(kl.values[1:]) > limits["kl_first"]
+        and kl.values[1:4].max() > limits["kl_first"]
+        and reward.values[0] > rest.max()
+    )
 
 
 def _level_when_best(kl: Trend, step: float) -> float | None:

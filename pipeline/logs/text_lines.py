@@ -194,6 +194,7 @@ class TextLines:
             all_lines = block.split(b"\n")[:-1]
             at = [n for n, raw in enumerate(all_lines) if raw[:2] == b'{"' and raw[-1:] == b"}"]
             records = _json_values([all_lines[n] for n in at])
+            at = at if records else []
             if records:
                 taken = set(at)
                 left = [n for n in range(count) if n not in taken]
@@ -216,7 +217,7 @@ class TextLines:
         bar, total = self._bar, self._bar_total
         beside = None
         if slow or self._pending:
-            parts, beside = self._others(block, parts, rest, slow)
+            parts, beside = self._others(block, parts, rest, slow, at)
             if beside.consumed:
                 whole = [n for n, place in enumerate(at) if place not in beside.consumed]
                 at, records = [at[n] for n in whole], [records[n] for n in whole]
@@ -224,13 +225,14 @@ class TextLines:
         self._take(parts, count, beside, bar, total, (records, at))
 
     def _others(
-        self, block: bytes, parts: list[Part], rest: Mapping[int, bytes], slow: Sequence[int]
+        self, block: bytes, parts: list[Part], rest: Mapping[int, bytes], slow: Sequence[int], records: Sequence[int]
     ) -> tuple[list[Part], _Beside]:
         """The lines of a block that no form knows, read one by one into rows of their own."""
         count, first_line = block.count(b"\n"), self.lines
         bars = _merged_bars([part.bars(count) for part in parts if part.form.bar is not None])
         trained = np.sort(np.concatenate([np.empty(0), *(p.places(count) for p in parts if p.form.trains)]))
-        kept = self.rows
+        rows = np.sort(np.concatenate([np.array(records), *(p.places(count) for p in parts if p.form.slots)]))
+        kept, base = self.rows, len(self.rows)
         beside = _Beside(kept.beside())
         self.rows = beside.rows
         self._seen_bars = beside.bars
@@ -247,6 +249,7 @@ class TextLines:
             if self._evaluating and np.searchsorted(trained, at) > np.searchsorted(trained, last):
                 self._evaluating = False
             last = self._at = at
+            self.rows.before = base + int(np.searchsorted(rows, at))
             self.lines = first_line + at + 1
             if raw and not raw.isspace():
                 self._line(raw)

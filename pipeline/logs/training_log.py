@@ -174,7 +174,7 @@ def kind_of(log: TrainingLog) -> str:
     ):
         if said.startswith(word):
             return kind
-    if "reward" in have and "loss" not in have:
+    if "reward" in have:
         return "grpo"
     if _looks_like_dpo(log):
         return "dpo"

@@ -83,7 +83,8 @@
   }
 
   function dash(curve) {
-    if (chart.runs.length > 1) return curve.eval ? "dash" : /rejected/.test(curve.curve) || curve.order > 0 ? "dot" : "solid";
+    if (chart.runs.length > 1 && curve.eval) return /rejected/.test(curve.curve) ? "dashdot" : "dash";
+    if (chart.runs.length > 1) return /rejected/.test(curve.curve) || curve.order > 0 ? "dot" : "solid";
     return curve.eval && !/loss/.test(curve.curve) ? "dash" : "solid";
   }
 
@@ -147,7 +148,7 @@
   }
 
   function heading(panel, span) { // the title, and what each line is; evaluation that only repeats a colour is named once
-    const many = chart.runs.length > 1, said = { solid: "━", dash: "╌", dot: "┈" };
+    const many = chart.runs.length > 1, said = { solid: "━", dash: "╌", dot: "┈", dashdot: "–·" };
     const listed = [];
     const add = (entry) => { if (!listed.includes(entry)) listed.push(entry); };
     for (const curve of panel.curves) {
