@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.logs.ambiguous_names import settled
 from pipeline.logs.row_collector import _ESTIMATE, RowCollector, column
 from pipeline.logs.training_log import Curve, Floats, Message, Note, Restart, Rows, TrainingLog
 
@@ -38,7 +39,7 @@ def assemble(
     count = len(rows)
     step, epoch, time = (column(c, ended=ended) for c in (rows.step, rows.epoch, rows.time))
     drawn = column(rows.bar, ended=ended)
-    data: Data = rows.columns(ended=ended)
+    data: Data = settled(rows.columns(ended=ended))
     settings = dict(rows.settings)
     total = settings.pop("bar_total", None)
     estimate = data.get(_ESTIMATE)

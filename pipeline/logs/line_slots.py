@@ -85,6 +85,7 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
     end = 0
     line_is_eval: bool | None = None
     after_epoch = False
+    pair = "chosen" in line
     for found in NUMBER.finditer(line):
         gap = line[end : found.start()]
         end = found.end()
@@ -93,7 +94,7 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
         follows = line[end : end + 1]
         if follows == "%" and line[end + 1 : end + 2] == "|":
             continue  # a progress bar whose title may well be `loss`
-        what = _counted(gap, line[end : end + 8]) or _meaning_before(gap)
+        what = _counted(gap, line[end : end + 8]) or _meaning_before(gap, pair)
         if what is None:
             # A bare fraction is a place: `(20/4292)` behind an epoch, `9/24604 [` of a progress bar.
             if (
@@ -153,24 +154,24 @@ def _counted(gap: str, after: str) -> tuple[str, str] | None:
     return next((("place", place) for word, place in _COUNTED if after.startswith(word)), None)
 
 
-_GAPS: dict[str, tuple[str, str] | None] = {}
+_GAPS: dict[tuple[str, bool], tuple[str, str] | None] = {}
 
 
-def _meaning_before(gap: str) -> tuple[str, str] | None:
+def _meaning_before(gap: str, pair: bool) -> tuple[str, str] | None:
     if len(gap) > 120:
         gap = gap[-120:]
-    if gap in _GAPS:
-        return _GAPS[gap]
+    if (gap, pair) in _GAPS:
+        return _GAPS[gap, pair]
     result = None
     found = _BEFORE.search(gap)
     if found is not None:
         words = tuple(found[1].split())
-        what = meaning_in_text(words, found[2] is not None and found[2] not in ("of", "|"))
+        what = meaning_in_text(words, found[2] is not None and found[2] not in ("of", "|"), pair)
         if what is not None:
             result = (what.kind, what.name)
     if len(_GAPS) > 20_000:
         _GAPS.clear()
-    _GAPS[gap] = result
+    _GAPS[gap, pair] = result
     return result
 
 

@@ -10,6 +10,7 @@ from pipeline.config_files import load_config
 
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _SEPARATORS = re.compile(r"[\s.\-]+|/{2,}")
+_AROUND_SLASH = re.compile(r"\s+/\s*|/\s+")  # as notebooks show names
 # A best value so far, a target and the like stand beside the metric itself and are no point of its curve.
 NOT_NOW = frozenset(
     (
@@ -35,6 +36,8 @@ NOT_NOW = frozenset(
 )
 
 
+# Names that stand for a metric of preference training beside a chosen answer, for anything elsewhere.
+_OF_PAIRS = frozenset(("margin", "acc", "accuracy", "chosen", "rejected", "r_chosen", "r_rejected"))
 _SPEEDS = frozenset(
     ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
 )
@@ -93,8 +96,9 @@ def _table() -> _Table:
 
 @cache
 def plain(name: str) -> str:
-    """A name as names are compared: lower case, `_` for blanks and hyphens, without brackets and what they hold."""
-    return _SEPARATORS.sub("_", _BRACKETS.sub("", name).strip().lower()).strip("_: ")
+    """A name as names are compared: lower case, `_` for blanks and hyphens, `/` for ` / `, without brackets and what they hold."""
+    bare = _BRACKETS.sub("", name).strip().lower()
+    return _SEPARATORS.sub("_", _AROUND_SLASH.sub("/", bare)).strip("_: ")
 
 
 @cache
@@ -105,6 +109,10 @@ def _split_off(name: str) -> tuple[str, str]:
         head, found, tail = name.partition(mark)
         if found and head in splits and tail:
             return splits[head], tail
+    head, found, tail = name.partition("/")
+    inner, mark, last = head.rpartition("_")
+    if found and mark and inner and last in splits and tail:  # rewards_train/chosen
+        return splits[last], f"{inner}/{tail}"
     for mark in ("/", "_"):
         head, found, tail = name.rpartition(mark)
         if found and tail in splits and head:
@@ -143,16 +151,17 @@ def meaning(name: str) -> Meaning:
 
 
 @cache
-def meaning_in_text(words: tuple[str, ...], separated: bool) -> Meaning | None:
+def meaning_in_text(words: tuple[str, ...], separated: bool, pair: bool = False) -> Meaning | None:
     """What the words right before a number stand for: the longest run of them at the end that is a known name.
 
-    separated: a colon or equals sign stands between. Without one only few names count (`loss 2.3`).
+    separated: a colon or equals sign stands between. Without one only few names count (`loss 2.3`). pair: the line
+    speaks of a chosen answer, so that `margin 0.3` and `acc 0.8` are what they seem.
     """
     table = _table()
     for length in range(min(4, len(words)), 0, -1):
         key = plain("_".join(words[-length:]))
         before = plain(words[-length - 1]) if len(words) > length else ""
-        if key in table.not_in_text or not key:
+        if not key or (key in table.not_in_text and not (pair and key in _OF_PAIRS)):
             continue
         split, rest = _split_off(key)
         known = table.metrics.get(key) if split != "eval" else None
@@ -162,7 +171,7 @@ def meaning_in_text(words: tuple[str, ...], separated: bool) -> Meaning | None:
             continue
         if before in NOT_NOW or (length > 1 and plain(words[-length]) in NOT_NOW):
             return None
-        if not separated and not ({key, rest} & table.bare):
+        if not separated and not ({key, rest} & table.bare or (pair and key in _OF_PAIRS)):
             return None
         if place is not None:
             return Meaning("place", place)

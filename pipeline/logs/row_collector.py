@@ -26,6 +26,8 @@ _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 _UNITS = re.compile(r"(?:(\d+)d)? ?(?:(\d+)h)? ?(?:(\d+)m)? ?(?:(\d+(?:\.\d+)?)s)?$")
 # Keys that hold two numbers, as ms-swift writes them.
 _PAIRS = {"global_step/max_steps": ("step", "max_steps")}
+_CONTAINERS = frozenset(("data", "metrics", "log", "logs", "values", "scalars", "stats", "record"))
+_ELAPSED = 1000  # a rank behind any time of day
 _DEPTH, _MOST_KEYS = 3, 400  # of records within records
 MAX_GROUPS = 500
 # Metrics that stand beside those a run is judged by: alone they are no record.
@@ -280,7 +282,7 @@ class RowCollector:
             if what.kind == "place" and what.name == "elapsed":
                 seconds = np.array([_seconds(v) for v in raw])
                 if "time" not in places and not np.isnan(seconds).all():
-                    places["time"] = seconds
+                    places["time"], ranks["time"] = seconds, _ELAPSED
                     self.elapsed = True
                 continue
             numbers, known = column_of(raw)
@@ -374,12 +376,12 @@ class RowCollector:
 
 
 def _flattened(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"train": {"loss": 1}}` as `{"train/loss": 1}`, one level."""
+    """`{"train": {"loss": 1}}` as `{"train/loss": 1}`, one level; `data` and the like say nothing of what they hold."""
     made: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, dict):
             for inner, below in list(value.items())[:_MOST_KEYS]:
-                made.setdefault(f"{key}/{inner}"[:200], below)
+                made.setdefault(inner if key in _CONTAINERS else f"{key}/{inner}"[:200], below)
         else:
             made[key] = value
     return dict(list(made.items())[:_MOST_KEYS])

@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.logs.metric_names import meaning
+from pipeline.logs.pasted_table import of_evaluation
 from pipeline.logs.raw_text import RawText
 from pipeline.logs.row_collector import RowCollector
 from pipeline.logs.training_log import Note
 
-DELIMITERS = ",\t;|"
+DELIMITERS = ",\t;"  # tables with `|` are pasted into texts: pasted_table.py
 # W&B names its columns `run - train/loss`, and adds the spread over a group of runs.
 _RUN = re.compile(r"^.{1,200}? - (?=\S)")
 _SPREAD = re.compile(r"__(?:MIN|MAX)$")
@@ -54,6 +55,7 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
     names = _cells(header, delimiter)
     long_form = _long_form(names)
     keys = [name if name in rows.renamed else _plain(name) for name in names]
+    keys = list(of_evaluation(keys)) if not rows.renamed else keys
     if [key.lower() for key in keys] == ["wall time", "step", "value"] and "Value" not in rows.renamed:
         keys = ["wall_time", "step", _metric_of(path)]  # what TensorBoard's page gives for one tag
     before, count = rows.records, len(rows)
@@ -65,7 +67,7 @@ def read_table(path: Path, rows: RowCollector) -> list[Note]:
         records: list[dict[str, object]] = []
         for values in batch:
             if not any(c.isdigit() for v in values for c in v):
-                continue  # the rule below the head of a Markdown table
+                continue
             if len(values) != len(names):
                 left_out += any(v.strip() for v in values)
                 continue

@@ -23,9 +23,10 @@ from pipeline.logs.line_forms import Bars, LineForms, Part
 from pipeline.logs.line_slots import NUMBER, TIME, TQDM, Slot, only_settings, own_columns, slots_of
 from pipeline.logs.log_messages import MessageCounter
 from pipeline.logs.metric_names import setting_name
+from pipeline.logs.model_card import RESULTS_FOLLOW, bullet
 from pipeline.logs.own_format import OwnFormat, PatternSearch
+from pipeline.logs.pasted_table import PastedTable, pasted_table
 from pipeline.logs.row_collector import _ESTIMATE, BESIDE, NAN, RowBlock, RowCollector
-from pipeline.logs.text_table import TextTable, text_table
 
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 # Words of which one stands in every line worth a closer look.
@@ -85,7 +86,9 @@ class TextLines:
         self._at = 0
         self._seen_bars: list[tuple[int, float, float]] | None = None
         self._pending: list[str] = []
-        self._table: TextTable | None = None
+        self._table: PastedTable | None = None
+        self._results: dict[str, float] = {}  # of a model card, and whether its bullets go on
+        self._in_results = False
 
     def read(self, block: bytes) -> None:
         """All lines of `block`, which ends with a line end."""
@@ -113,6 +116,9 @@ class TextLines:
     def finish(self) -> None:
         """Takes what was held back: the end of the log."""
         self._flush_pending()
+        if self._results and not self.rows.names & {"eval_loss", *self._results}:  # a table says it with its step
+            self._add_records([self._results])
+            self._results = {}
         self.settle()
 
     def settle(self) -> None:
@@ -333,6 +339,14 @@ class TextLines:
         line = raw[:_LONGEST].decode("utf-8", errors="replace")
         if self._pending and self._continued(line):
             return
+        if self._in_results:
+            if (found := bullet(line)) is not None:
+                self._results[f"eval_{found[0].lower().removeprefix('eval_')}"] = found[1]
+                return
+            self._in_results = False
+        elif RESULTS_FOLLOW.search(line) is not None:
+            self._in_results = True
+            return
         if (self._table is not None or worth) and self._table_row(line):
             return
         if not worth and not brace:
@@ -363,7 +377,7 @@ class TextLines:
                     self.formats["table"] = self.formats.get("table", 0) + 1
                 return True
             self._table = None
-        self._table = text_table(line)
+        self._table = pasted_table(line, self.rows.meaning)
         return self._table is not None
 
     def _dict_row(self, line: str, start: int, end: int, bar: re.Match[str] | None, noted: bool) -> bool:

@@ -153,10 +153,14 @@ def kind_of(log: TrainingLog) -> str:
         return "orpo"
     if have & {"rewards/chosen", "rewards/margins", "rewards/accuracies", "logps/chosen"}:
         return "kto" if "kl" in have and not said.startswith("dpo") else "dpo"
+    if "rlhf_reward" in have:  # TRL's PPO and RLOO
+        return "ppo"
     if "reward" in have and have & {"value_loss"} and "frac_reward_zero_std" not in have:
         return "ppo"
     if "reward" in have and (have & {"reward_std", "frac_reward_zero_std", "kl", "completions/mean_length", "entropy"}):
         return "grpo"
+    if "reward" in have and "loss" in have and "percentage" in have:  # LLaMA-Factory writes it for PPO alone
+        return "ppo"
     if have & {"chosen_score", "rejected_score", "margin", "mean_reward", "min_reward"}:
         return "reward_model"
     for word, kind in (
@@ -178,7 +182,20 @@ def kind_of(log: TrainingLog) -> str:
         return "grpo"
     if _looks_like_dpo(log):
         return "dpo"
+    if _named_reward_model(log):
+        return "reward_model"
     return "sft" if have & {"loss", "perplexity"} else "unknown"
+
+
+def _named_reward_model(log: TrainingLog) -> bool:
+    """A log that holds an evaluation's accuracy and a loss from ln 2 on, in a file named after reward models: a
+    classifier of two classes logs the same."""
+    loss = log.curves.get("loss")
+    if loss is None or "eval_accuracy" not in log.curves:
+        return False
+    first = loss.values[: min(5, len(loss))]
+    near = np.isfinite(first).all() and abs(float(np.median(first)) / LN2 - 1) < 0.15
+    return near and any(re.search(r"(?<![a-z])(?:rm|reward)(?![a-z])", file.lower()) for file in log.files)
 
 
 def _looks_like_dpo(log: TrainingLog) -> bool:
