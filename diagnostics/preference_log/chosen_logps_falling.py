@@ -9,7 +9,14 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import LogSubject
-from diagnostics.preference_log.preference_run import begins, end_level, line_of, preference_run, step_beyond
+from diagnostics.preference_log.preference_run import (
+    PreferenceRun,
+    begins,
+    end_level,
+    line_of,
+    preference_run,
+    step_beyond,
+)
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -24,9 +31,9 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     How it is measured:
         Fall in nats from the start, by evaluations where there are some, as they see the same rows each time: the
         chosen reward over beta, or the log-probability itself. The start is where the reward is 0, whenever the log
-        begins: log-probabilities and rewards lie on a line whose slope is 1 / beta. It is compared with where it began (1.6 times the
-        negative log-probability is far, 3 times an error) and has to exceed 5 nats an answer, or 0.5 a token where
-        means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
+        begins: log-probabilities and rewards lie on a line whose slope is 1 / beta. It is compared with where it began
+        (1.6 times the negative log-probability is far, 1.4 times where it costs three margins, 3 times an error) and
+        has to exceed 5 nats an answer, or 0.5 a token where means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
     Known false alarms:
         A slight fall of both sides is normal and is what the objective does to a policy that was tuned on the chosen
         answers: a published sound run goes from -0.06 to -1.59 with a margin of 1.36.
@@ -44,7 +51,7 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     if rewards is None and logps is None:
         raise NotMeasured("no_curve", curve="logps/chosen")
     with_reference = rewards is not None and run.objective != "without_reference"
-    line = _line(subject, rewards, logps) if with_reference else None
+    line = _line(subject, run, rewards) if with_reference else None
     by_rewards = with_reference and (logps is None or bool(run.beta) or line is not None)
     judged = rewards if by_rewards else logps
     if judged is None:
@@ -92,12 +99,13 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
             yield ok("drifts", *evidence, **numbers)
         return
     share = fall / abs(began)
+    dear = by_rewards and margin is not None and first - end_level(judged) > 3 * margin
     least_fall = limits["dpo_fall_token_nats"] if run.mean_logps else limits["dpo_fall_nats"]
     numbers |= {"times": 1 + share, "began": began, "ended": began - fall}
     evidence.append(("chosen log-probability at first", began))
     if fall > least_fall and share > limits["dpo_fall_share_error"]:
         yield error("falls_far" if margin is not None else "falls_far_alone", *evidence, **numbers)
-    elif fall > least_fall and share > limits["dpo_fall_share"]:
+    elif fall > least_fall and (share > limits["dpo_fall_share"] or (dear and share > limits["dpo_fall_share_dear"])):
         yield warning("falls" if margin is not None else "falls_alone", *evidence, **numbers)
     elif share > 0.2 and fall > least_fall:
         yield info("drifts_noticeably", *evidence, **numbers)
@@ -105,9 +113,13 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         yield ok("drifts", *evidence, **numbers)
 
 
-def _line(subject: LogSubject, rewards: Trend | None, logps: Trend | None) -> tuple[float, float] | None:
-    """The line on which rewards and log-probabilities of the chosen answers lie, of the curves that are judged."""
-    return line_of(subject, rewards.name, logps.name) if rewards is not None and logps is not None else None
+def _line(subject: LogSubject, run: PreferenceRun, rewards: Trend | None) -> tuple[float, float] | None:
+    """The line on which rewards and log-probabilities of the chosen answers lie, of the rows that are judged; of those
+    of training where there are too few evaluations to see it."""
+    if rewards is None:
+        return None
+    prefix = "eval_" if rewards.name.startswith("eval_") else ""
+    return line_of(subject, prefix, run.beta) or line_of(subject, "", run.beta)
 
 
 def _zero(subject: LogSubject, judged: Trend) -> float:

@@ -234,13 +234,13 @@ def begins(subject: LogSubject, trend: Trend) -> bool:
     known = log.epoch[np.isfinite(log.epoch)]
     at_epoch = float(log.epoch[curve.rows[0]])
     apart = np.diff(np.unique(known))  # printed with few digits, epochs stand still for some rows
-    if len(apart) > 1 and math.isfinite(at_epoch):
-        if at_epoch > 0.02 * float(known.max()) + 2.5 * float(np.median(apart)):
-            return False
+    told = len(apart) > 1 and math.isfinite(at_epoch)
+    if told and at_epoch > 0.02 * float(known.max()) + 2.5 * float(np.median(apart)):
+        return False
     if log.steps_known:
         first, length = float(trend.steps[0]), float(log.max_steps or log.last_step or trend.steps[-1])
         return first <= max(10.0, 0.03 * length) or (first <= 0.15 * length and _rate_still_rises(subject, curve))
-    return not (len(apart) > 1 and math.isfinite(at_epoch)) or at_epoch <= 0.15 * float(known.max())
+    return not told or at_epoch <= 0.15 * float(known.max())
 
 
 def _rate_still_rises(subject: LogSubject, curve: Curve) -> bool:
@@ -254,22 +254,31 @@ def _rate_still_rises(subject: LogSubject, curve: Curve) -> bool:
     return bool(rate.values[at[0]] < rate.values[at[1]] and rate.values[at[0]] < 0.9 * np.nanmax(rate.values))
 
 
-def line_of(subject: LogSubject, rewards: str, logps: str) -> tuple[float, float] | None:
-    """Log-probability at a reward of 0, and nats for each unit of reward (1 / beta), from the rows that log both.
+def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float, float] | None:
+    """Log-probability of the chosen answers at a reward of 0, and nats for each unit of reward (1 / beta), from the
+    rows that log both. prefix: `eval_`, or empty for the rows of training.
 
     A reward is beta times the way from the reference, so over the same pairs the two lie on a line. None where the
-    pairs differ too much from row to row to see it (less than 0.6 of the variance explained)."""
-    pair = _beside(subject, rewards, logps)
-    if pair is None or len(pair[0]) < 3:
+    slope is not known to a fifth, and where single pairs drive the rewards: long answers have both the larger rewards
+    and the lower log-probabilities."""
+    chosen = _beside(subject, f"{prefix}rewards/chosen", f"{prefix}logps/chosen")
+    if chosen is None or len(chosen[0]) < 4:
         return None
-    x, y = pair
-    around = x - x.mean()
-    if not float(around @ around) or not float(np.ptp(y)):
+    if beta:
+        return float(np.median(chosen[1] - chosen[0] / beta)), 1 / beta
+    rewards = subject.trend(f"{prefix}rewards/chosen")
+    if rewards is None or rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches])):
         return None
-    slope = float(around @ (y - y.mean()) / (around @ around))
-    left = y - y.mean() - slope * around
-    explained = 1 - float(left @ left) / float((y - y.mean()) @ (y - y.mean()))
-    return (float(y.mean() - slope * x.mean()), slope) if slope > 0 and explained > 0.6 else None
+    rejected = _beside(subject, f"{prefix}rewards/rejected", f"{prefix}logps/rejected")
+    sides = [side for side in (chosen, rejected) if side is not None and len(side[0]) >= 4]
+    x = np.concatenate([side[0] - side[0].mean() for side in sides])
+    y = np.concatenate([side[1] - side[1].mean() for side in sides])
+    if not float(x @ x):
+        return None
+    slope = float(x @ y / (x @ x))
+    left = y - slope * x
+    doubt = math.sqrt(float(left @ left) / (len(x) - len(sides) - 1) / float(x @ x))
+    return (float(np.median(chosen[1] - slope * chosen[0])), slope) if slope > 5 * doubt else None
 
 
 def peak_rate(subject: LogSubject) -> float | None:
