@@ -195,7 +195,7 @@ def _named_reward_model(log: TrainingLog) -> bool:
         return False
     first = loss.values[: min(5, len(loss))]
     near = np.isfinite(first).all() and abs(float(np.median(first)) / LN2 - 1) < 0.15
-    return near and any(re.search(r"(?<![a-z])(?:rm|reward)(?![a-z])", file.lower()) for file in log.files)
+    return bool(near and any(re.search(r"(?<![a-z])(?:rm|reward)(?![a-z])", file.lower()) for file in log.files))
 
 
 def _looks_like_dpo(log: TrainingLog) -> bool:
