@@ -13,6 +13,7 @@ from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 AROUND = 10
+MOST = 20  # schedules begun anew in one run; more is how the rate is meant
 
 
 def restart_lost_state(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -105,8 +106,9 @@ def _stride(trend: Trend) -> float:
 def _apart(steps: list[float], trend: Trend) -> list[float]:
     """Steps in order, without those within ten logs of the one before."""
     kept: list[float] = []
+    near = _stride(trend) * AROUND
     for step in sorted(steps):
-        if not kept or step - kept[-1] > _stride(trend) * AROUND:
+        if not kept or step - kept[-1] > near:
             kept.append(step)
     return kept[:5]
 
@@ -119,7 +121,12 @@ def _warm_ups(rate: Trend, limits: Thresholds) -> list[float]:
         return []
     peak = np.maximum.accumulate(values)
     at = np.arange(2, len(values) - 4)  # a few rates have to follow: a pasted log may repeat a line or two
+    before = values[1:-5]
+    fell = (values[2:-4] < 0.8 * before) & (before >= limits["rate_anew"] * peak[1:-5]) & (before < 0.97 * peak[1:-5])
+    at = at[fell & (values[3:-3] > values[2:-4])]
+    if len(at) > 50 * MOST:
+        return []
     soon = np.max([values[np.minimum(at + k, len(values) - 1)] for k in range(1, AROUND + 1)], axis=0)
-    fell = (values[at] < 0.8 * values[at - 1]) & (values[at - 1] >= limits["rate_anew"] * peak[at - 1])
-    rose = (soon >= 1.2 * values[at - 1]) & (values[at - 1] < 0.97 * peak[at - 1]) & (values[at + 1] > values[at])
-    return [float(step) for step in rate.steps[at[fell & rose]]]
+    at = at[soon >= 1.2 * values[at - 1]]
+    found = rate.steps[at]
+    return [float(step) for step in found] if len(found) <= MOST else []  # up and down by itself: no restart
