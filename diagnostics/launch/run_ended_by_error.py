@@ -17,6 +17,7 @@ ENDS = (
     "missing_dependency",
     "cannot_import",
     "device_mismatch",
+    "time_limit",
     "killed",
     "traceback",
 )
@@ -59,7 +60,7 @@ def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
         "step": f"{log.last_step:g}",
         "rows": rows,
     }
-    if _was_finished(subject) and ending.id in ("traceback", "killed"):
+    if _was_finished(subject) and ending.id in ("traceback", "killed", "time_limit"):
         yield info("after_training", (f"line {ending.line}", ending.text), **numbers)
         return
     if ending.row + 1 < log.records and ending.count == 1:

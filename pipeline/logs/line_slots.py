@@ -26,6 +26,8 @@ _BOTH = re.compile(
     rf"(?i)(?:\b(step|iter|iteration|epoch|eval)\s*[:=#]?\s*(\d+)\b[^\d\n]{{1,6}})?\btrain\s*[:=]?\s*({NUMBER.pattern})"
     rf"[\s|,;/]+val(?:id(?:ation)?)?\s*[:=]?\s*({NUMBER.pattern})"
 )
+# torchtune's bar: `1|20|Loss: 1.49: 10%|...`, the epoch and the step of the run.
+_EPOCH_AND_STEP = re.compile(r"\s*(\d+)\|(\d+)\|(?=[A-Za-z])")
 TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
 
 
@@ -82,6 +84,10 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
                 Slot(*(("epoch", "epoch") if place == "epoch" else ("step", "step")), both.start(2), both.end(2))
             )
         return [*slots, Slot("", "loss", both.start(3), both.end(3)), Slot("", "eval_loss", both.start(4), both.end(4))]
+    if (led := _EPOCH_AND_STEP.match(line)) is not None:
+        slots += [Slot(n, n, led.start(k), led.end(k)) for k, n in ((1, "epoch"), (2, "step")) if n not in taken]
+        taken |= {"epoch", "step"}
+        told |= {led.start(1), led.start(2)}
     end = 0
     line_is_eval: bool | None = None
     after_epoch = False
@@ -175,6 +181,8 @@ def _meaning_before(gap: str, pair: bool) -> tuple[str, str] | None:
     return result
 
 
+# The module, function and line that a logger writes: `__main__:train:120`, `train.py:88`.
+_WHERE = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*:[\w.<>]+:\d+|[\w/.]+\.py:\d+(?::\w+)?")
 _EVAL_HEAD = re.compile(
     r"(?i)(?:^|[\s\[(|:>*#=\-])(eval\w*|valid\w*|val|test(?:ing)?|验证\w*|评估\w*|测试\w*)(?=[\s\])|:>*=\-]|$)"
 )
@@ -182,7 +190,8 @@ _EVAL_HEAD = re.compile(
 
 def _line_is_eval(line: str) -> bool:
     """Whether the line says at its head that evaluation is meant: `[eval] step 100 loss 2.1`, `Validation: loss=2`."""
-    head = line[:120]
+    named = _WHERE.search(line[:120])
+    head = line[named.end() if named is not None else 0 :][:120]
     number = NUMBER.search(head)
     found = _EVAL_HEAD.search(head)
     if found is None or re.search(r"(?i)\btrain", head[: found.start() + 1]):

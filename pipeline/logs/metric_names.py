@@ -96,7 +96,8 @@ def _table() -> _Table:
 
 @cache
 def plain(name: str) -> str:
-    """A name as names are compared: lower case, `_` for blanks and hyphens, `/` for ` / `, without brackets and what they hold."""
+    """A name as names are compared: lower case, `_` for blanks and hyphens, `/` for ` / `, without brackets and what
+    they hold."""
     bare = _BRACKETS.sub("", name).strip().lower()
     return _SEPARATORS.sub("_", _AROUND_SLASH.sub("/", bare)).strip("_: ")
 
