@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ui import checkpoint_tab, logs_tab
-from ui.api import diagnose_checkpoint
+from ui.api import diagnose_checkpoint, diagnose_log
 from ui.interface_words import browser_language
 from ui.labels import Labels
 from ui.look import look
@@ -61,8 +61,9 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
         page.load(open_page, [kept], opened, **quiet)
         said = [kept, *labels.components, *tab.report, *logs.report]
         lang.input(switch_language, [lang, kept, tab.shown, logs.shown], said, **quiet)
-        tabs.select(logs_tab.left, [logs.shown, lang], [logs.shown, *logs.report], **quiet)
+        tabs.select(logs_tab.switched, [logs.shown, lang], [logs.shown, *logs.report], **quiet)
         gr.api(diagnose_checkpoint, concurrency_limit=1, concurrency_id="diagnosis")
+        gr.api(diagnose_log, concurrency_limit=2, concurrency_id="logs")
     page.queue(max_size=64)
     return page, {**look(), "i18n": labels.translations()}
 

@@ -51,6 +51,7 @@ def measure(path: str, data: str | None) -> str:
     loaded = load_model(checkpoint)
     rows = read_rows(data).rows if data else probe_rows()
     with open_probe(checkpoint.tokenizer) as probe:
+
         def render(messages, prompt, variables):  # type: ignore[no-untyped-def]
             return probe.render([dict(m) for m in messages], add_generation_prompt=prompt, variables=variables).text
 

@@ -1,8 +1,9 @@
 """How fast training logs are read, against pandas on the same content: python benchmarks/log_reading.py [--keep DIR]
 
-Makes logs of about 200 MB with a million losses each in a temporary folder, one kind after the other, and removes them.
-Absolute times depend on the machine, the ratios hardly do: both sides are timed in one run, each in a process of its
-own, start-up included. NO stands behind a promise that is not kept.
+Makes logs with a million losses each (150 to 450 MB) in a temporary folder, one kind after the other, and removes them.
+What pandas reads are the same records as JSON lines, without the lines between. Absolute times depend on the machine,
+the ratios hardly do: both sides are timed in turns, each in a process of its own, start-up included: ours is the whole
+`python -m diagnostics log FILE --format json`. NO stands behind a promise that is not kept.
 """
 
 from __future__ import annotations
@@ -140,10 +141,13 @@ def write_log(path: Path, kind: str, *, nan_from: int, noise: bool) -> None:
                 file.write(dice.choice(NOISE).format(n=n) + "\n")
 
 
-def write_pandas(path: Path) -> None:
+def write_json(path: Path, kind: str) -> None:
+    """The same records as JSON lines."""
+    more = kind == "dict lines of preference training"
+    form = json_line if kind == "JSON lines" else lambda n, r: json.dumps(r) + "\n"
     with open(path, "w", encoding="utf-8") as file:
         for n, record in enumerate(records(-1)):
-            file.write(json_line(n, record))
+            file.write(form(n, {**record, **_preference(n)} if more else record))
 
 
 PANDAS = "import sys, pandas; pandas.read_json(sys.argv[1], lines=True)"
@@ -173,23 +177,52 @@ def promised(what: str, value: float, unit: str, least: float | None = None, mos
     return kept
 
 
-def measure_kind(folder: Path, kind: str, pandas_seconds: float) -> bool:
-    path = folder / "run.log"
+FOLLOW = """
+import sys, time
+from pathlib import Path
+from pipeline.logs.follow_log import LogFollower
+path = Path(sys.argv[1])
+follower = LogFollower([path])
+follower.read_more(), follower.log()
+tail = b"".join(path.open("rb").readlines()[-200:])
+took = []
+for _ in range(5):
+    with path.open("ab") as file:
+        file.write(tail)
+    began = time.perf_counter()
+    assert follower.read_more()
+    took.append(time.perf_counter() - began)
+began = time.perf_counter()
+follower.log()
+print(sorted(took)[2], time.perf_counter() - began)
+"""
+
+
+def measure_kind(folder: Path, kind: str) -> bool:
+    path, same = folder / "run.log", folder / "records.jsonl"
     kept = True
+    write_json(same, kind)
     for nan_from, noise in ((int(RECORDS * 0.99), True), (RECORDS // 2, False)):
         write_log(path, kind, nan_from=nan_from, noise=noise)
-        size = path.stat().st_size / 1e6
-        runs = [timed([sys.executable, "-m", "diagnostics", "log", str(path), "--format", "json"])
-                for _ in range(REPEATS if noise else 1)]  # fmt: skip
-        seconds = statistics.median(run[0] for run in runs)
-        report = json.loads(runs[0][2])
+        ours, theirs = [], []
+        for _ in range(REPEATS):
+            ours.append(timed([sys.executable, "-m", "diagnostics", "log", str(path), "--format", "json"]))
+            theirs.append(timed([sys.executable, "-c", PANDAS, str(same)]))
+        seconds, pandas = (statistics.median(run[0] for run in runs) for runs in (ours, theirs))
+        report = json.loads(ours[0][2])
         found = [f for f in report["findings"] if f["code"] == "LOG002" and f["severity"] in ("warning", "error")]
-        name = f"{kind}, {size:.0f} MB" + ("" if noise else ", NaN from half way on")
-        kept &= promised(f"{name}: speed / pandas.read_json", pandas_seconds / seconds, "", least=SPEED)
-        kept &= promised(f"{name}: memory", max(run[1] for run in runs), "MiB", most=MEMORY)
+        name = f"{kind}, {path.stat().st_size / 1e6:.0f} MB" + ("" if noise else ", NaN from half way on")
+        promised(f"{name}: seconds", seconds, "s")
+        promised(f"{name}: seconds of pandas.read_json", pandas, "s")
+        kept &= promised(f"{name}: speed / pandas.read_json", pandas / seconds, "", least=SPEED)
+        kept &= promised(f"{name}: memory", max(run[1] for run in ours), "MiB", most=MEMORY)
         kept &= promised(f"{name}: NaN found", float(bool(found)), "", least=1)
         kept &= promised(f"{name}: losses read", report["metrics"].get("log.loss.points", 0) / RECORDS, "", least=1)
+    more, whole = map(float, timed([sys.executable, "-c", FOLLOW, str(path)])[2].split())
+    promised(f"{kind}: 200 lines more of a followed log", 1000 * more, "ms", most=50)
+    promised(f"{kind}: all curves of a followed log anew", whole, "s")
     path.unlink()
+    same.unlink()
     return kept
 
 
@@ -202,16 +235,9 @@ def main() -> int:
     folder.mkdir(exist_ok=True)
     kept = True
     try:
-        table = folder / "records.jsonl"
-        write_pandas(table)
-        runs = [timed([sys.executable, "-c", PANDAS, str(table)]) for _ in range(REPEATS)]
-        seconds = statistics.median(run[0] for run in runs)
-        promised(f"pandas.read_json of {table.stat().st_size / 1e6:.0f} MB of JSON lines: seconds", seconds, "s")
-        promised("pandas.read_json: memory", max(run[1] for run in runs), "MiB")
-        table.unlink()
         for kind in KINDS:
             if options.kind in kind:
-                kept &= measure_kind(folder, kind, seconds)
+                kept &= measure_kind(folder, kind)
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)

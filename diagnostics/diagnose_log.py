@@ -165,8 +165,12 @@ def _rank(name: str) -> int:
 def fingerprint(log: TrainingLog) -> str:
     """`sha256:` over the steps and values of all curves."""
     digest = hashlib.sha256(repr((log.problem, log.detail, log.files if log.problem else ())).encode())
+    rows = None
     for name in sorted(log.curves):
+        curve = log.curves[name]
         digest.update(name.encode("utf-8", errors="replace"))
-        digest.update(log.step[log.curves[name].rows].tobytes())
-        digest.update(log.curves[name].values.tobytes())
+        if curve.rows is not rows:  # metrics that are logged together share their rows
+            rows = curve.rows
+            digest.update(log.steps_of(curve).tobytes())
+        digest.update(curve.values.tobytes())
     return f"sha256:{digest.hexdigest()}"

@@ -71,16 +71,16 @@ def tab(server: Server, visit: Callable[..., Any]) -> Iterator[Callable[..., Any
     def opened(**context: Any) -> Any:
         page = visit(server.url, **context)
         page.click("button[role=tab]:nth-of-type(2)")
-        page.wait_for_selector("#dd-log-verdict .dd-verdict")
+        page.wait_for_selector("#dd-log-verdict .dd-verdict[data-report]")
         return page
 
     yield opened
 
 
 def judged(page: Any, runs: int = 1) -> str:
-    """Waits until so many runs are judged and drawn; the headline."""
+    """Waits until so many runs beside the first example are judged and drawn; the headline."""
     page.wait_for_function(f"(document.querySelector('#dd-log-verdict .dd-verdict')?.dataset.report ?? '').split(',')"
-                           f".filter(Boolean).length === {runs}")  # fmt: skip
+                           f".filter(id => id && !id.startsWith('example-')).length === {runs}")  # fmt: skip
     page.wait_for_selector(DRAWN)
     page.wait_for_function(f"{PLOT}.data.length > 0")
     return str(page.inner_text("#dd-log-verdict h2"))
@@ -103,9 +103,11 @@ def drawn(page: Any, curve: str) -> list[dict[str, Any]]:
 # --- what a visitor sees ---
 
 
-def test_first_visit_says_what_can_be_given(tab: Callable[..., Any]) -> None:
+def test_first_visit_shows_a_finished_example(tab: Callable[..., Any]) -> None:
     page = tab()
-    assert "trainer_state.json" in page.inner_text("#dd-log-verdict .dd-verdict")
+    page.wait_for_selector("#dd-log-verdict [data-report^=example-]")
+    page.wait_for_selector(DRAWN)
+    assert "Now give your own log" in page.inner_text("#dd-log-verdict .dd-banner")
     assert len(page.query_selector_all("#dd-log-examples button")) == 2
     page.click("#dd-log-examples button:last-child")
     judged(page)
@@ -300,7 +302,7 @@ def test_hostile_text_is_only_text(server: Server, home: Path, visit: Callable[.
 def test_tabs_keep_their_own_addresses(server: Server, visit: Callable[..., Any], logs: Path) -> None:
     page = visit(server.url)
     page.click("button[role=tab]:nth-of-type(2)")
-    page.wait_for_selector("#dd-log-verdict .dd-verdict")
+    page.wait_for_selector("#dd-log-verdict .dd-verdict[data-report]")
     read(page, logs / "sound.jsonl")
     page.wait_for_function("location.search.includes('report=')")
     page.click("button[role=tab]:nth-of-type(1)")

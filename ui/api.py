@@ -11,6 +11,7 @@ from diagnostics.words import say
 from pipeline.refusal import Refused
 from ui import examples
 from ui.interface_words import words
+from ui.log_case import checked_log
 from ui.running_diagnosis import ONE_AT_A_TIME, Run, diagnose_now, one_line
 from ui.visitor_case import BadCase, checked_case
 
@@ -48,6 +49,32 @@ def diagnose_checkpoint(
         except Exception as error:
             raise gr.Error(said["failed_text"].format(error=one_line(error)), print_exception=False) from None
     return no_files(finite(say(report, "zh" if lang == "zh" else "en").to_json()))
+
+
+def diagnose_log(path: str = "", text: str = "", lang: Literal["en", "zh"] = "en") -> dict[str, Any]:
+    """Say what is wrong with a training run by its log, and at which steps, as the JSON report (schema 1).
+
+    Args:
+        path: Log file, folder of a run, or pattern on the machine of this app; several lines are parts of one run.
+        text: The log itself, instead of a path: JSON, JSON lines, CSV, or what the terminal printed.
+        lang: Language of the sentences, en or zh.
+
+    Returns:
+        The report: verdict, causes, findings with the steps, skipped checks, metrics, curves.
+    """
+    from diagnostics import diagnose_log as logs
+
+    said = words(lang)
+    try:
+        case = checked_log(path, text)
+        report = logs.diagnose_log(case.paths, max_bytes=case.max_bytes, lang="zh" if lang == "zh" else "en")
+    except BadCase as bad:
+        raise gr.Error(said[bad.entry].format(**bad.params), print_exception=False) from None
+    except Refused as error:
+        raise gr.Error(error.said("zh" if lang == "zh" else "en"), print_exception=False) from None
+    except Exception as error:
+        raise gr.Error(said["log_failed_text"].format(error=one_line(error)), print_exception=False) from None
+    return no_files(finite(report.to_json()))
 
 
 def no_files(value: Any) -> Any:

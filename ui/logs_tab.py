@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 EXAMPLES = {"healthy": "log_healthy.json", "few_rows": "log_few_rows.json"}  # made by the tool itself
 # runs: [{id, paths, grows, own}], the first one's findings are shown. live: id of the log that is followed.
 NOTHING: dict[str, Any] = {"runs": [], "live": "", "problem": None, "more": [], "stopped": ""}
+TAB_PLACE = 1  # among the page's tabs
+FIRST_EXAMPLE = "example-log-a-few-rows-over-and-over"  # a report that is made anew instead of being stored
 MAX_UNSAVED = 20
 _unsaved: dict[str, Report] = {}  # reports that could not be stored, so that at least this page shows them
 
@@ -173,9 +175,13 @@ def restored(kept: dict[str, Any]) -> list[Any]:
     return [gr.update(value=kept[k]) if isinstance(kept.get(k), kind) else gr.skip() for k, kind in kinds.items()]
 
 
-def left(shown: dict[str, Any], lang: str) -> list[Any]:
-    """When another tab is opened: a log is no longer followed. Outputs for [shown, *report]."""
-    if not shown["live"]:
+def switched(shown: dict[str, Any], lang: str, event: gr.SelectData) -> list[Any]:
+    """When a tab is opened. This one for the first time: a finished example. Another one: a log is no longer followed.
+    Outputs for [shown, *report]."""
+    if event.index == TAB_PLACE and not shown["runs"] and not shown["problem"]:
+        shown = {**NOTHING, "runs": [{"id": FIRST_EXAMPLE, "paths": (), "grows": False, "own": None}]}
+        return [shown, *_page(shown, lang)]
+    if event.index == TAB_PLACE or not shown["live"]:
         return [gr.skip()] * (1 + len(_page(NOTHING, lang)))
     return _switch_live(lang, shown, False)
 
@@ -187,7 +193,16 @@ def _is_log(report_id: str) -> bool:
         return False
 
 
+@cache
+def _first_example() -> Report:
+    from diagnostics.diagnose_log import diagnose_log
+
+    return diagnose_log([CONFIGS / "examples" / EXAMPLES["few_rows"]])
+
+
 def _report_of(report_id: str) -> Report:
+    if report_id == FIRST_EXAMPLE:
+        return _first_example()
     followed = followed_logs.find_followed(report_id)
     if followed is not None and followed.report is not None:
         return followed.report
@@ -262,6 +277,8 @@ def _verdict(shown: dict[str, Any], runs: Sequence[ShownRun], report: Report, la
     elif shown["problem"]:  # the log that was to be added
         entry, params = shown["problem"]
         note = said[entry].format(**params)
+    elif runs[0].id == FIRST_EXAMPLE:
+        note = said["log_example_note"]
     elif runs[0].id in _unsaved:
         note = said["log_not_saved"]
     return report_view.verdict(

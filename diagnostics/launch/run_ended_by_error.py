@@ -60,11 +60,11 @@ def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
         "step": f"{log.last_step:g}",
         "rows": rows,
     }
+    if ending.row + 2 < log.records and ending.count == 1:
+        yield info("survived", (f"line {ending.line}", ending.text), **numbers)
+        return
     if _was_finished(subject) and ending.id in ("traceback", "killed", "time_limit"):
         yield info("after_training", (f"line {ending.line}", ending.text), **numbers)
-        return
-    if ending.row + 1 < log.records and ending.count == 1:
-        yield info("survived", (f"line {ending.line}", ending.text), **numbers)
         return
     yield error(ending.id, (f"line {ending.line}", ending.text), **numbers)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, PREFERENCE, LogSubject
 from diagnostics.report import Observation
@@ -56,6 +58,7 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     evidence.append((f"{trend.name}: median of the last tenth", round(last, 4)))
     hump = None if few else _hump(trend, limits)
     big = rise >= max(limits["rise_nats"], limits["rise_share"] * low.level)
+    late = _late_rise(trend, limits)
     rest = float(trend.values[1:].min())
     if (
         len(trend) >= 10
@@ -69,6 +72,10 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
             "step": f"{trend.steps[0]:g}",
         }
         yield error("broke_at_once", *evidence, **numbers)
+    elif late is not None:
+        before, top, step = late
+        numbers |= {"lowest": before, "last": top, "step": f"{step:g}", "from_step": step}
+        yield error("blew_up_at_the_end", *evidence, **numbers)
     elif hump is not None and rise <= max(sure, limits["rise_share"] * low.level):
         before, top, step = hump
         numbers |= {"lowest": before, "peak": top, "step": f"{step:g}", "from_step": step}
@@ -124,3 +131,17 @@ def _hump(trend: Trend, limits: Thresholds) -> tuple[float, float, float] | None
         if stretch.level < lowest.level:
             lowest = stretch
     return best if best is not None and above >= limits["hump_long"] * len(trend) else None
+
+
+def _late_rise(trend: Trend, limits: Thresholds) -> tuple[float, float, float] | None:
+    """(level before, level of the last few points, step at which they begin) where all of these lie far above the
+    tenth before them: the last tenth's median hides a rise that short. A single late point is none."""
+    count = max(3, min(9, len(trend) // 30))
+    if len(trend) < 10 * count:
+        return None
+    tail, before = trend.values[-count:], trend.values[-3 * count - max(10, len(trend) // 10) : -3 * count]
+    level, top = float(np.median(before)), float(np.median(tail))
+    if tail.min() <= before.max() or top - level < max(limits["rise_nats"], limits["rise_share"] * level):
+        return None
+    begins = int(np.argmax(trend.values[-3 * count :] > before.max())) - 3 * count
+    return level, top, float(trend.steps[begins])

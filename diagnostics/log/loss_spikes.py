@@ -52,7 +52,14 @@ def loss_spikes(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
     }  # fmt: skip
     evidence = [(f"loss at step {trend.steps[p]:g}", round(float(values[p]), 4)) for p in at[:5]]
     huge = times >= limits["spike_times"] and values[highest] > trend.first
-    yield (warning("huge", *evidence, **numbers) if huge else info("recovered", *evidence, **numbers))
+    # One bad batch that the next step has forgotten is no divergence.
+    again = int(np.sum(values[at] >= limits["spike_times"] * np.abs(around[at]))) > 2
+    if huge and again:
+        yield warning("huge", *evidence, **numbers)
+    elif huge:
+        yield info("huge_once", *evidence, **numbers)
+    else:
+        yield info("recovered", *evidence, **numbers)
 
 
 def running_median(values: np.ndarray, width: int) -> np.ndarray:

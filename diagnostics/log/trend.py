@@ -113,5 +113,7 @@ def trend_of(log: TrainingLog, curve: Curve) -> Trend | None:
     steps = log.steps_of(curve)
     if not finite.any():
         return None
+    if finite.all():  # no copies of what may be millions of points
+        return Trend(curve.name, steps, curve.values, 0, None)
     bad = np.flatnonzero(~finite)
     return Trend(curve.name, steps[finite], curve.values[finite], len(bad), float(steps[bad[0]]) if len(bad) else None)

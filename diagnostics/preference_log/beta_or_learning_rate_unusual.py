@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import (
     PreferenceRun,
+    begins,
     end_level,
     peak_rate,
     preference_run,
@@ -97,5 +98,6 @@ def _sound(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> bool:
 
 
 def _beyond_warmup(subject: LogSubject) -> bool:
+    """Whether the highest rate of the run is among those logged: not the end of a log, nor its warm-up alone."""
     rate = subject.trend("learning_rate")
-    return rate is not None and len(rate) >= 5 and not warming_up(subject)
+    return rate is not None and len(rate) >= 5 and not warming_up(subject) and begins(subject, rate)

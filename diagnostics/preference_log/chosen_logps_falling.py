@@ -9,7 +9,14 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import LogSubject
-from diagnostics.preference_log.preference_run import end_level, preference_run, step_beyond
+from diagnostics.preference_log.preference_run import (
+    PreferenceRun,
+    begins,
+    end_level,
+    line_of,
+    preference_run,
+    step_beyond,
+)
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -23,9 +30,10 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         column: repetition, other languages, nonsense.
     How it is measured:
         Fall in nats from the start, by evaluations where there are some, as they see the same rows each time: the
-        chosen reward over beta, or the log-probability itself. It is compared with where it began (1.6 times the
-        negative log-probability is far, 3 times an error) and has to exceed 5 nats an answer, or 0.5 a token where
-        means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
+        chosen reward over beta, or the log-probability itself. The start is where the reward is 0, whenever the log
+        begins: log-probabilities and rewards lie on a line whose slope is 1 / beta. It is compared with where it began
+        (1.6 times the negative log-probability is far, 1.4 times where it costs three margins, 3 times an error) and
+        has to exceed 5 nats an answer, or 0.5 a token where means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
     Known false alarms:
         A slight fall of both sides is normal and is what the objective does to a policy that was tuned on the chosen
         answers: a published sound run goes from -0.06 to -1.59 with a margin of 1.36.
@@ -42,42 +50,37 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     logps = _longer(subject, "logps/chosen")
     if rewards is None and logps is None:
         raise NotMeasured("no_curve", curve="logps/chosen")
-    margins = _longer(subject, "rewards/margins")
-    margin = _gain(margins) if margins is not None else None
-    if margin is None and rewards is not None:
-        rejected = _longer(subject, "rewards/rejected")
-        margin = _gain(rewards) - _gain(rejected) if rejected is not None else None
-    by_rewards = rewards is not None and run.objective != "without_reference" and (logps is None or run.beta)
+    with_reference = rewards is not None and run.objective != "without_reference"
+    line = _line(subject, run, rewards) if with_reference else None
+    by_rewards = with_reference and (logps is None or bool(run.beta) or line is not None)
     judged = rewards if by_rewards else logps
     if judged is None:
         raise NotMeasured("no_curve", curve="logps/chosen")
     least = 2 if judged.name.startswith("eval_") else int(limits["dpo_fall_points"])
     if len(judged) < least:
         raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=least)
-    per_unit = run.supposed_beta if by_rewards else 1.0
-    # The first row of training is older than the first evaluation.
-    own = subject.trend("rewards/chosen") if by_rewards else None
-    first, sure = _begin(judged), False
-    if own is not None and judged.name.startswith("eval_") and own.steps[0] < judged.steps[0]:
-        first, sure = float(own.values[0]), True
-    fall = (first - end_level(judged)) / per_unit
+    nats = (line[1] if line is not None else 1 / run.supposed_beta) if by_rewards else 1.0
+    first = _zero(subject, judged) if by_rewards else _begin(judged)
+    fall = (first - end_level(judged)) * nats
     began = None
-    if logps is not None:
-        later = (_begin(judged) - first) / per_unit if by_rewards else 0.0
-        began = _begin(logps) - later
+    if logps is not None and line is not None:
+        began = line[0] + first * nats
+    elif logps is not None:
+        began = _begin(logps) - ((_begin(judged) - first) * nats if by_rewards else 0.0)
+    margin = _margin(subject, rewards)
     at_first = 1 if by_rewards or len(judged) < 12 else max(3, len(judged) // 10)
-    of_first = 0.0 if sure else 1 / np.sqrt(at_first)  # what evaluations vary by is nothing a first row of 0 varies by
-    noise = judged.noise / per_unit * (of_first + 1.25 / np.sqrt(max(3, len(judged) // 5)))
+    noise = judged.noise * nats * (1 / np.sqrt(at_first) + 1.25 / np.sqrt(max(3, len(judged) // 5)))
     numbers: dict[str, Any] = {
         "curve": judged.name,
-        "from_step": step_beyond(judged, first - 0.5 * fall * per_unit, above=False),
+        "from_step": step_beyond(judged, first - 0.5 * fall / nats, above=False),
         "to_step": float(judged.steps[-1]),
         "first": first,
         "last": end_level(judged),
-        "margin": margin if margin is not None else float("nan"),
         "nats": fall,
         "unit": "per token" if run.mean_logps else "per answer",
     }
+    if margin is not None:
+        numbers["margin"] = margin
     numbers["step"] = f"{numbers['from_step']:g}"
     evidence = [(f"{judged.name} at first", numbers["first"]), (f"{judged.name} at the end", numbers["last"])]
     grew = margin is None or margin > 0
@@ -87,24 +90,54 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     if logps is None or began is None or began >= 0:
         # Only rewards: no length to compare with, so the distance gained is the measure.
         dropped = end_level(judged) - first
-        far = dropped < -limits["dpo_reward_fall"] and (margin is None or -dropped > 3 * margin)
-        if far:
+        far = dropped < -limits["dpo_reward_fall"]
+        if far and margin is None:
+            yield warning("rewards_fall", *evidence, **numbers)
+        elif far and margin is not None and -dropped > 3 * margin:
             yield warning("rewards_fall_together", *evidence, **numbers)
         else:
             yield ok("drifts", *evidence, **numbers)
         return
     share = fall / abs(began)
+    dear = by_rewards and margin is not None and first - end_level(judged) > 3 * margin
     least_fall = limits["dpo_fall_token_nats"] if run.mean_logps else limits["dpo_fall_nats"]
     numbers |= {"times": 1 + share, "began": began, "ended": began - fall}
     evidence.append(("chosen log-probability at first", began))
     if fall > least_fall and share > limits["dpo_fall_share_error"]:
-        yield error("falls_far", *evidence, **numbers)
-    elif fall > least_fall and share > limits["dpo_fall_share"]:
-        yield warning("falls", *evidence, **numbers)
+        yield error("falls_far" if margin is not None else "falls_far_alone", *evidence, **numbers)
+    elif fall > least_fall and (share > limits["dpo_fall_share"] or (dear and share > limits["dpo_fall_share_dear"])):
+        yield warning("falls" if margin is not None else "falls_alone", *evidence, **numbers)
     elif share > 0.2 and fall > least_fall:
         yield info("drifts_noticeably", *evidence, **numbers)
     else:
         yield ok("drifts", *evidence, **numbers)
+
+
+def _line(subject: LogSubject, run: PreferenceRun, rewards: Trend | None) -> tuple[float, float] | None:
+    """The line on which rewards and log-probabilities of the chosen answers lie, of the rows that are judged; of those
+    of training where there are too few evaluations to see it."""
+    if rewards is None:
+        return None
+    prefix = "eval_" if rewards.name.startswith("eval_") else ""
+    return line_of(subject, prefix, run.beta) or line_of(subject, "", run.beta)
+
+
+def _zero(subject: LogSubject, judged: Trend) -> float:
+    """The reward before training: 0, where policy and reference are one. What the first row of the run says where it
+    says otherwise; a first evaluation, or a log that begins later, has seen most of a fall already."""
+    for trend in (subject.trend(judged.name.removeprefix("eval_")), judged):
+        if trend is not None and begins(subject, trend) and abs(trend.values[0]) > 0.1:
+            return float(trend.values[0])
+    return 0.0
+
+
+def _margin(subject: LogSubject, rewards: Trend | None) -> float | None:
+    """The margin at the end, of the same rows as the rewards."""
+    margins = _longer(subject, "rewards/margins")
+    if margins is not None:
+        return end_level(margins)
+    rejected = _longer(subject, "rewards/rejected")
+    return end_level(rewards) - end_level(rejected) if rewards is not None and rejected is not None else None
 
 
 def _longer(subject: LogSubject, name: str) -> Trend | None:
@@ -118,8 +151,3 @@ def _longer(subject: LogSubject, name: str) -> Trend | None:
 def _begin(trend: Trend) -> float:
     """Where it began. Rewards begin at the first row, before anything was trained; log-probabilities are noisy."""
     return float(trend.values[0]) if len(trend) < 12 or "rewards" in trend.name else trend.level(0, 0.1)
-
-
-def _gain(trend: Trend) -> float:
-    """From the start to the end."""
-    return end_level(trend) - _begin(trend)

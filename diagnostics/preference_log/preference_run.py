@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -60,10 +61,14 @@ def preference_run(subject: LogSubject) -> PreferenceRun:
     moved = first_reward(subject)
     first = float(loss.values[0]) if loss is not None else math.nan
     if loss is not None and moved is None and len(loss) >= 30 and loss.noise > 0.05 * abs(first):
-        first = loss.first  # batches of single pairs
+        whole = max(1, round(first / LN2)) * LN2
+        if abs(first / whole - 1) > 1e-3:
+            first = loss.first  # batches of single pairs
     logps = subject.trend("logps/chosen", "eval_logps/chosen")
-    small = logps is not None and abs(float(np.median(logps.values))) < 5
+    small = logps is not None and abs(logps.first) < 5
     objective, start, times = _objective(subject.kind, said, first, moved, beta, free is not None, small)
+    if times > 1 and not said.startswith(LOGISTIC) and not _falls_as_a_sum(subject, times):
+        objective, start, times = "other", (first if moved is not None else None), 1
     mean = small and (objective in ("ipo", "without_reference") or said == "sigmoid_norm")
     return PreferenceRun(objective, start, times, beta, configured is None and beta is not None, mean)
 
@@ -103,6 +108,30 @@ def _objective(
     if moved is None and not said.startswith(LOGISTIC):
         return "other", None, 1
     return "sigmoid", LN2, 1
+
+
+def _falls_as_a_sum(subject: LogSubject, times: int) -> bool:
+    """Whether the loss at the end is `times` the mean of softplus(-margin), as it is for a sum of logistic losses.
+
+    Other losses begin at 2 ln 2 too (NCA, BCO) and fall far less. Margins are taken as normal, as wide as the accuracy
+    says; a third of the fall that they ask for is enough, as they may be skewed. Without margins only a loss that did
+    not fall at all while pairs got ordered is told."""
+    loss = subject.trend("loss")
+    accuracies = subject.trend("rewards/accuracies", "accuracy")
+    if loss is None or len(loss) < 5 or accuracies is None or len(accuracies) < 5:
+        return True
+    accuracy = mean_at_end(accuracies)
+    left = mean_at_end(loss) / (times * LN2)
+    margins = subject.trend("rewards/margins")
+    if margins is None:
+        return accuracy < 0.65 or left < 0.97
+    margin = end_level(margins)
+    if margin < 0.2 or accuracy < 0.55:
+        return True
+    width = margin / NormalDist().inv_cdf(min(accuracy, 0.99))
+    many = margin + width * np.array([NormalDist().inv_cdf((i + 0.5) / 40) for i in range(40)])
+    expected = float(np.logaddexp(0, -many).mean()) / LN2
+    return 1 - left > (1 - expected) / 3
 
 
 def _round_beta(first: float) -> bool:
@@ -175,6 +204,8 @@ def _beside(subject: LogSubject, left: str, right: str) -> tuple[Floats, Floats]
 
 def same_rows(one: Curve, two: Curve) -> tuple[Floats, Floats]:
     """Values of both curves in the rows that hold both."""
+    if one.rows is two.rows:  # logged together from the first row to the last
+        return one.values, two.values
     _, at_one, at_two = np.intersect1d(one.rows, two.rows, return_indices=True)
     return one.values[at_one], two.values[at_two]
 
@@ -189,6 +220,67 @@ def nothing_trained_yet(subject: LogSubject, trend: Trend) -> bool:
         return False
     so_far = rate.values[rate.rows <= curve.rows[0]]  # a schedule ends at 0 too
     return bool(len(so_far) and not so_far.any() and np.nanmax(rate.values) > 0)
+
+
+def begins(subject: LogSubject, trend: Trend) -> bool:
+    """Whether the first point of `trend` stands at the beginning of the run, and not at that of a log that was cut, of
+    a resumed run, or of a table that starts with the first evaluation.
+
+    By steps within the first ten or 3% of the run, or within its warm-up; by epochs no farther from 0 than two rows
+    are from each other. Where the log knows neither, the first row is taken for the beginning."""
+    log, curve = subject.log, subject.log.get(trend.name)
+    if curve is None or not len(curve):
+        return False
+    if nothing_trained_yet(subject, trend):
+        return True
+    known = log.epoch[np.isfinite(log.epoch)]
+    at_epoch = float(log.epoch[curve.rows[0]])
+    apart = np.diff(np.unique(known))  # printed with few digits, epochs stand still for some rows
+    told = len(apart) > 1 and math.isfinite(at_epoch)
+    if told and at_epoch > 0.02 * float(known.max()) + 2.5 * float(np.median(apart)):
+        return False
+    if log.steps_known:
+        first, length = float(trend.steps[0]), float(log.max_steps or log.last_step or trend.steps[-1])
+        return first <= max(10.0, 0.03 * length) or (first <= 0.15 * length and _rate_still_rises(subject, curve))
+    return not told or at_epoch <= 0.15 * float(known.max())
+
+
+def _rate_still_rises(subject: LogSubject, curve: Curve) -> bool:
+    """Whether the learning rate is below its peak in the row of the curve's first point and higher in the next."""
+    rate = subject.log.get("learning_rate")
+    if rate is None:
+        return False
+    at = np.flatnonzero(rate.rows >= curve.rows[0])
+    if len(at) < 2:
+        return False
+    return bool(rate.values[at[0]] < rate.values[at[1]] and rate.values[at[0]] < 0.9 * np.nanmax(rate.values))
+
+
+def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float, float] | None:
+    """Log-probability of the chosen answers at a reward of 0, and nats for each unit of reward (1 / beta), from the
+    rows that log both. prefix: `eval_`, or empty for the rows of training.
+
+    A reward is beta times the way from the reference, so over the same pairs the two lie on a line. None where the
+    slope is not known to a fifth, and where single pairs drive the rewards: long answers have both the larger rewards
+    and the lower log-probabilities."""
+    chosen = _beside(subject, f"{prefix}rewards/chosen", f"{prefix}logps/chosen")
+    if chosen is None or len(chosen[0]) < 4:
+        return None
+    if beta:
+        return float(np.median(chosen[1] - chosen[0] / beta)), 1 / beta
+    rewards = subject.trend(f"{prefix}rewards/chosen")
+    if rewards is None or rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches])):
+        return None
+    rejected = _beside(subject, f"{prefix}rewards/rejected", f"{prefix}logps/rejected")
+    sides = [side for side in (chosen, rejected) if side is not None and len(side[0]) >= 4]
+    x = np.concatenate([side[0] - side[0].mean() for side in sides])
+    y = np.concatenate([side[1] - side[1].mean() for side in sides])
+    if not float(x @ x):
+        return None
+    slope = float(x @ y / (x @ x))
+    left = y - slope * x
+    doubt = math.sqrt(float(left @ left) / (len(x) - len(sides) - 1) / float(x @ x))
+    return (float(np.median(chosen[1] - slope * chosen[0])), slope) if slope > 5 * doubt else None
 
 
 def peak_rate(subject: LogSubject) -> float | None:

@@ -13,6 +13,7 @@ from diagnostics.preference_log.preference_run import (
     LN2,
     SIDES,
     PreferenceRun,
+    begins,
     nothing_trained_yet,
     preference_run,
 )
@@ -31,7 +32,9 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
     How it is measured:
         The first logged rewards against 0.1, the noise of dropout and half precision. In the first step, or at learning
         rate 0, that is all; a later first row may have moved, so it is held against how far the rewards go between the
-        next rows. Without rewards only a loss near 0 with an accuracy of 1 within the first ten steps is told.
+        next rows, and only where it stands at the beginning of the run. Rewards above 2 on both sides that hardly
+        change from the first row to the last are told wherever the log begins. Without rewards only a loss near 0 with
+        an accuracy of 1 within the first ten steps is told.
     Known false alarms:
         Dropout and a reference in fp16 give rewards of some hundredths. Pairs that are told apart within a few steps
         also have large rewards in the first row; they are left to DPO004.
@@ -78,6 +81,12 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
         return
     if len(logged[0]) < 4:
         raise NotMeasured("too_few_points", curve=logged[0].name, n=len(logged[0]), least=4)
+    if _off_throughout(subject, logged, run.start or LN2, tolerance):
+        yield error("differs_throughout", *evidence, last=float(logged[0].values[-1]),
+                    last_rejected=float(logged[-1].values[-1]), **numbers)  # fmt: skip
+        return
+    if not begins(subject, logged[0]):
+        raise NotMeasured("not_the_beginning", step=numbers["step"])
     if _shifted(subject, logged, tolerance):
         yield error("differs_later", *evidence, **numbers)
         return
@@ -104,6 +113,22 @@ def _shifted(subject: LogSubject, logged: list[Trend], tolerance: float) -> bool
     if all(beyond) and (len(signs) == 1 or not told_apart):
         return True
     return _both_off(logged, tolerance)
+
+
+def _off_throughout(subject: LogSubject, logged: list[Trend], start: float, tolerance: float) -> bool:
+    """Both sides far from the reference in every row, on the same side of it and by the same in all.
+
+    No training makes both so much likelier, as it can only take from elsewhere. Less likely is also what a run leaves
+    that broke before the first row; there the loss of training in that row is still near its start."""
+    if len(logged) < 2 or min(len(t) for t in logged) < 3:
+        return False
+    lowest = [float(np.abs(t.values).min()) for t in logged]
+    moved = [float(np.ptp(t.values)) for t in logged]
+    if min(lowest) < 20 * tolerance or any(m > 0.15 * low for m, low in zip(moved, lowest, strict=True)):
+        return False
+    signs = {float(np.sign(v)) for t in logged for v in t.values}
+    loss = subject.trend("loss")
+    return signs == {1.0} or (signs == {-1.0} and loss is not None and loss.values[0] > 1.5 * start)
 
 
 def _rate_at_first(subject: LogSubject, trend: Trend) -> float:

@@ -32,12 +32,14 @@ def assemble(
     notes: Sequence[Note] = (),
     lines: int = 0,
     size: int = 0,
+    ended: bool = False,
 ) -> TrainingLog:
-    """The log of one run. `rows` is left as it is: a log that is followed goes on being filled."""
+    """The log of one run. `rows` is left as it is: a log that is followed goes on being filled, unless it has `ended`:
+    then the log holds its columns themselves."""
     count = len(rows)
-    step, epoch, time = (column(c) for c in (rows.step, rows.epoch, rows.time))
-    drawn = column(rows.bar)
-    data: Data = settled(rows.columns())
+    step, epoch, time = (column(c, ended=ended) for c in (rows.step, rows.epoch, rows.time))
+    drawn = column(rows.bar, ended=ended)
+    data: Data = settled(rows.columns(ended=ended))
     settings = dict(rows.settings)
     total = settings.pop("bar_total", None)
     estimate = data.get(_ESTIMATE)
@@ -77,6 +79,8 @@ def assemble(
             if not key.startswith("eval_"):
                 said[index] = 1.0
         data, step, epoch, time = _one_row_a_step(data, said > 0 if said.any() else said == 0, step, epoch, time)
+    if np.isnan(time).all():
+        time = np.broadcast_to(np.float64(math.nan), len(step))  # no column of nothing but "unknown"
     curves = {key: Curve(key, index, values) for key, (index, values) in data.items() if len(index)}
     _add_loss_of_perplexity(curves)
     return TrainingLog(
@@ -210,7 +214,7 @@ def _filled(step: Floats) -> Floats:
     """Rows without a step get that of the row before, the first ones 0."""
     known = np.isfinite(step)
     if known.all():
-        return step.copy()
+        return step
     place = np.where(known, np.arange(len(step)), -1)
     np.maximum.accumulate(place, out=place)
     return np.where(place >= 0, step[place], 0.0)

@@ -70,21 +70,21 @@ def read_log(
         return reader
 
     reader = read(own)
-    log = reader.log()
+    log = reader.log(ended=True)
     if own is not None:
         if reader.given_up:
             raise Refused("pattern_too_slow", pattern=own.pattern)
         if log.problem != "no_metrics":
             return log
-        without = read(None).log()
+        without = read(None).log(ended=True)
         return replace(without, notes=(*without.notes, Note("own_form_unmatched", {"file": shown, "form": own.given})))
     if is_judged(log) or log.problem not in (None, "no_metrics"):
         return log
     for form in (remembered_formats() if remembered is None else remembered)[:MAX_REMEMBERED]:
-        if not is_judged(read(form, at_most=_TRIED).log()):
+        if not is_judged(read(form, at_most=_TRIED).log(ended=True)):
             continue
         again = read(form)
-        found = again.log()
+        found = again.log(ended=True)
         if is_judged(found) and not again.given_up:
             return replace(found, notes=(*found.notes, Note("remembered_format", {"file": shown, "form": form.given})))
     return log
@@ -152,8 +152,8 @@ class LogReader:
         if last:
             self._text.finish()
 
-    def log(self) -> TrainingLog:
-        """What was read so far."""
+    def log(self, *, ended: bool = False) -> TrainingLog:
+        """What was read so far. ended: nothing more will be read, which saves a copy of all of it."""
         self._text.settle()
         made = assemble(
             self.name,
@@ -164,6 +164,7 @@ class LogReader:
             notes=self._notes,
             lines=self._text.lines,
             size=sum(self._sizes),
+            ended=ended,
         )
         if made.problem is not None and self._problems:
             return replace(made, problem=self._problems[0].problem, detail=self._problems[0].detail)

@@ -189,18 +189,21 @@ class RowCollector:
         self.groups[names] = _Group(names)
         return [self.groups[names]]
 
-    def columns(self) -> dict[str, tuple[Any, Any]]:
-        """By metric (rows, values), copies; metrics that stand together share the array of rows."""
+    def columns(self, *, ended: bool = False) -> dict[str, tuple[Any, Any]]:
+        """By metric (rows, values); metrics that stand together share the array of rows. ended: nothing will be added,
+        so no copies are made."""
         found: dict[str, list[tuple[Any, Any]]] = {}
         for group in self.groups.values():
-            index = np.array(group.rows, dtype=np.int64)
+            if not group.rows:
+                continue
+            index = np.frombuffer(group.rows, dtype=np.int64) if ended else np.array(group.rows, dtype=np.int64)
             if len(index) > 1 and (np.diff(index) < 0).any():
                 order = np.argsort(index, kind="stable")
                 index = index[order]
             else:
                 order = None
             for name, values in group.values.items():
-                column = np.array(values, dtype=np.float64)
+                column = np.frombuffer(values) if ended else np.array(values, dtype=np.float64)
                 found.setdefault(name, []).append((index, column if order is None else column[order]))
         made = {}
         for name, parts in found.items():
@@ -441,6 +444,6 @@ def _seconds(value: Any) -> float:
     return NAN
 
 
-def column(values: array[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """A copy of a growing column as numpy holds it."""
-    return np.array(values, dtype=np.float64)
+def column(values: array[float], *, ended: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A growing column as numpy holds it; a copy unless nothing will be added."""
+    return np.frombuffer(values) if ended and len(values) else np.array(values, dtype=np.float64)

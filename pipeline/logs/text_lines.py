@@ -116,7 +116,7 @@ class TextLines:
             start = end
 
     def _read_piece(self, block: bytes) -> None:
-        if block[:1] == b"{" and not self._pending and self._json_lines(block):
+        if block[:2] == b'{"' and not self._pending and self._json_lines(block):
             self._piece = _LARGEST
         elif self._forms.forms or b'\n{"' in block:
             self._by_forms(block)
@@ -197,18 +197,18 @@ class TextLines:
 
     def _by_forms(self, block: bytes) -> None:
         """A block in which lines of known forms stand: those are read in columns, the others one by one."""
-        count = block.count(b"\n")
         records: list[Any] = []
         at: list[int] = []
         others, places = block, None
-        if not self._pending and block.count(b'\n{"') * 4 > count:
+        begin = block[:_SMALLEST]
+        if not self._pending and begin.count(b'\n{"') * 4 > begin.count(b"\n"):
             all_lines = block.split(b"\n")[:-1]
             at = [n for n, raw in enumerate(all_lines) if raw[:2] == b'{"' and raw[-1:] == b"}"]
             records = _json_values([all_lines[n] for n in at])
             at = at if records else []
             if records:
                 taken = set(at)
-                left = [n for n in range(count) if n not in taken]
+                left = [n for n in range(len(all_lines)) if n not in taken]
                 others, places = b"".join([all_lines[n] + b"\n" for n in left]), np.array(left, dtype=np.int64)
         found = self._forms.pattern.findall(others)
         found.pop()  # what is behind the last line end
@@ -218,6 +218,7 @@ class TextLines:
         except ValueError:  # something that is a number to the form only
             self._each(block.split(b"\n")[:-1])
             return
+        count = len(found) + len(records)
         slow = list(compress(range(len(found)), columns[-1])) if any(columns[-1]) else []
         rest = {n: columns[-1][n] for n in slow}
         if places is not None:

@@ -103,11 +103,15 @@ class TrainingLog:
 
     def steps_of(self, curve: Curve) -> Floats:
         """(n,) step of each point of `curve`."""
-        return self.step[curve.rows]
+        return self._of(self.step, curve)
 
     def epochs_of(self, curve: Curve) -> Floats:
         """(n,) epoch of each point of `curve`, NaN where unknown."""
-        return self.epoch[curve.rows]
+        return self._of(self.epoch, curve)
+
+    def _of(self, column: Floats, curve: Curve) -> Floats:
+        """A column at the points of a curve; the column itself for a curve that every row has a point of."""
+        return column if len(curve.rows) == len(column) else column[curve.rows]
 
     @property
     def last_step(self) -> float:
