@@ -28,6 +28,7 @@ demo: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/planted_faults.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/log_reading.py
 
 $(STAMP): requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
