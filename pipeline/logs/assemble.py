@@ -38,6 +38,7 @@ def assemble(
     then the log holds its columns themselves."""
     count = len(rows)
     step, epoch, time = (column(c, ended=ended) for c in (rows.step, rows.epoch, rows.time))
+    step = np.where(step < 0, np.nan, step)
     drawn = column(rows.bar, ended=ended)
     data: Data = settled(rows.columns(ended=ended))
     settings = dict(rows.settings)
@@ -101,8 +102,14 @@ def assemble(
         lines=lines,
         size=size,
         keys=tuple(rows.keys),
-        problem=None if curves else "no_metrics",
+        problem=None if curves and not _is_one_number(curves, known, epoch, time) else "no_metrics",
     )
+
+
+def _is_one_number(curves: Mapping[str, Curve], known: bool, epoch: Floats, time: Floats) -> bool:
+    """A single row without any place in a run: a configuration or a sentence in which a loss is named."""
+    placed = known or np.isfinite(epoch).any() or np.isfinite(time).any()
+    return len(epoch) == 1 and not placed and not any(name.startswith("eval_") for name in curves)
 
 
 Data = Mapping[str, tuple[Rows, Floats]]

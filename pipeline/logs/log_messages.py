@@ -29,7 +29,7 @@ _BEFORE = re.compile(
     re.VERBOSE,
 )
 # What was said in a conversation about errors is none.
-_SPEAKER = re.compile(r"(?i)\W{0,3}(?:user|assistant|human|gpt|bot)\W{0,3}:")
+SPEAKER = re.compile(r"(?i)\W{0,3}(?:user|assistant|human|gpt|bot)\W{0,3}:")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class MessageCounter:
             return False
         noted = False
         text = raw[:4000].decode("utf-8", errors="replace").strip()
-        if _SPEAKER.match(text):
+        if SPEAKER.match(text):
             return False
         begins = _BEFORE.match(text)
         start = begins.end() if begins is not None else 0

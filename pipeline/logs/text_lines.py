@@ -21,7 +21,7 @@ import orjson
 
 from pipeline.logs.line_forms import Bars, LineForms, Part
 from pipeline.logs.line_slots import NUMBER, TIME, TQDM, Slot, only_settings, own_columns, slots_of
-from pipeline.logs.log_messages import MessageCounter
+from pipeline.logs.log_messages import SPEAKER, MessageCounter
 from pipeline.logs.metric_names import setting_name
 from pipeline.logs.model_card import RESULTS_FOLLOW, bullet
 from pipeline.logs.own_format import OwnFormat, PatternSearch
@@ -62,6 +62,8 @@ _STEP_LINE = re.compile(
     r"(?:^|[\s\[(])(?:global_)?(?:step|iter|iteration)\s*[:=]\s*(\d+)(?:\s*/\s*(\d+))?\s*"
     r"(?:,\s*epoch\s*[:=]\s*\d+(?:/\d+)?\s*)?[\])]?\s*$"
 )
+_WORD = re.compile(r"\b[A-Za-z]{2,}\b")
+_SENTENCE_WORDS = 12
 _STEP_LINES = 40  # lines that belong to it at most
 
 
@@ -84,6 +86,7 @@ class TextLines:
         self.search = PatternSearch(own) if own is not None and own.pattern else None
         self._columns = own_columns(own) if own is not None else []
         self.lines = 0
+        self.in_code = False  # the text is a program: only records that stand in its comments count
         self.formats: dict[str, int] = {}
         self._forms = LineForms()
         self._piece = _SMALLEST
@@ -344,8 +347,12 @@ class TextLines:
 
     def _line(self, raw: bytes) -> None:
         """A line on its own. What it turns out to be may become a form that later ones are matched by."""
-        noted = self.messages.look(raw, self.lines, len(self.rows) + self.rows.before)
-        worth = _WORTH.search(raw) is not None or any(literal in raw for literal, _, _ in self._columns)
+        noted = not self.in_code and self.messages.look(raw, self.lines, len(self.rows) + self.rows.before)
+        worth = (
+            not self.in_code
+            and _WORTH.search(raw) is not None
+            or any(literal in raw for literal, _, _ in self._columns)
+        )
         brace = b"{" in raw
         line = raw[:_LONGEST].decode("utf-8", errors="replace")
         if self._pending and self._continued(line):
@@ -359,6 +366,8 @@ class TextLines:
             self._in_results = True
             return
         if (self._table is not None or worth) and self._table_row(line):
+            return
+        if self.in_code and not (brace and raw.lstrip()[:1] in (b"#", b"{")):
             return
         if not worth and not brace:
             if not self._context(line) and not noted:
@@ -482,6 +491,8 @@ class TextLines:
     def _text_row(self, line: str, bar: re.Match[str] | None, noted: bool) -> bool:
         if line.lstrip().startswith("wandb:"):
             return False  # what W&B repeats at the end
+        if SPEAKER.match(line):
+            return False
         slots = slots_of(line, self._columns)
         names = {s.name for s in slots if not s.place}
         if not names:
@@ -496,6 +507,8 @@ class TextLines:
         if headed:
             places["step"] = self._head_step
             self._below |= names
+        if plain and not headed and bar is None and _is_sentence(line):
+            return False
         if plain and not headed and only_settings(names) and not _SCALE_SAID.search(line):
             return False  # `learning_rate: 1e-06` of a configuration, not of a step
         if bar is not None:
@@ -587,6 +600,11 @@ class TextLines:
                         key, {"True": True, "False": False, "true": True, "false": False}.get(value, value)
                     )
                 return
+
+
+def _is_sentence(line: str) -> bool:
+    """Prose: a dozen words and more that end as a sentence does."""
+    return line.rstrip(" \"')")[-1:] in ".!?" and len(_WORD.findall(line)) >= _SENTENCE_WORDS
 
 
 def _json_values(lines: Sequence[bytes]) -> list[Any]:
