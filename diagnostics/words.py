@@ -54,18 +54,28 @@ def family_words(code: str, lang: str) -> Mapping[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _sentence(code: str, outcome: str, params: Mapping[str, Any], lang: str) -> tuple[str, str]:
+# A log without steps is counted by its rows: `step {step}` of a template becomes `row {step}`.
+_STEPS = {"en": (re.compile(r"\bstep (\{\w*step\})"), r"row \1"), "zh": (re.compile(r"第 (\{\w*step\}) 步"), r"第 \1 行")}
+
+
+def _sentence(
+    code: str, outcome: str, params: Mapping[str, Any], lang: str, by_rows: bool = False
+) -> tuple[str, str]:  # fmt: skip
     words = family_words(code, lang)
     message = words.get(outcome)
     if message is None:  # a test asserts that this never happens for outcomes the checks can give
         message = f"{words.get('title', code)}: {outcome}"
     fix = words.get(f"fix_{outcome}", words.get("fix", ""))
+    if by_rows:
+        pattern, instead = _STEPS[lang if lang in _STEPS else "en"]
+        message, fix = pattern.sub(instead, str(message)), pattern.sub(instead, str(fix))
     return fill(str(message), params), fill(str(fix), params)
 
 
-def say_finding(finding: Finding, lang: str) -> Finding:
-    """The same finding with message and fix in `lang`. Fine findings carry no fix."""
-    message, fix = _sentence(finding.code, finding.outcome, finding.params, lang)
+def say_finding(finding: Finding, lang: str, by_rows: bool = False) -> Finding:
+    """The same finding with message and fix in `lang`. Fine findings carry no fix. by_rows: the numbers of its steps
+    only count the rows of a log."""
+    message, fix = _sentence(finding.code, finding.outcome, finding.params, lang, by_rows)
     return replace(finding, message=message, fix=fix if finding.severity in ("warning", "error") else "")
 
 
@@ -103,7 +113,8 @@ def say_cause(cause: Cause, findings: Mapping[str, Finding], lang: str, kind: st
 
 def say(report: Report, lang: str) -> Report:
     """The whole report in `lang`, made from outcome ids: nothing is measured again."""
-    findings = tuple(say_finding(f, lang) for f in report.findings)
+    by_rows = report.subject.kind == "log" and report.metrics.get("log.steps_known") == 0
+    findings = tuple(say_finding(f, lang, by_rows) for f in report.findings)
     rank = {"error": 0, "warning": 1, "info": 2, "ok": 3}
     by_code: dict[str, Finding] = {}
     for finding in sorted(findings, key=lambda f: rank[f.severity]):

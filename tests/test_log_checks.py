@@ -271,3 +271,12 @@ def test_guessing_is_known_from_the_configuration_beside(tmp_path: Path) -> None
     report = diagnose_log([path])
     assert report.metrics["log.ln_vocabulary"] == pytest.approx(math.log(1024))
     assert first_cause(report) == "undertrained" and "LOG005" in report.causes[0].supporting, text(report)
+
+
+@pytest.mark.parametrize(("lang", "said", "never"), [("en", "row ", "step "), ("zh", "行", "步")])
+def test_rows_are_not_called_steps(lang: str, said: str, never: str, tmp_path: Path) -> None:
+    """A console that prints no step: the place is said, and as what it is."""
+    log = tmp_path / "train.log"
+    log.write_text("".join(f"{{'loss': {v:.4f}}}\n" for v in [*fall(1.6, 1.1, 60), *[float("nan")] * 40]))
+    found = next(f for f in diagnose_log([log], lang=lang).findings if f.code == "LOG002")
+    assert said in found.message and never not in found.message.replace("logged", ""), found.message

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from diagnostics.log_subject import LogSubject
 from diagnostics.report import Observation
-from diagnostics.run_checks import info, ok, warning
+from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -28,6 +30,9 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
     subject.only("sft", "unknown")
     log = subject.log
     trend = subject.needed("loss", points=4)
+    norm = log.get("grad_norm")
+    if trend.last == 0 and norm is not None and not np.isfinite(norm.values[-max(1, len(norm) // 10) :]).any():
+        raise NotMeasured("not_needed", detail="LOG002")  # the 0 stands for a NaN
     epochs, tested = log.last_epoch, subject.evaluation
     last, first = trend.last, max(trend.first, float(trend.values[0]))
     numbers = {
