@@ -272,6 +272,31 @@ def test_means_over_an_epoch_stand_in_only_where_no_step_has_a_loss(tmp_path: Pa
     assert values(log, "loss") == [2.5, 2.25]
 
 
+LINES = {
+    "wrapped by a logger": '{{"time": "2026-01-01T10:00:00", "level": "INFO", "message": "step={n} loss={loss}"}}\n',
+    "wrapped by a container": '{{"log": "step={n} loss={loss}\\n", "stream": "stdout"}}\n',
+    "curly quotes": "{{\u2018loss\u2019: {loss}, \u2018step\u2019: {n}}}\n",
+    "MindSpore": "epoch: 1 step: {n}, loss is {loss}\n",
+    "PyTorch's word model": "| epoch   1 |   {n}/ 2000 batches | lr 5.00 | ms/batch 12.43 | loss  {loss} | ppl  90.5\n",
+    "Composer": "[batch={n}/1000]:\n\t Train loss/train/total: {loss}\n",
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_line(tmp_path: Path, kind: str) -> None:
+    rows = [(10 * n, 2.5 - n / 100) for n in range(1, 31)]
+    log = read(tmp_path, "".join(LINES[kind].format(n=n, loss=loss) for n, loss in rows))
+    assert list(zip(steps(log), values(log, "loss"), strict=True)) == rows
+
+
+def test_bar_of_the_data_being_mapped_is_no_step(tmp_path: Path) -> None:
+    text = "".join(
+        f"\r{n}%|## | {n}/100 [00:10<00:20, 1.5it/s]\n{{'loss': 2.5, 'epoch': 0.{n}}}\n" for n in range(10, 100, 10)
+    )
+    log = read(tmp_path, "Map: 100%|####| 12000/12000 [00:11<00:00, 1043.29 examples/s]\n" + text)
+    assert (log.last_step, log.max_steps) == (90, 100)
+
+
 # --- messages ---
 
 BAR = " 31%|###   | 611/2000 [10:11<23:09,  1.02it/s]"

@@ -28,7 +28,8 @@ _BOTH = re.compile(
 )
 # torchtune's bar: `1|20|Loss: 1.49: 10%|...`, the epoch and the step of the run.
 _EPOCH_AND_STEP = re.compile(r"\s*(\d+)\|(\d+)\|(?=[A-Za-z])")
-TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
+# A bar that counts examples, files or bytes shows no steps.
+TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<(?![^\]\n]{0,40} ?(?:examples|files|shards|[kKMG]?i?B)/s)")
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,17 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
         if follows == "%" and line[end + 1 : end + 2] == "|":
             continue  # a progress bar whose title may well be `loss`
         what = _counted(gap, line[end : end + 8]) or _meaning_before(gap, pair)
+        if what is None and taken & {"step", "epoch"} and gap.rstrip().endswith(" is"):  # MindSpore: `loss is 2.3`
+            what = _meaning_before(f"{gap.rstrip()[:-3]}:", pair)
         if what is None:
             # A bare fraction is a place: `(20/4292)` behind an epoch, `9/24604 [` of a progress bar.
             if (
                 follows == "/"
-                and line[end + 1 : end + 2].isdigit()
+                and (line[end + 1 : end + 2].isdigit() or line[end + 1 : end + 2] == " ")
                 and _FRACTION_BEFORE.search(gap)
                 and "step" not in taken
             ):
-                total = re.match(r"/(\d+)\s*(\[|\]|\)|\(|,|:|$)", line[end:])
+                total = re.match(r"/ {0,6}(\d+)\s*(\[|\]|\)|\(|,|:|batches\b|steps\b|$)", line[end : end + 40])
                 if total and (after_epoch or total[2] == "["):
                     slots.append(Slot("step", "step", found.start(), end))
                     taken.add("step")
@@ -172,6 +175,8 @@ def _meaning_before(gap: str, pair: bool) -> tuple[str, str] | None:
     found = _BEFORE.search(gap)
     if found is not None:
         words = tuple(found[1].split())
+        if len(words) > 1 and words[-1].lower() == "value":  # GPT-NeoX: `lm_loss value: 1.6`
+            words = words[:-1]
         what = meaning_in_text(words, found[2] is not None and found[2] not in ("of", "|"), pair)
         if what is not None:
             result = (what.kind, what.name)

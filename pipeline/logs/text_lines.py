@@ -27,6 +27,7 @@ from pipeline.logs.model_card import RESULTS_FOLLOW, bullet
 from pipeline.logs.own_format import OwnFormat, PatternSearch
 from pipeline.logs.pasted_table import PastedTable, pasted_table
 from pipeline.logs.row_collector import _ESTIMATE, BESIDE, NAN, RowBlock, RowCollector
+from pipeline.logs.wrapped_lines import unwrapped
 
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 # Words of which one stands in every line worth a closer look.
@@ -54,13 +55,15 @@ _ENTRY = re.compile(
 )
 _PIECE = re.compile(r"['\"]([^'\"{}]{1,80})['\"]\s*:\s*['\"]?([-+\w.]+)['\"]?\s*[,}]")
 _JSON_NAN = re.compile(rb"([:,\[]\s*)(-?(?:NaN|Infinity))(?=\s*[,}\]])")
+# Quotes that a word processor or a chat made of straight ones.
+_CURLY, _STRAIGHT = "\u2018".encode()[:2], str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 _OBJECT = re.compile(rb"\{[^{}]{1,20000}\}")
 _SCALE_SAID = re.compile(r"(?i)overflow|attempted loss scale|reducing to")
 _PLACES = ("step", "epoch")
 # A line that says the step of the lines below it: `[step=10/1000,epoch=0]`, `step: 10`.
 _STEP_LINE = re.compile(
-    r"(?:^|[\s\[(])(?:global_)?(?:step|iter|iteration)\s*[:=]\s*(\d+)(?:\s*/\s*(\d+))?\s*"
-    r"(?:,\s*epoch\s*[:=]\s*\d+(?:/\d+)?\s*)?[\])]?\s*$"
+    r"(?:(?:^|[\s\[(])(?:global_)?(?:step|iter|iteration)|^\s*\[batch)\s*[:=]\s*(\d+)(?:\s*/\s*(\d+))?\s*"
+    r"(?:,\s*epoch\s*[:=]\s*\d+(?:/\d+)?\s*)?[\])]?:?\s*$"
 )
 _WORD = re.compile(r"\b[A-Za-z]{2,}\b")
 _SENTENCE_WORDS = 12
@@ -119,6 +122,7 @@ class TextLines:
             start = end
 
     def _read_piece(self, block: bytes) -> None:
+        block = unwrapped(block, self.rows.is_judged)
         if block[:2] == b'{"' and not self._pending and self._json_lines(block):
             self._piece = _LARGEST
         elif self._forms.forms or b'\n{"' in block:
@@ -355,6 +359,8 @@ class TextLines:
         )
         brace = b"{" in raw
         line = raw[:_LONGEST].decode("utf-8", errors="replace")
+        if brace and _CURLY in raw:
+            line = line.translate(_STRAIGHT)
         if self._pending and self._continued(line):
             return
         if self._in_results:
