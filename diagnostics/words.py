@@ -55,7 +55,10 @@ def family_words(code: str, lang: str) -> Mapping[str, Any]:
 
 
 # A log without steps is counted by its rows: `step {step}` of a template becomes `row {step}`.
-_STEPS = {"en": (re.compile(r"\bstep (\{\w*step\})"), r"row \1"), "zh": (re.compile(r"第 (\{\w*step\}) 步"), r"第 \1 行")}
+_STEPS = {
+    "en": (re.compile(r"\bstep (\{\w*step\})"), r"row \1"),
+    "zh": (re.compile(r"第 (\{\w*step\}) 步"), r"第 \1 行"),
+}
 
 
 def _sentence(

@@ -158,7 +158,7 @@ def test_compressed_bombs_are_bounded(tmp_path: Path, start: bytes) -> None:
     )
     assert "unpacks_to_too_much" in done.stdout, (done.stdout, done.stderr)
     if b"log_history" not in start:
-        assert int(done.stdout.split()[-1]) < 200
+        assert int(done.stdout.split()[-1]) < 300
 
 
 def test_damaged_compression(tmp_path: Path) -> None:

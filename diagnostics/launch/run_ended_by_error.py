@@ -12,6 +12,8 @@ from diagnostics.thresholds import Thresholds
 # Ids of configs/log_messages.yaml, the more telling first: an out-of-memory error is a traceback too.
 ENDS = (
     "out_of_memory",
+    "oom_kill",
+    "bad_alloc",
     "disk_full",
     "port_in_use",
     "missing_dependency",
@@ -19,6 +21,8 @@ ENDS = (
     "device_mismatch",
     "time_limit",
     "killed",
+    "killed_by_signal",
+    "segmentation_fault",
     "traceback",
 )
 

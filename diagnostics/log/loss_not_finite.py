@@ -66,7 +66,11 @@ def loss_not_finite(subject: LogSubject, limits: Thresholds) -> Iterator[Observa
     if "loss" in bad and loss is not None:
         ends = not np.isfinite(loss.values[-max(1, len(loss) // 50) :]).any()
         if ends or share["loss"] > limits["not_finite_lost"]:
-            yield error("lost", *evidence, percent=100 * share["loss"], **numbers)
+            outcome = "lost_from_the_start" if bad["loss"][0] == 0 else "lost"
+            yield error(outcome, *evidence, percent=100 * share["loss"], **numbers)
+            return
+        if len(bad["loss"]) <= 2 and share["loss"] < limits["not_finite_seldom"] and set(bad) <= {"loss", "grad_norm"}:
+            yield info("once", *evidence, percent=100 * share["loss"], **numbers)
             return
         yield warning("passing", *evidence, percent=100 * share["loss"], **numbers)
         return
@@ -78,6 +82,9 @@ def loss_not_finite(subject: LogSubject, limits: Thresholds) -> Iterator[Observa
             yield info(
                 "gradient_early" if early else "gradient_seldom", *evidence, percent=100 * share["grad_norm"], **numbers
             )
+        return
+    if share.get("grad_norm", 0.0) > limits["not_finite_lost"]:
+        yield error("gradient_lost", *evidence, percent=100 * share["grad_norm"], **numbers)
         return
     if set(bad) <= {"eval_loss", "grad_norm"}:
         all_of_them = share["eval_loss"] == 1

@@ -58,19 +58,13 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     evidence.append((f"{trend.name}: median of the last tenth", round(last, 4)))
     hump = None if few else _hump(trend, limits)
     big = rise >= max(limits["rise_nats"], limits["rise_share"] * low.level)
+    # A low loss rises by few nats: there the curve's own noise is the measure.
+    big = big or rise >= max(2 * sure, limits["rise_nats_low"], 1.6 * limits["rise_share"] * low.level)
     late = _late_rise(trend, limits)
-    rest = float(trend.values[1:].min())
-    if (
-        len(trend) >= 10
-        and rest >= limits["rise_few"] * trend.values[0] > 0
-        and rest - trend.values[0] >= limits["rise_nats"]
-    ):
-        numbers |= {
-            "lowest": float(trend.values[0]),
-            "peak": rest,
-            "from_step": float(trend.steps[0]),
-            "step": f"{trend.steps[0]:g}",
-        }
+    broke = _broke_at_once(trend, limits)
+    if broke is not None:
+        before, rest, step = broke
+        numbers |= {"lowest": before, "peak": rest, "from_step": step, "step": f"{step:g}"}
         yield error("broke_at_once", *evidence, **numbers)
     elif late is not None:
         before, top, step = late
@@ -145,3 +139,18 @@ def _late_rise(trend: Trend, limits: Thresholds) -> tuple[float, float, float] |
         return None
     begins = int(np.argmax(trend.values[-3 * count :] > before.max())) - 3 * count
     return level, top, float(trend.steps[begins])
+
+
+def _broke_at_once(trend: Trend, limits: Thresholds) -> tuple[float, float, float] | None:
+    """(highest of the first logs, lowest after them, step of the last of these) where the loss never again came near
+    what it was in its first logs."""
+    values = trend.values
+    if len(values) < 10:
+        return None
+    first = np.maximum.accumulate(values)[: max(3, len(values) // 20)]
+    rest = np.minimum.accumulate(values[::-1])[::-1][1 : len(first) + 1]
+    broken = (rest >= limits["rise_few"] * first) & (rest - first >= limits["rise_nats"]) & (first > 0)
+    if not broken.any():
+        return None
+    place = int(np.argmax(broken))
+    return float(first[place]), float(rest[place]), float(trend.steps[place])

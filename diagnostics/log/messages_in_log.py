@@ -19,6 +19,7 @@ WARNINGS = (
     "head_not_saved",
     "right_padding",
     "sampling_not_finite",
+    "loss_nan_said",
 )
 NOTICES = ("newly_initialized", "prompt_mismatch", "lr_before_scheduler")
 

@@ -137,6 +137,9 @@ def _is_a_mean(subject: LogSubject, limits: Thresholds) -> bool:
     trend, tested = subject.trend("loss"), subject.evaluation
     if trend is None:
         return True
+    rate = subject.trend("learning_rate")
+    if rate is not None and float(rate.values.max()) >= 1:
+        return False  # plain SGD from scratch, over words or characters: its level says nothing of a language model
     said = subject.trend("perplexity")
     if said is not None and abs(np.log(max(said.last, 1e-9)) - trend.last) > 0.1 * trend.last:
         return False  # the log's own perplexity has another base, or leaves out what the loss adds

@@ -194,8 +194,8 @@ def _named_reward_model(log: TrainingLog) -> bool:
     if loss is None or "eval_accuracy" not in log.curves:
         return False
     first = loss.values[: min(5, len(loss))]
-    near = bool(np.isfinite(first).all()) and abs(float(np.median(first)) / LN2 - 1) < 0.15
-    return near and any(re.search(r"(?<![a-z])(?:rm|reward)(?![a-z])", file.lower()) for file in log.files)
+    near = np.isfinite(first).all() and abs(float(np.median(first)) / LN2 - 1) < 0.15
+    return bool(near and any(re.search(r"(?<![a-z])(?:rm|reward)(?![a-z])", file.lower()) for file in log.files))
 
 
 def _looks_like_dpo(log: TrainingLog) -> bool:
