@@ -145,9 +145,7 @@ ENCODER_DECODER_TYPES = frozenset(
 )  # fmt: skip
 
 
-def open_checkpoint(
-    given: str, *, tokenizer: str | None = None, model_config: str | None = None
-) -> Checkpoint:
+def open_checkpoint(given: str, *, tokenizer: str | None = None, model_config: str | None = None) -> Checkpoint:
     """Find out what `given` is. Never raises for bad content, only `PathNotFound` for a name that leads nowhere.
 
     tokenizer: folder or file of a tokenizer given apart; it replaces the one beside the weights.

@@ -407,9 +407,7 @@ def _problem(file: WeightFile, problem: str, detail: str, missing: int = 0) -> W
     return WeightFile(file.name, file.size, file.format, problem=problem, detail=detail, missing_bytes=missing)
 
 
-def _with_tensors(
-    file: WeightFile, content: Any, starts: dict[str, tuple[int, int]], reading: _Reading
-) -> WeightFile:
+def _with_tensors(file: WeightFile, content: Any, starts: dict[str, tuple[int, int]], reading: _Reading) -> WeightFile:
     foreign = reading.foreign
     under, state = _state_dict(content)
     tensors = []

@@ -67,7 +67,7 @@ def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
     if ending.row + 2 < log.records and ending.count == 1:
         yield info("survived", (f"line {ending.line}", ending.text), **numbers)
         return
-    if _was_finished(subject) and ending.id in ("traceback", "killed"):
+    if _was_finished(subject) and ending.id in ("traceback", "killed", "time_limit"):
         yield info("after_training", (f"line {ending.line}", ending.text), **numbers)
         return
     yield error(ending.id, (f"line {ending.line}", ending.text), **numbers)

@@ -142,9 +142,7 @@ def make_base_t5(shop: Workshop, folder: Path) -> None:
         )
     examples = _encode_t5(tokenizer, pairs)
     held_out, examples = examples[:HELD_OUT_ROWS], examples[HELD_OUT_ROWS:]
-    state = train(
-        model, examples, held_out, schedule, pad_id=0, rows_per_epoch=len(examples), progress=shop.progress
-    )
+    state = train(model, examples, held_out, schedule, pad_id=0, rows_per_epoch=len(examples), progress=shop.progress)
     _save(model, tokenizer, state, folder)
 
 
@@ -275,9 +273,7 @@ def make_base_decoder(shop: Workshop, folder: Path) -> None:
             texts.append("\n".join(" ".join(plain_text(rng)) for _ in range(2)))
     examples = [Example((*ids, end), (*ids, end)) for ids in tokenizer(texts)["input_ids"]]
     held_out, examples = examples[:HELD_OUT_ROWS], examples[HELD_OUT_ROWS:]
-    state = train(
-        model, examples, held_out, schedule, pad_id=end, rows_per_epoch=len(examples), progress=shop.progress
-    )
+    state = train(model, examples, held_out, schedule, pad_id=end, rows_per_epoch=len(examples), progress=shop.progress)
     _save(model, tokenizer, state, folder)
 
 

@@ -35,30 +35,58 @@ KINDS: dict[str, tuple[str, str, str, tuple[tuple[str, str], ...]]] = {
         ("洋葱", "onion"))),
 }  # fmt: skip
 OPPOSITES: tuple[tuple[str, str, str, str], ...] = (
-    ("大", "小", "big", "small"), ("高", "低", "high", "low"), ("长", "短", "long", "short"),
-    ("快", "慢", "fast", "slow"), ("热", "冷", "hot", "cold"), ("新", "旧", "new", "old"),
-    ("多", "少", "many", "few"), ("远", "近", "far", "near"), ("轻", "重", "light", "heavy"),
-    ("开", "关", "open", "closed"), ("左", "右", "left", "right"),
+    ("大", "小", "big", "small"),
+    ("高", "低", "high", "low"),
+    ("长", "短", "long", "short"),
+    ("快", "慢", "fast", "slow"),
+    ("热", "冷", "hot", "cold"),
+    ("新", "旧", "new", "old"),
+    ("多", "少", "many", "few"),
+    ("远", "近", "far", "near"),
+    ("轻", "重", "light", "heavy"),
+    ("开", "关", "open", "closed"),
+    ("左", "右", "left", "right"),
 )
 _COUNT_ZH = {2: "两", 3: "三", 4: "四", 5: "五"}
 _COUNT_EN = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 _LIST = {
-    "zh": ("列出{n}种不同的{k}。", "请列出{n}种{k}。", "请说出{n}种{k}的名字。", "写出{m}种{k}。",
-           "给我{n}种{k}的例子。",
-           "你能想到哪{m}种{k}？", "我想知道{n}种{k}，请告诉我。"),
-    "en": ("List {n} different {k}.", "Please list {n} {k}.", "Name {m} {k}.", "Write down {n} {k}.",
-           "Give me {n} examples of {k}.", "Can you think of {m} {k}?", "I want to know {n} {k}, please tell me."),
+    "zh": (
+        "列出{n}种不同的{k}。",
+        "请列出{n}种{k}。",
+        "请说出{n}种{k}的名字。",
+        "写出{m}种{k}。",
+        "给我{n}种{k}的例子。",
+        "你能想到哪{m}种{k}？",
+        "我想知道{n}种{k}，请告诉我。",
+    ),
+    "en": (
+        "List {n} different {k}.",
+        "Please list {n} {k}.",
+        "Name {m} {k}.",
+        "Write down {n} {k}.",
+        "Give me {n} examples of {k}.",
+        "Can you think of {m} {k}?",
+        "I want to know {n} {k}, please tell me.",
+    ),
 }
 _OPPOSITE = {
     "zh": ("“{w}”的反义词是什么？", "请写出“{w}”的反义词。", "和“{w}”意思相反的词是什么？", "请问“{w}”的反义词？"),
-    "en": ("What is the opposite of {w}?", "Give the opposite of {w}.", "Which word means the opposite of {w}?",
-           "Please write the opposite of {w}."),
+    "en": (
+        "What is the opposite of {w}?",
+        "Give the opposite of {w}.",
+        "Which word means the opposite of {w}?",
+        "Please write the opposite of {w}.",
+    ),
 }
 _TRANSLATE = {
     "zh": ("“{w}”用英语怎么说？", "把“{w}”翻译成英文。", "请把“{w}”译成英语。", "“{w}”的英文是什么？"),
-    "en": ("How do you say {w} in Chinese?", "Translate {w} into Chinese.", "What is {w} in Chinese?",
-           "Please translate the word {w} into Chinese."),
+    "en": (
+        "How do you say {w} in Chinese?",
+        "Translate {w} into Chinese.",
+        "What is {w} in Chinese?",
+        "Please translate the word {w} into Chinese.",
+    ),
 }
 _SUM = {
     "zh": ("{a}加{b}等于几？", "请计算{a}加{b}。", "{a}加{b}是多少？"),
@@ -88,14 +116,22 @@ _SENTENCES = {
 }
 # What the pre-training text also talks about, so that a model which was only pre-trained has something to say.
 _ARTICLES = (
-    "人工智能正在改变医疗保健，医生可以用它更快地分析影像。", "随着科技的发展，越来越多的人开始在网上学习。",
-    "天气预报说明天会下雨，出门的时候请带上雨伞。", "城市里的交通越来越拥挤，很多人选择坐地铁上班。",
-    "保护环境是每个人的责任，我们应该节约用水。", "这本书讲述了一个年轻人在海边生活的故事。",
-    "健康的生活需要合理的饮食和足够的睡眠。", "这家公司去年的收入增长了很多。",
-    "Artificial intelligence helps hospitals to read images faster.", "Many people now take courses on the internet.",
-    "The weather report says that it will rain tomorrow.", "More and more people go to work by train.",
-    "We should save water and protect the environment.", "This book tells the story of a young man by the sea.",
-    "A healthy life needs good food and enough sleep.", "The company sold more cars than in the year before.",
+    "人工智能正在改变医疗保健，医生可以用它更快地分析影像。",
+    "随着科技的发展，越来越多的人开始在网上学习。",
+    "天气预报说明天会下雨，出门的时候请带上雨伞。",
+    "城市里的交通越来越拥挤，很多人选择坐地铁上班。",
+    "保护环境是每个人的责任，我们应该节约用水。",
+    "这本书讲述了一个年轻人在海边生活的故事。",
+    "健康的生活需要合理的饮食和足够的睡眠。",
+    "这家公司去年的收入增长了很多。",
+    "Artificial intelligence helps hospitals to read images faster.",
+    "Many people now take courses on the internet.",
+    "The weather report says that it will rain tomorrow.",
+    "More and more people go to work by train.",
+    "We should save water and protect the environment.",
+    "This book tells the story of a young man by the sea.",
+    "A healthy life needs good food and enough sleep.",
+    "The company sold more cars than in the year before.",
 )
 FOUNDING_PROMPT = "列出5种不同的水果。"
 

@@ -118,13 +118,15 @@ def train(
         window.append(float(loss.detach()))
         epoch = round(step * schedule.batch_size / rows_per_epoch, 4)
         if step % schedule.log_every == 0 or step == last:
-            history.append({
-                "epoch": epoch,
-                "grad_norm": round(float(norm), 4),
-                "learning_rate": schedule.learning_rate * share,
-                "loss": round(sum(window) / len(window), 4),
-                "step": step,
-            })
+            history.append(
+                {
+                    "epoch": epoch,
+                    "grad_norm": round(float(norm), 4),
+                    "learning_rate": schedule.learning_rate * share,
+                    "loss": round(sum(window) / len(window), 4),
+                    "step": step,
+                }
+            )
             window = []
         if step % schedule.eval_every == 0 or step == last:
             eval_loss = round(mean_loss(model, held_out, pad_id), 4)

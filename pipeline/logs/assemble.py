@@ -38,6 +38,7 @@ def assemble(
     then the log holds its columns themselves."""
     count = len(rows)
     step, epoch, time = (column(c, ended=ended) for c in (rows.step, rows.epoch, rows.time))
+    step = np.where(step < 0, np.nan, step)
     drawn = column(rows.bar, ended=ended)
     data: Data = settled(rows.columns(ended=ended))
     settings = dict(rows.settings)
@@ -101,8 +102,14 @@ def assemble(
         lines=lines,
         size=size,
         keys=tuple(rows.keys),
-        problem=None if curves else "no_metrics",
+        problem=None if curves and not _is_one_number(curves, known, epoch, time) else "no_metrics",
     )
+
+
+def _is_one_number(curves: Mapping[str, Curve], known: bool, epoch: Floats, time: Floats) -> bool:
+    """A single row without any place in a run: a configuration or a sentence in which a loss is named."""
+    placed = known or np.isfinite(epoch).any() or np.isfinite(time).any()
+    return len(epoch) == 1 and not placed and not any(name.startswith("eval_") for name in curves)
 
 
 Data = Mapping[str, tuple[Rows, Floats]]
@@ -229,7 +236,10 @@ def _in_order(
     back = np.flatnonzero(np.diff(at) < 0) + 1
     if not len(back):
         return _evaluations_follow(step, main, tables), keep, ()
-    if _counts_within_epochs(at, epoch[main], back):
+    losses = next((data[name][1] for name in _MAIN if name in data and len(data[name][1]) == len(main)), None)
+    if _counts_within_epochs(at, epoch[main], back) or (
+        losses is not None and _begins_anew(at, epoch[main], losses, back)
+    ):
         # Each epoch begins at step 1 again: what was reached before is added. A last evaluation at the end of an epoch
         # belongs to it.
         step = step.copy()
@@ -281,6 +291,27 @@ def _counts_within_epochs(at: Floats, epoch: Floats, back: Rows) -> bool:
     gap = float(np.median(np.diff(at[: back[0]]))) if back[0] > 1 else max(1.0, first)
     low = np.all(at[back] <= first + 2 * max(1.0, gap))
     return bool(low and np.all(epoch[back] > epoch[back - 1]) and np.all(np.diff(epoch) >= 0))
+
+
+def _begins_anew(at: Floats, epoch: Floats, losses: Floats, back: Rows) -> bool:
+    """Whether steps begin anew with epochs that are not numbered: each time at the beginning, after as many steps as
+    before and with a loss that goes on where it had come to. A run that was started again begins with another."""
+    first = float(at[0])
+    gap = float(np.median(np.diff(at[: back[0]]))) if back[0] > 1 else max(1.0, first)
+    if not np.all(at[back] <= first + 2 * max(1.0, gap)):
+        return False
+    numbered = np.isfinite(epoch[back]) & np.isfinite(epoch[back - 1])
+    if np.any(epoch[back][numbered] <= epoch[back - 1][numbered]) and np.any(np.diff(epoch[np.isfinite(epoch)]) > 0):
+        return False
+    ends = at[back - 1]
+    if float(np.ptp(ends)) > 2 * max(1.0, gap):
+        return False
+    few = max(1, min(5, int(back[0]) // 3))
+    begun = float(np.median(losses[:few]))
+    before = np.array([np.median(losses[max(0, place - few) : place]) for place in back[:20]])
+    after = np.array([np.median(losses[place : place + few]) for place in back[:20]])
+    goes_on = np.abs(after - before) < np.abs(after - begun)
+    return bool(np.all(goes_on[:1]) and goes_on.mean() > 0.5)
 
 
 def _evaluations_follow(step: Floats, main: Rows, tables: Sequence[int]) -> Floats:

@@ -35,11 +35,12 @@ _OF_NUMBERS = frozenset("+-.")
 _BLANKS = rb"[ \t]*+"
 # What tqdm draws, up to its rate; behind that may stand further values.
 BAR_HEAD = re.compile(
-    r"[ \t]*\d{1,3}%\|[^|\n]*\|[ \t]+(\d+)/(\d+) \[[\d:?]+<[\d:?]+, *(?:\d[\d.]*|\?) ?[A-Za-z]{1,12}/[A-Za-z]{1,12}"
+    r"[ \t]*\d{1,3}%\|[^|\n]*\|[ \t]+(\d+)/(\d+) \[[\d:?]+<[\d:?]+, *(?:\d[\d.]*|\?) ?"
+    r"(?!(?:examples|files|shards|[kKMG]?i?B)/s)[A-Za-z]{1,12}/[A-Za-z]{1,12}"
 )
 _BAR_HEAD = (
     rb"[ \t]*+\d{1,3}%\|[^|\n]*+\|[ \t]++(\d++)/(\d++) \[[\d:?]++<[\d:?]++, *+"
-    rb"(?:\d[\d.]*+|\?) ?[A-Za-z]{1,12}/[A-Za-z]{1,12}"
+    rb"(?:\d[\d.]*+|\?) ?(?!(?:examples|files|shards|[kKMG]?i?B)/s)[A-Za-z]{1,12}/[A-Za-z]{1,12}"
 )
 _BAR_LINE = rb"(?:[A-Za-z][A-Za-z ]{0,40}: *+)?+" + _BAR_HEAD + rb"\][ \t]*+"
 

@@ -26,7 +26,10 @@ _BOTH = re.compile(
     rf"(?i)(?:\b(step|iter|iteration|epoch|eval)\s*[:=#]?\s*(\d+)\b[^\d\n]{{1,6}})?\btrain\s*[:=]?\s*({NUMBER.pattern})"
     rf"[\s|,;/]+val(?:id(?:ation)?)?\s*[:=]?\s*({NUMBER.pattern})"
 )
-TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<")
+# torchtune's bar: `1|20|Loss: 1.49: 10%|...`, the epoch and the step of the run.
+_EPOCH_AND_STEP = re.compile(r"\s*(\d+)\|(\d+)\|(?=[A-Za-z])")
+# A bar that counts examples, files or bytes shows no steps.
+TQDM = re.compile(r"(?:^|[\s:])(\d+)/(\d+) \[[\d:?]+<(?![^\]\n]{0,40} ?(?:examples|files|shards|[kKMG]?i?B)/s)")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
                 Slot(*(("epoch", "epoch") if place == "epoch" else ("step", "step")), both.start(2), both.end(2))
             )
         return [*slots, Slot("", "loss", both.start(3), both.end(3)), Slot("", "eval_loss", both.start(4), both.end(4))]
+    if (led := _EPOCH_AND_STEP.match(line)) is not None:
+        slots += [Slot(n, n, led.start(k), led.end(k)) for k, n in ((1, "epoch"), (2, "step")) if n not in taken]
+        taken |= {"epoch", "step"}
+        told |= {led.start(1), led.start(2)}
     end = 0
     line_is_eval: bool | None = None
     after_epoch = False
@@ -95,15 +102,17 @@ def slots_of(line: str, own: Sequence[tuple[bytes, re.Pattern[str], Meaning]] = 
         if follows == "%" and line[end + 1 : end + 2] == "|":
             continue  # a progress bar whose title may well be `loss`
         what = _counted(gap, line[end : end + 8]) or _meaning_before(gap, pair)
+        if what is None and taken & {"step", "epoch"} and gap.rstrip().endswith(" is"):  # MindSpore: `loss is 2.3`
+            what = _meaning_before(f"{gap.rstrip()[:-3]}:", pair)
         if what is None:
             # A bare fraction is a place: `(20/4292)` behind an epoch, `9/24604 [` of a progress bar.
             if (
                 follows == "/"
-                and line[end + 1 : end + 2].isdigit()
+                and (line[end + 1 : end + 2].isdigit() or line[end + 1 : end + 2] == " ")
                 and _FRACTION_BEFORE.search(gap)
                 and "step" not in taken
             ):
-                total = re.match(r"/(\d+)\s*(\[|\]|\)|\(|,|:|$)", line[end:])
+                total = re.match(r"/ {0,6}(\d+)\s*(\[|\]|\)|\(|,|:|batches\b|steps\b|$)", line[end : end + 40])
                 if total and (after_epoch or total[2] == "["):
                     slots.append(Slot("step", "step", found.start(), end))
                     taken.add("step")
@@ -166,6 +175,8 @@ def _meaning_before(gap: str, pair: bool) -> tuple[str, str] | None:
     found = _BEFORE.search(gap)
     if found is not None:
         words = tuple(found[1].split())
+        if len(words) > 1 and words[-1].lower() == "value":  # GPT-NeoX: `lm_loss value: 1.6`
+            words = words[:-1]
         what = meaning_in_text(words, found[2] is not None and found[2] not in ("of", "|"), pair)
         if what is not None:
             result = (what.kind, what.name)
@@ -175,6 +186,8 @@ def _meaning_before(gap: str, pair: bool) -> tuple[str, str] | None:
     return result
 
 
+# The module, function and line that a logger writes: `__main__:train:120`, `train.py:88`.
+_WHERE = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*:[\w.<>]+:\d+|[\w/.]+\.py:\d+(?::\w+)?")
 _EVAL_HEAD = re.compile(
     r"(?i)(?:^|[\s\[(|:>*#=\-])(eval\w*|valid\w*|val|test(?:ing)?|验证\w*|评估\w*|测试\w*)(?=[\s\])|:>*=\-]|$)"
 )
@@ -182,7 +195,8 @@ _EVAL_HEAD = re.compile(
 
 def _line_is_eval(line: str) -> bool:
     """Whether the line says at its head that evaluation is meant: `[eval] step 100 loss 2.1`, `Validation: loss=2`."""
-    head = line[:120]
+    named = _WHERE.search(line[:120])
+    head = line[named.end() if named is not None else 0 :][:120]
     number = NUMBER.search(head)
     found = _EVAL_HEAD.search(head)
     if found is None or re.search(r"(?i)\btrain", head[: found.start() + 1]):

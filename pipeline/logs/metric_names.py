@@ -120,7 +120,7 @@ def _split_off(name: str) -> tuple[str, str]:
             return splits[tail], head
     for word in ("训练", "验证", "评估", "测试", "评测", "校验"):
         if name.startswith(word) and len(name) > len(word):
-            return splits[word], name[len(word) :].lstrip("_/")
+            return splits[word], name[len(word) :].removeprefix("集").lstrip("_/的")
     return "", name
 
 

@@ -17,6 +17,7 @@ from pipeline.logs.log_messages import MessageCounter
 from pipeline.logs.own_format import MAX_REMEMBERED, OwnFormat, remembered_formats
 from pipeline.logs.raw_text import GZIP, HEAD, RawText
 from pipeline.logs.row_collector import RowCollector
+from pipeline.logs.source_code import looks_like_source
 from pipeline.logs.text_lines import TextLines
 from pipeline.logs.training_log import Note, TrainingLog
 from pipeline.refusal import Refused
@@ -199,6 +200,7 @@ class LogReader:
             self._formats[found] = None
             self._notes += notes
         else:
+            self._text.in_code = looks_like_source(first)
             self._read_text(path, at_most)
 
     def _read_text(self, path: Path, at_most: int | None) -> None:

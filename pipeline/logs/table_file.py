@@ -38,13 +38,21 @@ def looks_like_table(text: bytes, columns: Collection[str] = ()) -> bool:
     names = _cells(header, delimiter)
     if len(names) < 2 or any(len(n) > 200 for n in names) or sum(bool(re.search(r"[:=]\s*[-\d]", n)) for n in names):
         return False
-    known = [meaning(_plain(n)).kind for n in names]
     told = any(n in columns or _plain(n) in columns for n in names)
-    if not told and not any(kind in ("metric", "place") for kind in known) and not _long_form(names):
+    if not told and not _long_form(names) and not _is_training([_plain(n) for n in names]):
         return False
     below = [line for line in lines[1:6] if line.strip()][: max(1, len(lines) - 2)]
     alike = [len(_cells(line, delimiter)) == len(names) for line in below]
     return not below or alike[0]
+
+
+def _is_training(names: Sequence[str]) -> bool:
+    """Whether columns of these names are of a training: they bear a step, an epoch or a time that loggers write, or
+    several metrics. A column `loss` or `score` beside dates, money or texts is of something else."""
+    found = [meaning(name) for name in names if name]
+    if any(what.kind == "place" for what in found):
+        return True
+    return len({what.name for what in found if what.kind in ("metric", "summary")}) > 1
 
 
 def read_table(path: Path, rows: RowCollector) -> list[Note]:

@@ -21,12 +21,13 @@ import orjson
 
 from pipeline.logs.line_forms import Bars, LineForms, Part
 from pipeline.logs.line_slots import NUMBER, TIME, TQDM, Slot, only_settings, own_columns, slots_of
-from pipeline.logs.log_messages import MessageCounter
+from pipeline.logs.log_messages import SPEAKER, MessageCounter
 from pipeline.logs.metric_names import setting_name
 from pipeline.logs.model_card import RESULTS_FOLLOW, bullet
 from pipeline.logs.own_format import OwnFormat, PatternSearch
 from pipeline.logs.pasted_table import PastedTable, pasted_table
 from pipeline.logs.row_collector import _ESTIMATE, BESIDE, NAN, RowBlock, RowCollector
+from pipeline.logs.wrapped_lines import unwrapped
 
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
 # Words of which one stands in every line worth a closer look.
@@ -41,6 +42,8 @@ _SETTING = re.compile(r"(?:--|['\"]|\b)([A-Za-z][\w ]{1,40}?)['\"]?\s*(?:[:=]\s*
 _SETTING_LINE = re.compile(r"^[^:=]{0,60}?([A-Za-z][\w. ()]{1,60}?)\s*[:=]\s*(\S.{0,120}?)\s*,?\s*$")
 _OPTION = re.compile(r"(?:--|\+)?([A-Za-z][\w.]{1,60})[ =]([^\s'\",\]]{1,120})")
 _PENDING_LINES = 8  # a record that a terminal wrapped; longer ones are printed configurations
+_PRETTY_LINES = 200  # of one that is printed a name a line
+_MEMBER = re.compile(r'\s*(?:"[^"\n]{1,200}"\s*:|[}\]]|-?[\d.]+(?:[eE][-+]?\d+)?,?\s*$)')
 _SETTING_LINES = 20_000  # configurations stand at the beginning of a log
 _SMALLEST, _LARGEST = 2**13, 2**18  # bytes that are read at once
 _LONGEST = 20_000  # characters of a line that are looked at
@@ -52,8 +55,19 @@ _ENTRY = re.compile(
 )
 _PIECE = re.compile(r"['\"]([^'\"{}]{1,80})['\"]\s*:\s*['\"]?([-+\w.]+)['\"]?\s*[,}]")
 _JSON_NAN = re.compile(rb"([:,\[]\s*)(-?(?:NaN|Infinity))(?=\s*[,}\]])")
+# Quotes that a word processor or a chat made of straight ones.
+_CURLY, _STRAIGHT = "\u2018".encode()[:2], str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+_OBJECT = re.compile(rb"\{[^{}]{1,20000}\}")
 _SCALE_SAID = re.compile(r"(?i)overflow|attempted loss scale|reducing to")
 _PLACES = ("step", "epoch")
+# A line that says the step of the lines below it: `[step=10/1000,epoch=0]`, `step: 10`.
+_STEP_LINE = re.compile(
+    r"(?:(?:^|[\s\[(])(?:global_)?(?:step|iter|iteration)|^\s*\[batch)\s*[:=]\s*(\d+)(?:\s*/\s*(\d+))?\s*"
+    r"(?:,\s*epoch\s*[:=]\s*\d+(?:/\d+)?\s*)?[\])]?:?\s*$"
+)
+_WORD = re.compile(r"\b[A-Za-z]{2,}\b")
+_SENTENCE_WORDS = 12
+_STEP_LINES = 40  # lines that belong to it at most
 
 
 @dataclass
@@ -75,6 +89,7 @@ class TextLines:
         self.search = PatternSearch(own) if own is not None and own.pattern else None
         self._columns = own_columns(own) if own is not None else []
         self.lines = 0
+        self.in_code = False  # the text is a program: only records that stand in its comments count
         self.formats: dict[str, int] = {}
         self._forms = LineForms()
         self._piece = _SMALLEST
@@ -87,6 +102,8 @@ class TextLines:
         self._seen_bars: list[tuple[int, float, float]] | None = None
         self._pending: list[str] = []
         self._table: PastedTable | None = None
+        self._head_step, self._head_line = NAN, 0  # of the last line that said the step of those below it
+        self._below: set[str] = set()  # what those said since
         self._results: dict[str, float] = {}  # of a model card, and whether its bullets go on
         self._in_results = False
 
@@ -105,6 +122,7 @@ class TextLines:
             start = end
 
     def _read_piece(self, block: bytes) -> None:
+        block = unwrapped(block, self.rows.is_judged)
         if block[:2] == b'{"' and not self._pending and self._json_lines(block):
             self._piece = _LARGEST
         elif self._forms.forms or b'\n{"' in block:
@@ -333,10 +351,16 @@ class TextLines:
 
     def _line(self, raw: bytes) -> None:
         """A line on its own. What it turns out to be may become a form that later ones are matched by."""
-        noted = self.messages.look(raw, self.lines, len(self.rows) + self.rows.before)
-        worth = _WORTH.search(raw) is not None or any(literal in raw for literal, _, _ in self._columns)
+        noted = not self.in_code and self.messages.look(raw, self.lines, len(self.rows) + self.rows.before)
+        worth = (
+            not self.in_code
+            and _WORTH.search(raw) is not None
+            or any(literal in raw for literal, _, _ in self._columns)
+        )
         brace = b"{" in raw
         line = raw[:_LONGEST].decode("utf-8", errors="replace")
+        if brace and _CURLY in raw:
+            line = line.translate(_STRAIGHT)
         if self._pending and self._continued(line):
             return
         if self._in_results:
@@ -349,9 +373,16 @@ class TextLines:
             return
         if (self._table is not None or worth) and self._table_row(line):
             return
+        if self.in_code and not (brace and raw.lstrip()[:1] in (b"#", b"{")):
+            return
         if not worth and not brace:
             if not self._context(line) and not noted:
                 self._forms.learn_nothing(line)
+            return
+        if brace and line.strip() in ("{", "[{"):
+            self._pending = ["{"]
+            return
+        if brace and "[{" in line and self._list_rows(raw):
             return
         bar = TQDM.search(line)
         if brace and (begin := _DICT.search(line)) is not None:
@@ -393,6 +424,14 @@ class TextLines:
             self._forms.learn(line, slots, kind="records", trains=False, judged=judged)
         return True
 
+    def _list_rows(self, raw: bytes) -> bool:
+        """A whole history on one line, as `print(trainer.state.log_history)` writes it."""
+        records = [record for part in _OBJECT.findall(raw, raw.index(b"[{")) if (record := _record(part)) is not None]
+        if len(records) < 2 or not any(self.rows.is_judged(record) for record in records):
+            return False
+        self._add_records(records, python=True)
+        return True
+
     def _slots_of_record(self, line: str, start: int, end: int) -> list[Slot]:
         """Where the numbers of a printed record stand; empty where it is more than names with a number each."""
         slots: list[Slot] = []
@@ -425,11 +464,15 @@ class TextLines:
 
     def _continued(self, line: str) -> bool:
         """Whether `line` belonged to a record begun before; the record is read when it is whole."""
-        if _DICT.match(line) or len(self._pending) > _PENDING_LINES:
+        pretty = self._pending[0] == "{"
+        if _DICT.match(line) or len(self._pending) > (_PRETTY_LINES if pretty else _PENDING_LINES):
             self._flush_pending()
             return False
+        if pretty and (not _MEMBER.match(line) or line.rstrip().endswith("[")):
+            self._pending = []  # what holds the records, not one of them
+            return False
         self._pending.append(line)
-        if "}" not in line:
+        if "}" not in line or (pretty and sum(part.count("{") - part.count("}") for part in self._pending) > 0):
             return True
         text = "".join(self._pending)
         self._pending = []
@@ -454,6 +497,8 @@ class TextLines:
     def _text_row(self, line: str, bar: re.Match[str] | None, noted: bool) -> bool:
         if line.lstrip().startswith("wandb:"):
             return False  # what W&B repeats at the end
+        if SPEAKER.match(line):
+            return False
         slots = slots_of(line, self._columns)
         names = {s.name for s in slots if not s.place}
         if not names:
@@ -464,13 +509,21 @@ class TextLines:
             number = float(line[slot.start : slot.end].replace(",", "")) / (100 if slot.percent else 1)
             (places if slot.place else values)[slot.place or slot.name] = number
         plain = "step" not in places and "epoch" not in places
-        if plain and only_settings(names) and not _SCALE_SAID.search(line):
+        headed = plain and bar is None and self._headed(names)
+        if headed:
+            places["step"] = self._head_step
+            self._below |= names
+        if plain and not headed and bar is None and _is_sentence(line):
+            return False
+        if plain and not headed and only_settings(names) and not _SCALE_SAID.search(line):
             return False  # `learning_rate: 1e-06` of a configuration, not of a step
         if bar is not None:
             self._see_bar(bar)
         self._count_bar()
         evaluates = any(n.startswith("eval_") for n in names)
-        if plain and bar is None:
+        if headed:
+            pass
+        elif plain and bar is None:
             if self._evaluating and not evaluates:
                 values = {f"eval_{name}": value for name, value in values.items()}
             places["epoch"] = self._epoch
@@ -481,7 +534,7 @@ class TextLines:
             slots = [replace(s, name=_ESTIMATE) if s.name == "loss" else s for s in slots]
         time = TIME.search(line[:80])
         judged = not {n.removeprefix("eval_") for n in names} <= BESIDE
-        self.rows.records += judged
+        self.rows.records += judged and not (headed and self._below - names)
         self.formats["text"] = self.formats.get("text", 0) + 1
         stamp = _stamp(time) if time is not None else NAN
         self.rows.add(values, places.get("step", NAN), places.get("epoch", NAN), stamp, self._bar)
@@ -489,6 +542,14 @@ class TextLines:
         if not noted and (not plain or bar is not None):
             self._forms.learn(line, slots, kind="text", trains=not evaluates, judged=judged)
         return True
+
+    def _headed(self, names: set[str]) -> bool:
+        """Whether a line that says these metrics is one of those below a step."""
+        return (
+            self._head_step == self._head_step
+            and self.lines - self._head_line <= _STEP_LINES
+            and not names & self._below
+        )
 
     def _see_bar(self, bar: re.Match[str]) -> None:
         self._bar, self._bar_total = float(bar[1]), float(bar[2])
@@ -506,6 +567,11 @@ class TextLines:
         if (bar := TQDM.search(line)) is not None:
             self._see_bar(bar)
             self._forms.learn_bar()
+            return True
+        if len(line) < 200 and (head := _STEP_LINE.search(line)) is not None:
+            self._head_step, self._head_line, self._below = float(head[1]), self.lines, set()
+            if head[2]:
+                self.rows.add_setting("max_steps", float(head[2]))
             return True
         if self.lines <= _SETTING_LINES:
             self._settings(line)
@@ -540,6 +606,11 @@ class TextLines:
                         key, {"True": True, "False": False, "true": True, "false": False}.get(value, value)
                     )
                 return
+
+
+def _is_sentence(line: str) -> bool:
+    """Prose: a dozen words and more that end as a sentence does."""
+    return line.rstrip(" \"')")[-1:] in ".!?" and len(_WORD.findall(line)) >= _SENTENCE_WORDS
 
 
 def _json_values(lines: Sequence[bytes]) -> list[Any]:
