@@ -331,7 +331,7 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "frozen_adapter_short": (lambda s: still(s, steps=100, every=20), "DPO001/policy_is_reference", "dpo_no_signal"),
     "frozen_without_gradient": (lambda s: zero(still(s), "grad_norm"), "DPO001/no_gradient", "dpo_no_signal"),
     "no_gradient": (lambda s: zero(preference_rows(s, chosen=0, margin=0, spread=0.02), "grad_norm"), "DPO001/no_gradient", "dpo_no_signal"),
-    "rate_zero": (lambda s: zero(still(s), "learning_rate"), "DPO001/learning_rate_zero", "dpo_no_signal"),
+    "rate_zero": (lambda s: zero(still(s), "learning_rate"), "DPO001/learning_rate_zero", "learning_rate_misconfigured"),
     "rate_tiny": (lambda s: preference_rows(s, peak=1e-9, chosen=-0.0004, margin=0.0006, spread=0.004), "DPO001/learning_rate_too_small", "dpo_no_signal"),
     "reaches_nothing": (lambda s: preference_rows(s, peak=1e-6, chosen=-0.0004, margin=0.0006, spread=0.004), "DPO001/rewards_next_to_nothing", "dpo_no_signal"),
     "hardly_moved": (lambda s: preference_rows(s, peak=2e-7, chosen=0.01, margin=0.025, spread=0.03, evals=4), "DPO001/hardly_moved", "undertrained"),

@@ -33,7 +33,8 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         chosen reward over beta, or the log-probability itself. The start is where the reward is 0, whenever the log
         begins: log-probabilities and rewards lie on a line whose slope is 1 / beta. It is compared with where it began
         (1.6 times the negative log-probability is far, 1.4 times where it costs three margins, 3 times an error) and
-        has to exceed 5 nats an answer, or 0.5 a token where means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
+        has to exceed 5 nats an answer, or 0.5 a token where means are logged. Where only rewards are logged: a chosen
+        reward that fell by 5 and by three margins.
     Known false alarms:
         A slight fall of both sides is normal and is what the objective does to a policy that was tuned on the chosen
         answers: a published sound run goes from -0.06 to -1.59 with a margin of 1.36.

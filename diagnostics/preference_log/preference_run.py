@@ -269,7 +269,9 @@ def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float
     if beta:
         return float(np.median(chosen[1] - chosen[0] / beta)), 1 / beta
     rewards = subject.trend(f"{prefix}rewards/chosen")
-    if rewards is None or rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches])):
+    if rewards is None or (
+        len(rewards) >= 12 and rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches]))
+    ):
         return None
     rejected = _beside(subject, f"{prefix}rewards/rejected", f"{prefix}logps/rejected")
     sides = [side for side in (chosen, rejected) if side is not None and len(side[0]) >= 4]

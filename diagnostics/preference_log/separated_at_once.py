@@ -91,7 +91,7 @@ def separated_at_once(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     if accuracy is not None and accuracy >= 0.99:
         yield info("accuracy_one", *evidence, accuracy=accuracy, **numbers)
         return
-    yield ok("ok", *evidence, accuracy=accuracy if accuracy is not None else float("nan"), **numbers)
+    yield ok("ok", *evidence, **numbers)
 
 
 def _soon(subject: LogSubject, loss: Trend, step: float) -> bool:
