@@ -69,8 +69,8 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     elif logps is not None:
         began = _begin(logps) - ((_begin(judged) - first) * nats if by_rewards else 0.0)
     margin = _margin(subject, rewards)
-    at_first = 1 if by_rewards or len(judged) < 12 else max(3, len(judged) // 10)
-    noise = judged.noise * nats * (1 / np.sqrt(at_first) + 1.25 / np.sqrt(max(3, len(judged) // 5)))
+    at_first = 0.0 if by_rewards else 1 / np.sqrt(1 if len(judged) < 12 else max(3, len(judged) // 10))
+    noise = judged.noise * nats * (at_first + 1.25 / np.sqrt(max(3, len(judged) // 5)))
     numbers: dict[str, Any] = {
         "curve": judged.name,
         "from_step": step_beyond(judged, first - 0.5 * fall / nats, above=False),

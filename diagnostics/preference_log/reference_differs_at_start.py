@@ -53,7 +53,7 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
     tolerance = limits["dpo_first_reward"] * (2 * run.supposed_beta if run.mean_logps else 1)
     evaluated = [t for t in (subject.trend(f"eval_rewards/{s}") for s in SIDES) if t is not None]
     logged = [t for t in (subject.trend(f"rewards/{s}") for s in SIDES) if t is not None]
-    if evaluated and nothing_trained_yet(subject, evaluated[0]):
+    if evaluated and (not logged or nothing_trained_yet(subject, evaluated[0])):
         logged = evaluated
     if not logged:
         yield _by_loss(subject, run, limits)
