@@ -14,6 +14,7 @@ from diagnostics.preference_log.preference_run import (
     begins,
     end_level,
     line_of,
+    off_throughout,
     preference_run,
     step_beyond,
 )
@@ -52,6 +53,9 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     if rewards is None and logps is None:
         raise NotMeasured("no_curve", curve="logps/chosen")
     with_reference = rewards is not None and run.objective != "without_reference"
+    sides = [t for t in (rewards, _longer(subject, "rewards/rejected")) if t is not None]
+    if with_reference and off_throughout(subject, run, sides):
+        raise NotMeasured("not_needed", detail="DPO002")  # not a fall of this run
     line = _line(subject, run, rewards) if with_reference else None
     by_rewards = with_reference and (logps is None or bool(run.beta) or line is not None)
     judged = rewards if by_rewards else logps
@@ -127,8 +131,8 @@ def _zero(subject: LogSubject, judged: Trend) -> float:
     """The reward before training: 0, where policy and reference are one. What the first row of the run says where it
     says otherwise; a first evaluation, or a log that begins later, has seen most of a fall already."""
     for trend in (subject.trend(judged.name.removeprefix("eval_")), judged):
-        if trend is not None and begins(subject, trend) and abs(trend.values[0]) > 0.1:
-            return float(trend.values[0])
+        if trend is not None and begins(subject, trend):
+            return float(trend.values[0]) if abs(trend.values[0]) > 0.1 else 0.0
     return 0.0
 
 

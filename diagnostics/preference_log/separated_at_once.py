@@ -25,7 +25,8 @@ def separated_at_once(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     How it is measured:
         Loss below 2% of its start with a margin above 8, where the pair's gradient is below 0.04% of what it was:
         reached within 50 steps or a tenth of the run it is `at once`. Margins above 15 at the end. More than half of
-        the rows at such a loss. Evaluations alike to the last digit beside such a loss. More than 10 epochs at a fifth of the loss at the start.
+        the rows at such a loss. Evaluations alike to the last digit beside such a loss. More than 10 epochs at a fifth
+        of the loss at the start.
     Known false alarms:
         An accuracy of 1 alone is no fault: Zephyr reached it in its second epoch and was best there. Label smoothing
         keeps the loss above 0 by design.
