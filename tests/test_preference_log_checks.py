@@ -497,6 +497,14 @@ def test_a_log_that_ends_while_the_rate_still_rises(tmp_path: Path, planned: int
     assert report.causes[0].id == ("undertrained" if planned == 500 else "learning_rate_misconfigured")
 
 
+def test_the_end_of_a_solved_run_is_no_fault(tmp_path: Path) -> None:
+    rows = SOUND["grpo_solved"](3)
+    report = diagnose(as_state(tmp_path, rows[60:]))
+    assert not alarms(report) and "RWD003/none_here" in found(report)
+    never = [row | {"reward": 0.0} for row in rows[60:]]
+    assert "RWD003/never_any" in alarms(diagnose(as_state(tmp_path, never)))
+
+
 def test_groups_without_spread_where_no_mean_reward_is_logged(tmp_path: Path) -> None:
     rows = [{"loss": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "learning_rate": 1e-6, "epoch": 0.1 * i} for i in range(1, 9)]
     report = diagnose(as_text(tmp_path, rows, before="loss_type: grpo\n"))

@@ -9,6 +9,7 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
+from diagnostics.preference_log.preference_run import begins
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -65,6 +66,9 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     if none.all():
         if not sure:
             raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=3)
+        if reward is not None and reward.last > 0 and np.ptp(reward.values) and not begins(subject, judged):
+            yield info("none_here", *evidence, **numbers)
+            return
         yield error("never_any" if reward is not None else "never_any_spread", *evidence, **numbers)
         return
     half = judged.values[len(judged) // 2 :]
