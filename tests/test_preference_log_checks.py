@@ -244,6 +244,12 @@ SOUND: dict[str, Callable[[int], Rows]] = {
     "kto": lambda s: as_kto(preference_rows(s, loss=lambda m: 1 - 1 / (1 + np.exp(-m / 2)), margin=1.6)),
     "orpo": lambda s: [row | {"log_odds_chosen": 0.2, "log_odds_ratio": -0.6, "nll_loss": 1.4} for row in without_reference(preference_rows(s), 0.1)],
     "simpo": lambda s: without_reference(preference_rows(s, peak=1e-6, evals=4), 2.5),
+    "nca": lambda s: [row | {"loss": 2 * LN2 + 0.02 * math.sin(i)} if i else row | {"loss": 2 * LN2}
+        for i, row in enumerate(preference_rows(s, margin=1.2))],
+    "bco": lambda s: preference_rows(s, margin=1.2, loss=lambda m: 2 * LN2 - 0.07 * np.tanh(m)),
+    "resumed": lambda s: [row for row in preference_rows(s, margin=1.5, chosen=-0.9) if row["step"] >= 200],
+    "end_of_simpo": lambda s: [row for row in without_reference(preference_rows(s, peak=1e-6), 2.5) if row["step"] >= 460],
+    "zephyr_drift": lambda s: preference_rows(s, beta=0.01, peak=5e-7, margin=0.95, spread=1.5, chosen=-1.25, logps=-263, evals=10),
     "reward_model": lambda s: reward_rows(s),
     "reward_model_of_small_batches": lambda s: reward_rows(s, pairs=2, rows=120),
     "reward_model_noisy_labels": lambda s: reward_rows(s, train=(0.5, 0.66), evals=(0.6, 0.63, 0.65, 0.65), losses=(0.7, 0.62), eval_losses=(0.66, 0.65, 0.64, 0.64)),
@@ -255,6 +261,8 @@ SOUND: dict[str, Callable[[int], Rows]] = {
         row | {"frac_reward_zero_std": min(1.0, 0.2 + i / 60), "reward_std": max(0.0, 0.3 - i / 300)}
         for i, row in enumerate(online_rows(s, start=0.3, end=0.97, noise=0.02, shape=lambda u: min(1.0, 2 * u)))
     ],
+    "grpo_length_and_some_cut": lambda s: [row | {"completions/clipped_ratio": 0.02 + 0.4 * i / 100} for i, row in enumerate(online_rows(s, length=(300, 900), end=0.75))],
+    "ppo_reward_alone": lambda s: [{k: row[k] for k in ("loss", "reward", "step")} | {"value_loss": 0.2} for row in online_rows(s, start=2.0, end=1.5, noise=0.3)],
     "grpo_without_kl": lambda s: [{k: v for k, v in row.items() if k != "kl"} for row in online_rows(s)],
     "ppo": lambda s: [row | {"value_loss": 0.2 + 0.5 / (i + 1)} for i, row in enumerate(
         [{k: v for k, v in r.items() if k not in ("frac_reward_zero_std", "reward_std", "entropy")} for r in online_rows(s, start=-0.7, end=4.4, noise=0.8, rows=200, kl=6.0)])],
@@ -322,6 +330,15 @@ def ends(rows: Rows, shape: Callable[[float], dict[str, float]], after: float = 
     return [row | (shape((i / len(rows) - after) / (1 - after)) if i / len(rows) > after else {}) for i, row in enumerate(rows)]
 
 
+def loss_alone(rows: Rows) -> Rows:
+    return [{k: row[k] for k in ("loss", "learning_rate", "epoch", "step")} for row in rows]
+
+
+def as_table(rows: Rows) -> Rows:
+    """What the table of a model card says: evaluations, each with the last training loss before it."""
+    return [row | {"loss": before["loss"]} for before, row in zip(rows, rows[1:], strict=False) if "eval_loss" in row]
+
+
 FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "no_completion": (lambda s: zero(still(s), "logps/chosen", "logps/rejected"), "DPO001/no_completion_token", "dpo_no_signal"),
     "no_completion_one_row": (lambda s: zero(still(s), "logps/chosen", "logps/rejected")[3:4], "DPO001/no_completion_token", "dpo_no_signal"),
@@ -331,7 +348,9 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "frozen_adapter_short": (lambda s: still(s, steps=100, every=20), "DPO001/policy_is_reference", "dpo_no_signal"),
     "frozen_without_gradient": (lambda s: zero(still(s), "grad_norm"), "DPO001/no_gradient", "dpo_no_signal"),
     "no_gradient": (lambda s: zero(preference_rows(s, chosen=0, margin=0, spread=0.02), "grad_norm"), "DPO001/no_gradient", "dpo_no_signal"),
-    "rate_zero": (lambda s: zero(still(s), "learning_rate"), "DPO001/learning_rate_zero", "dpo_no_signal"),
+    "rate_zero": (lambda s: zero(still(s), "learning_rate"), "DPO001/learning_rate_zero", "learning_rate_misconfigured"),
+    "loss_frozen": (lambda s: loss_alone(still(s)), "DPO001/loss_frozen", "dpo_no_signal"),
+    "rate_zero_by_loss": (lambda s: zero(loss_alone(still(s)), "learning_rate"), "DPO001/learning_rate_zero_by_loss", "learning_rate_misconfigured"),
     "rate_tiny": (lambda s: preference_rows(s, peak=1e-9, chosen=-0.0004, margin=0.0006, spread=0.004), "DPO001/learning_rate_too_small", "dpo_no_signal"),
     "reaches_nothing": (lambda s: preference_rows(s, peak=1e-6, chosen=-0.0004, margin=0.0006, spread=0.004), "DPO001/rewards_next_to_nothing", "dpo_no_signal"),
     "hardly_moved": (lambda s: preference_rows(s, peak=2e-7, chosen=0.01, margin=0.025, spread=0.03, evals=4), "DPO001/hardly_moved", "undertrained"),
@@ -346,6 +365,18 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
         lambda s: [row | {"rewards/margins": 4.0 * (-1) ** i, "rewards/chosen": 10 + 2.0 * (-1) ** i, "rewards/rejected": 10 - 2.0 * (-1) ** i,
                           "loss": 4.0 if i % 2 else 0.02} for i, row in enumerate(preference_rows(s, first_step=False, steps=70))],
         "DPO002/differs_later", "dpo_reference_mismatch"),
+    "reference_differs_throughout": (lambda s: as_table(preference_rows(s, offset=13.0, margin=0.4, chosen=-0.1, spread=0.3, evals=10)), "DPO002/differs_throughout", "dpo_reference_mismatch"),
+    "reference_likelier_throughout": (lambda s: as_table([row | {"loss": 5.5} if "loss" in row else row for row in preference_rows(s, offset=-25.0, margin=0.02, chosen=0, spread=0.3, evals=10)]), "DPO002/differs_throughout", "dpo_reference_mismatch"),
+    "chosen_fell_before_the_first_evaluation": (lambda s: preference_rows(s, chosen=-22.0, margin=4.5, spread=2.5, speed=6, evals=5), "DPO003/falls", "likelihood_displacement"),
+    "chosen_fell_in_a_table": (lambda s: as_table(preference_rows(s, chosen=-24.0, margin=6.0, spread=2.5, speed=6, evals=5)), "DPO003/falls", "likelihood_displacement"),
+    "chosen_falls_dearly": (lambda s: preference_rows(s, chosen=-14.0, margin=2.3, spread=1.5, speed=3, evals=5), "DPO003/falls", "likelihood_displacement"),
+    "chosen_falls_without_margin": (lambda s: [{k: v for k, v in row.items() if k in ("loss", "rewards/chosen", "logps/chosen", "step", "learning_rate")}
+        for row in preference_rows(s, chosen=-24.0, margin=4.0, spread=2.5)], "DPO003/falls_alone", "likelihood_displacement"),
+    "chosen_falls_far_without_margin": (lambda s: [{k: v for k, v in row.items() if k in ("loss", "rewards/chosen", "logps/chosen", "step", "learning_rate")}
+        for row in preference_rows(s, chosen=-24.0, margin=5.0, spread=2.5, logps=-80, lengths=10)], "DPO003/falls_far_alone", "likelihood_displacement"),
+    "chosen_reward_falls_alone": (lambda s: [{k: v for k, v in row.items() if k in ("loss", "rewards/chosen", "step", "learning_rate")}
+        for row in preference_rows(s, chosen=-24.0, margin=4.0, spread=2.5)], "DPO003/rewards_fall", "likelihood_displacement"),
+    "simpo_breaks_language": (lambda s: without_reference(preference_rows(s, peak=1e-6, chosen=-130.0, margin=40.0, spread=10.0), 2.5), "DPO003/falls_far", "likelihood_displacement"),
     "chosen_falls": (lambda s: preference_rows(s, chosen=-25.0, margin=4.0, spread=2.5, evals=5), "DPO003/falls", "likelihood_displacement"),
     "chosen_falls_far": (lambda s: preference_rows(s, chosen=-24.0, margin=5.0, spread=2.5, logps=-80, lengths=10, evals=5), "DPO003/falls_far", "likelihood_displacement"),
     "chosen_falls_logps_only": (lambda s: [
@@ -358,6 +389,8 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "separable_few_rows": (lambda s: preference_rows(s, margin=140.0, spread=4.0, chosen=-0.1, steps=30, every=10, speed=3), "DPO004/at_once", "dpo_overoptimised"),
     "margins_far": (lambda s: preference_rows(s, margin=20.0, spread=8.0, chosen=-2.0), "DPO004/margins_far", "dpo_overoptimised"),
     "nothing_left": (lambda s: preference_rows(s, margin=13.0, spread=0.8, chosen=-1.0, speed=4, steps=1500, every=20), "DPO004/nothing_left", "dpo_overoptimised"),
+    "stands_still": (lambda s: [row | {"eval_rewards/chosen": -6.0, "eval_loss": 0.67, "loss": 0.0} for row in as_table(preference_rows(s, evals=5, margin=9.0))],
+        "DPO004/stands_still", "dpo_overoptimised"),
     "kto_by_heart": (lambda s: as_kto(preference_rows(s, loss=lambda m: 1 - 1 / (1 + np.exp(-m / 2)), margin=8.7, spread=1.2, chosen=2.8, epochs=60)), "DPO004/by_heart", "dpo_overoptimised"),
     "collapsed": (collapse, "DPO005/collapsed", "diverged"),
     "collapsed_without_evaluation": (lambda s: [r for r in collapse(s) if "loss" in r], "DPO005/collapsed", "diverged"),
@@ -366,6 +399,20 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
         for row, (loss, up, m) in zip(preference_rows(s, steps=10, every=1, first_step=False, pairs=2, peak=5e-5), [
             (LN2, 0.0, 0.0), (0.79, 0.4, -0.2), (1.27, 7.2, -0.9), (0.0, 33.0, 21.0), (0.03, 11.2, 3.6), (1.34, 19.0, -1.0), (4.9, 24.1, -4.9),
             (0.001, 19.5, 6.9), (0.0, 21.9, 10.0), (16.4, 40.6, -16.4)], strict=True)], "DPO005/collapsed", "diverged"),
+    "shaken": (lambda s: [
+        row | {"loss": loss, "rewards/chosen": up, "rewards/rejected": up - m, "rewards/margins": m, "rewards/accuracies": 0.5 + 0.5 * (loss < 0.1)}
+        for row, (loss, up, m) in zip(preference_rows(s, steps=8, every=1, first_step=False, pairs=2, peak=1e-4), [
+            (LN2, 0.0, 0.0), (2.1, 9.0, -0.8), (0.01, 9.0, 5.2), (3.95, 6.4, 0.1), (0.0, 6.2, 17.2), (2.5, 13.7, 5.6), (0.0, 8.4, 11.7), (0.5, 10.6, 7.6)], strict=True)], "DPO005/shaken", "diverged"),
+    "broken_by_the_first_evaluation": (lambda s: as_table([row | ({"loss": 0.66 if row["step"] <= 110 else 2.5} if "loss" in row else {"eval_loss": 2.4}) for row in preference_rows(s, chosen=-27.0, margin=-0.6, spread=8.0, speed=30, evals=5)]), "DPO005/collapsed", "diverged"),
+    "two_evaluations_far_above": (lambda s: [
+        {"loss": 4.7, "step": 500}, {"eval_loss": 6.2, "eval_rewards/chosen": -29.0, "eval_rewards/rejected": -28.0, "eval_rewards/accuracies": 0.46, "step": 500},
+        {"loss": 0.03, "step": 1000}, {"eval_loss": 8.2 + 0.1 * s, "eval_rewards/chosen": -36.0, "eval_rewards/rejected": -34.8, "eval_rewards/accuracies": 0.45, "step": 1000}], "DPO005/collapsed", "diverged"),
+    "not_one_loss_below_its_start": (lambda s: [
+        *({"loss": loss, "rewards/chosen": -1.1, "rewards/rejected": -1.4, "rewards/margins": 0.3, "rewards/accuracies": 0.58, "step": 100.0 * (i + 1)} for i, loss in enumerate((0.91, 0.82, 0.76))),
+        {"eval_loss": 0.81, "eval_rewards/chosen": -0.27, "eval_rewards/rejected": -0.19, "eval_rewards/accuracies": 0.45, "step": 300.0}], "DPO005/worse_than_untouched", "diverged"),
+    "worse_by_loss": (lambda s: [{k: v for k, v in row.items() if "accuracies" not in k} | {"loss": LN2 + 0.5 * min(1.0, i / 20)} for i, row in enumerate(preference_rows(s, chosen=-3.0, margin=0.2))], "DPO005/worse_by_loss", "diverged"),
+    "evaluation_rose_by_loss": (lambda s: [{k: v for k, v in row.items() if k != "eval_rewards/accuracies"} | ({"eval_loss": 0.62 + max(0.0, row["step"] / 500 - 0.4)} if "eval_loss" in row else {})
+        for row in preference_rows(s, margin=4.0, spread=1.5, epochs=4, evals=10)], "DPO007/rose_by_loss", "overtrained"),
     "evaluation_rose": (lambda s: [
         row | ({"eval_loss": 0.62 + max(0.0, row["step"] / 500 - 0.4), "eval_rewards/accuracies": 0.68 - max(0.0, 0.1 * (row["step"] / 500 - 0.4))} if "eval_loss" in row else {})
         for row in preference_rows(s, margin=4.0, spread=1.5, epochs=4, evals=10)], "DPO007/rose", "overtrained"),
@@ -380,14 +427,23 @@ FAULTS: dict[str, tuple[Callable[[int], Rows], str, str]] = {
     "held_out_at_chance": (lambda s: reward_rows(s, train=(0.5, 0.99), evals=(0.5, 0.51, 0.5, 0.5), losses=(0.7, 0.05), eval_losses=(0.7, 0.8, 1.0, 1.3)), "RWD002/held_out_at_chance", "reward_overfit"),
     "no_spread": (lambda s: [row | {"reward_std": 0.0, "frac_reward_zero_std": 1.0, "grad_norm": 0.0, "loss": 0.0, "reward": 0.0} for row in online_rows(s)], "RWD003/never_any", "no_group_variance"),
     "no_spread_one_row": (lambda s: [row | {"reward_std": 0.0, "frac_reward_zero_std": 1.0, "loss": 0.0} for row in online_rows(s)[:1]], "RWD003/never_any", "no_group_variance"),
+    "one_reward_throughout": (lambda s: [{k: v for k, v in row.items() if k not in ("reward_std", "frac_reward_zero_std")} | {"reward": 0.0, "grad_norm": 0.0, "kl": 0.0} for row in online_rows(s)], "RWD003/reward_constant", "no_group_variance"),
+    "no_gradient_though_rewards_differ": (lambda s: zero(online_rows(s), "grad_norm", "kl"), "RWD003/no_gradient", "adapter_empty"),
     "hardly_any_spread": (lambda s: online_rows(s, alike=0.93, spread=0.02, start=0.02, end=0.03, noise=0.01), "RWD003/hardly_any", "no_group_variance"),
     "spread_lost": (lambda s: ends(online_rows(s, end=0.7, noise=0.03), lambda u: {"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0}, after=0.4), "RWD003/spread_lost", "diverged"),
     "clipped": (lambda s: online_rows(s, clipped=0.95, length=(470, 508)), "RWD004/mostly_cut", "decoding_settings"),
+    "clipped_by_share_alone": (lambda s: [{k: v for k, v in row.items() if "length" not in k} for row in online_rows(s, clipped=0.95)], "RWD004/mostly_cut_by_share", "decoding_settings"),
+    "cut_ever_more": (lambda s: [row | {"completions/clipped_ratio": 0.02 + 0.6 * (i / 100)} for i, row in enumerate(online_rows(s, end=0.36, length=(200, 950)))], "RWD004/cut_ever_more", "stop_token_never_learned"),
+    "paid_until_cut": (lambda s: [row | {"completions/clipped_ratio": 0.02 + 0.6 * (i / 100)} for i, row in enumerate(online_rows(s, end=2.8, length=(200, 950)))], "RWD005/paid_until_cut", "dpo_overoptimised"),
     "paid_by_length": (lambda s: online_rows(s, length=(150, 420), by_length=0.004, start=0.2, end=0.9, noise=0.02), "RWD005/paid_by_length", "dpo_overoptimised"),
     "kl_exploded": (lambda s: ends(online_rows(s, end=0.7), lambda u: {"reward": 0.55 * (1 - u), "kl": 0.3 * math.exp(6 * u)}), "RWD006/kl_exploded", "diverged"),
     "kl_exploded_at_once": (lambda s: [row | ({"reward": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "kl": 8.0 + math.sin(i)} if i else {"kl": 0.0, "frac_reward_zero_std": 0.5})
         for i, row in enumerate(online_rows(s, rows=40))], "RWD006/kl_exploded", "diverged"),
     "entropy_gone": (lambda s: ends(online_rows(s, end=0.7, kl=0.02), lambda u: {"reward": 0.5 * (1 - u), "entropy": 0.5 * math.exp(-5 * u)}, after=0.5), "RWD006/entropy_gone", "diverged"),
+    "kl_negative": (lambda s: [row | {"kl": -1.2 * (i + 1)} for i, row in enumerate(online_rows(s, start=-0.6, end=-2.4))], "RWD006/kl_negative", "diverged"),
+    "reward_collapsed": (lambda s: [{"loss": row["loss"], "value_loss": 0.3, "step": row["step"],
+        "reward": (0.4 + 3.0 * u if u < 0.4 else 1.6 - 10.0 * (u - 0.4)) + 0.1 * math.sin(7 * i + s)}
+        for i, row in enumerate(online_rows(s)) for u in (i / 100,)], "RWD006/reward_collapsed", "diverged"),
     "kl_from_start": (lambda s: [row | {"kl": 900 / (1 + i)} for i, row in enumerate(online_rows(s))], "RWD006/kl_from_start", "dpo_reference_mismatch"),
     "grpo_hardly_moved": (lambda s: online_rows(s, start=0.35, end=0.37, kl=0.001, rows=200), "RWD007/hardly_moved", "undertrained"),
 }  # fmt: skip
@@ -430,6 +486,55 @@ def test_run_stopped_within_its_warmup(tmp_path: Path) -> None:
     rows = preference_rows(2, steps=5000, every=4, pairs=4, first_step=False)[:40]
     report = diagnose(as_llamafactory(tmp_path, rows, 5000))
     assert "DPO001/stopped_in_warmup" in alarms(report) and report.causes[0].id == "undertrained"
+
+
+@pytest.mark.parametrize("planned", [500, 80])
+def test_a_log_that_ends_while_the_rate_still_rises(tmp_path: Path, planned: int) -> None:
+    """The loss moved already. A warm-up as long as the run is no run that was stopped."""
+    rows = [row | {"learning_rate": 2e-8 * row["step"]} for row in preference_rows(2, steps=80, every=8, margin=0.5, speed=2)]
+    report = diagnose(as_llamafactory(tmp_path, rows, planned))
+    assert ("DPO001/ends_in_warmup" in alarms(report)) == (planned == 500)
+    assert report.causes[0].id == ("undertrained" if planned == 500 else "learning_rate_misconfigured")
+
+
+def test_the_end_of_a_solved_run_is_no_fault(tmp_path: Path) -> None:
+    rows = SOUND["grpo_solved"](3)
+    report = diagnose(as_state(tmp_path, rows[60:]))
+    assert not alarms(report) and "RWD003/none_here" in found(report)
+    never = [row | {"reward": 0.0} for row in rows[60:]]
+    assert "RWD003/never_any" in alarms(diagnose(as_state(tmp_path, never)))
+
+
+def test_groups_without_spread_where_no_mean_reward_is_logged(tmp_path: Path) -> None:
+    rows = [{"loss": 0.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0, "learning_rate": 1e-6, "epoch": 0.1 * i} for i in range(1, 9)]
+    report = diagnose(as_text(tmp_path, rows, before="loss_type: grpo\n"))
+    assert "RWD003/never_any_spread" in alarms(report), found(report)
+
+
+def test_losses_of_ln_2_alone_are_a_frozen_policy(tmp_path: Path) -> None:
+    file = tmp_path / "train.log"
+    file.write_text("\n".join(f"step {i} training loss: 0.6931" for i in range(10, 110, 10)))
+    report = diagnose(file)
+    assert report.causes[0].id == "dpo_no_signal" and "DPO001/loss_frozen" in alarms(report)
+    file.write_text("\n".join(f"step {i} training loss: {0.6931 + 0.004 * math.sin(i):.4f}" for i in range(10, 110, 10)))
+    assert "DPO001/loss_frozen" not in alarms(diagnose(file))
+
+
+def test_a_resumed_run_has_no_wrong_reference(tmp_path: Path) -> None:
+    """Its first rewards were learned before the log begins."""
+    for seed in SEEDS:
+        rows = [row for row in preference_rows(seed, margin=4.0, chosen=-3.0, speed=6) if row["step"] >= 150]
+        for file in (as_state(tmp_path, rows), as_text(tmp_path, rows)):
+            report = diagnose(file)
+            assert not [signal for signal in alarms(report) if signal.startswith("DPO002")]
+            assert "not_the_beginning" in {s.reason_id for s in report.skipped if s.code == "DPO002"}
+
+
+def test_the_margin_that_is_said_is_the_one_at_the_end(tmp_path: Path) -> None:
+    report = diagnose(as_state(tmp_path, FAULTS["chosen_fell_before_the_first_evaluation"][0](0)))
+    fall = next(f for f in report.findings if f.code == "DPO003")
+    assert fall.params["margin"] == pytest.approx(4.5, abs=0.3)
+    assert fall.params["began"] == pytest.approx(-260, abs=10) and fall.params["ended"] == pytest.approx(-480, abs=15)
 
 
 # ---- what is recognised

@@ -14,6 +14,7 @@ from diagnostics.preference_log.preference_run import (
     begins,
     end_level,
     line_of,
+    off_throughout,
     preference_run,
     step_beyond,
 )
@@ -33,7 +34,8 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         chosen reward over beta, or the log-probability itself. The start is where the reward is 0, whenever the log
         begins: log-probabilities and rewards lie on a line whose slope is 1 / beta. It is compared with where it began
         (1.6 times the negative log-probability is far, 1.4 times where it costs three margins, 3 times an error) and
-        has to exceed 5 nats an answer, or 0.5 a token where means are logged. Where only rewards are logged: a chosen reward that fell by 5 and by three margins.
+        has to exceed 5 nats an answer, or 0.5 a token where means are logged. Where only rewards are logged: a chosen
+        reward that fell by 5 and by three margins.
     Known false alarms:
         A slight fall of both sides is normal and is what the objective does to a policy that was tuned on the chosen
         answers: a published sound run goes from -0.06 to -1.59 with a margin of 1.36.
@@ -51,6 +53,9 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     if rewards is None and logps is None:
         raise NotMeasured("no_curve", curve="logps/chosen")
     with_reference = rewards is not None and run.objective != "without_reference"
+    sides = [t for t in (rewards, _longer(subject, "rewards/rejected")) if t is not None]
+    if with_reference and off_throughout(subject, run, sides):
+        raise NotMeasured("not_needed", detail="DPO002")  # not a fall of this run
     line = _line(subject, run, rewards) if with_reference else None
     by_rewards = with_reference and (logps is None or bool(run.beta) or line is not None)
     judged = rewards if by_rewards else logps
@@ -68,8 +73,8 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     elif logps is not None:
         began = _begin(logps) - ((_begin(judged) - first) * nats if by_rewards else 0.0)
     margin = _margin(subject, rewards)
-    at_first = 1 if by_rewards or len(judged) < 12 else max(3, len(judged) // 10)
-    noise = judged.noise * nats * (1 / np.sqrt(at_first) + 1.25 / np.sqrt(max(3, len(judged) // 5)))
+    at_first = 0.0 if by_rewards else 1 / np.sqrt(1 if len(judged) < 12 else max(3, len(judged) // 10))
+    noise = judged.noise * nats * (at_first + 1.25 / np.sqrt(max(3, len(judged) // 5)))
     numbers: dict[str, Any] = {
         "curve": judged.name,
         "from_step": step_beyond(judged, first - 0.5 * fall / nats, above=False),
@@ -126,8 +131,8 @@ def _zero(subject: LogSubject, judged: Trend) -> float:
     """The reward before training: 0, where policy and reference are one. What the first row of the run says where it
     says otherwise; a first evaluation, or a log that begins later, has seen most of a fall already."""
     for trend in (subject.trend(judged.name.removeprefix("eval_")), judged):
-        if trend is not None and begins(subject, trend) and abs(trend.values[0]) > 0.1:
-            return float(trend.values[0])
+        if trend is not None and begins(subject, trend):
+            return float(trend.values[0]) if abs(trend.values[0]) > 0.1 else 0.0
     return 0.0
 
 

@@ -60,7 +60,10 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     paired = [_paired(subject, name) for name in ("rewards/chosen", "rewards/rejected")]
     signed = max((end_level(t) for t in paired if t is not None), key=abs, default=None)
     reward = abs(signed) if signed is not None else None
-    first = first_reward(subject) if all(begins(subject, t) for t in paired if t is not None) else None
+    own = subject.trend("loss")
+    from_start = all(begins(subject, t) for t in paired if t is not None)
+    from_start = from_start or (own is not None and own.values[0] > 1.5 * began)
+    first = first_reward(subject) if from_start else None  # a later first row has seen most of a collapse
     limit = limits["dpo_loss_above"] * began
     step = step_beyond(loss, limit, above=True)
     numbers: dict[str, Any] = {
@@ -77,7 +80,7 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     evidence = [(f"{loss.name} at the end", end), ("an untouched policy", began)]
     if accuracy is not None:
         evidence.append(("rewards/accuracies at the end", accuracy))
-    if reward is not None:
+    if signed is not None:
         evidence.append(("largest reward at the end", signed))
     if subject.kind == "kto":
         limit = max(limit, 0.75)  # its terms are bounded by 1, and unequal weights shift the start
@@ -89,9 +92,9 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         high, end, numbers["end"] = True, float(half.mean()), float(half.mean())
         numbers["from_step"] = float(loss.steps[np.argmax(loss.values > limit)])
         numbers["step"] = f"{numbers['from_step']:g}"
-    shaken = high is False and reward is not None and reward > limits["dpo_reward_large"] and _shaken(loss, began)
+    large = reward is not None and reward > limits["dpo_reward_large"]
+    shaken = not high and large and _shaken(loss, began)
     wrong = accuracy is not None and accuracies is not None and _below_half(accuracies, accuracy)
-    own = subject.trend("loss")
     broken = wrong and end > 3 * began
     if (
         high

@@ -42,7 +42,8 @@ def preference_evaluation_worse(subject: LogSubject, limits: Thresholds) -> Iter
     lowest_at = int(evaluated.values.argmin())
     lowest, last = float(evaluated.values[lowest_at]), float(evaluated.values[-1])
     rise = last - lowest
-    accuracies, held_out = subject.trend("rewards/accuracies", "accuracy"), subject.trend("eval_rewards/accuracies")
+    accuracies = subject.trend("rewards/accuracies", "accuracy")
+    held_out = subject.trend("eval_rewards/accuracies", "eval_accuracy")
     fell = float(held_out.values.max() - held_out.values[-1]) if held_out is not None else None
     gap = None
     doubt = 0.0
@@ -59,9 +60,11 @@ def preference_evaluation_worse(subject: LogSubject, limits: Thresholds) -> Iter
         "lowest": lowest,
         "last": last,
         "rise": rise,
-        "accuracy": float(held_out.values[-1]) if held_out is not None else float("nan"),
-        "gap": 100 * gap if gap is not None else float("nan"),
     }
+    if held_out is not None:
+        numbers["accuracy"] = float(held_out.values[-1])
+    if gap is not None:
+        numbers["gap"] = 100 * gap
     evidence = [(f"{evaluated.name} at step {step:g}", lowest), (f"{evaluated.name} at the end", last)]
     if held_out is not None:
         evidence.append(("eval_rewards/accuracies at the end", float(held_out.values[-1])))
@@ -72,10 +75,10 @@ def preference_evaluation_worse(subject: LogSubject, limits: Thresholds) -> Iter
     trained = end_level(loss) if loss is not None and len(loss) >= 5 else None
     falling = trained is None or trained < last - limits["dpo_eval_rise"] * start
     if rose and falling and (worse or last > 1.1 * start):
-        yield warning("rose", *evidence, **numbers)
+        yield warning("rose" if held_out is not None else "rose_by_loss", *evidence, **numbers)
     elif gap is not None and gap - 2 * doubt > limits["dpo_accuracy_gap"] and last > 1.02 * start and falling:
         yield warning("gap", *evidence, **numbers)
     elif rose:
-        yield info("rose_while_accuracy_holds", *evidence, **numbers)
+        yield info("rose_while_accuracy_holds" if held_out is not None else "rose_somewhat", *evidence, **numbers)
     else:
         yield ok("ok", *evidence, **numbers)

@@ -256,6 +256,23 @@ def _rate_still_rises(subject: LogSubject, curve: Curve) -> bool:
     return bool(rate.values[at[0]] < rate.values[at[1]] and rate.values[at[0]] < 0.9 * np.nanmax(rate.values))
 
 
+def off_throughout(subject: LogSubject, run: PreferenceRun, logged: list[Trend]) -> bool:
+    """Both sides far from the reference in every row, on the same side of it and by the same in all.
+
+    No training makes both so much likelier, as it can only take from elsewhere. Less likely is also what a run leaves
+    that broke before the first row; there the loss of training in that row is still near its start."""
+    if len(logged) < 2 or min(len(t) for t in logged) < 3:
+        return False
+    lowest = [float(np.abs(t.values).min()) for t in logged]
+    moved = [float(np.ptp(t.values)) for t in logged]
+    far = 4 * run.supposed_beta if run.mean_logps else 2.0
+    if min(lowest) < far or any(m > 0.15 * low for m, low in zip(moved, lowest, strict=True)):
+        return False
+    signs = {float(np.sign(v)) for t in logged for v in t.values}
+    loss = subject.trend("loss")
+    return signs == {1.0} or (signs == {-1.0} and loss is not None and loss.values[0] > 1.5 * (run.start or LN2))
+
+
 def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float, float] | None:
     """Log-probability of the chosen answers at a reward of 0, and nats for each unit of reward (1 / beta), from the
     rows that log both. prefix: `eval_`, or empty for the rows of training.
@@ -269,7 +286,9 @@ def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float
     if beta:
         return float(np.median(chosen[1] - chosen[0] / beta)), 1 / beta
     rewards = subject.trend(f"{prefix}rewards/chosen")
-    if rewards is None or rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches])):
+    if rewards is None or (
+        len(rewards) >= 12 and rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches]))
+    ):
         return None
     rejected = _beside(subject, f"{prefix}rewards/rejected", f"{prefix}logps/rejected")
     sides = [side for side in (chosen, rejected) if side is not None and len(side[0]) >= 4]

@@ -15,6 +15,7 @@ from diagnostics.preference_log.preference_run import (
     PreferenceRun,
     begins,
     nothing_trained_yet,
+    off_throughout,
     preference_run,
 )
 from diagnostics.report import Observation
@@ -53,7 +54,7 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
     tolerance = limits["dpo_first_reward"] * (2 * run.supposed_beta if run.mean_logps else 1)
     evaluated = [t for t in (subject.trend(f"eval_rewards/{s}") for s in SIDES) if t is not None]
     logged = [t for t in (subject.trend(f"rewards/{s}") for s in SIDES) if t is not None]
-    if evaluated and nothing_trained_yet(subject, evaluated[0]):
+    if evaluated and (not logged or nothing_trained_yet(subject, evaluated[0])):
         logged = evaluated
     if not logged:
         yield _by_loss(subject, run, limits)
@@ -81,7 +82,7 @@ def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Itera
         return
     if len(logged[0]) < 4:
         raise NotMeasured("too_few_points", curve=logged[0].name, n=len(logged[0]), least=4)
-    if _off_throughout(subject, logged, run.start or LN2, tolerance):
+    if off_throughout(subject, run, logged):
         yield error("differs_throughout", *evidence, last=float(logged[0].values[-1]),
                     last_rejected=float(logged[-1].values[-1]), **numbers)  # fmt: skip
         return
@@ -113,22 +114,6 @@ def _shifted(subject: LogSubject, logged: list[Trend], tolerance: float) -> bool
     if all(beyond) and (len(signs) == 1 or not told_apart):
         return True
     return _both_off(logged, tolerance)
-
-
-def _off_throughout(subject: LogSubject, logged: list[Trend], start: float, tolerance: float) -> bool:
-    """Both sides far from the reference in every row, on the same side of it and by the same in all.
-
-    No training makes both so much likelier, as it can only take from elsewhere. Less likely is also what a run leaves
-    that broke before the first row; there the loss of training in that row is still near its start."""
-    if len(logged) < 2 or min(len(t) for t in logged) < 3:
-        return False
-    lowest = [float(np.abs(t.values).min()) for t in logged]
-    moved = [float(np.ptp(t.values)) for t in logged]
-    if min(lowest) < 20 * tolerance or any(m > 0.15 * low for m, low in zip(moved, lowest, strict=True)):
-        return False
-    signs = {float(np.sign(v)) for t in logged for v in t.values}
-    loss = subject.trend("loss")
-    return signs == {1.0} or (signs == {-1.0} and loss is not None and loss.values[0] > 1.5 * start)
 
 
 def _rate_at_first(subject: LogSubject, trend: Trend) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import LogSubject
-from diagnostics.preference_log.preference_run import mean_at_end, needed_loss, preference_run
+from diagnostics.preference_log.preference_run import PreferenceRun, mean_at_end, needed_loss, preference_run
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -25,7 +25,8 @@ def separated_at_once(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     How it is measured:
         Loss below 2% of its start with a margin above 8, where the pair's gradient is below 0.04% of what it was:
         reached within 50 steps or a tenth of the run it is `at once`. Margins above 15 at the end. More than half of
-        the rows at such a loss. More than 10 epochs at a fifth of the loss at the start.
+        the rows at such a loss. Evaluations alike to the last digit beside such a loss. More than 10 epochs at a fifth
+        of the loss at the start.
     Known false alarms:
         An accuracy of 1 alone is no fault: Zephyr reached it in its second epoch and was best there. Label smoothing
         keeps the loss above 0 by design.
@@ -38,6 +39,10 @@ def separated_at_once(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         https://arxiv.org/abs/2406.02900
     """
     run = preference_run(subject)
+    stands = _stands_still(subject, run, limits)
+    if stands is not None:
+        yield stands
+        return
     loss = needed_loss(subject, 3)
     margins = subject.trend("rewards/margins", "eval_rewards/margins")
     accuracies = subject.trend("rewards/accuracies", "accuracy", "eval_rewards/accuracies")
@@ -91,7 +96,30 @@ def separated_at_once(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     if accuracy is not None and accuracy >= 0.99:
         yield info("accuracy_one", *evidence, accuracy=accuracy, **numbers)
         return
-    yield ok("ok", *evidence, accuracy=accuracy if accuracy is not None else float("nan"), **numbers)
+    yield ok("ok", *evidence, **numbers)
+
+
+def _stands_still(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Observation | None:
+    """Evaluations alike to the last digit, far from where an untouched policy has them, at a loss of training that is
+    gone: nothing moves any more."""
+    rewards, loss = subject.trend("eval_rewards/chosen"), subject.trend("loss")
+    if rewards is None or loss is None or run.start is None or len(rewards) < 3:
+        return None
+    alike = not np.ptp(rewards.values) and abs(float(rewards.values[0])) > 1
+    if not alike or loss.values.max() > limits["dpo_loss_gone_late"] * run.start:
+        return None
+    return warning(
+        "stands_still",
+        ("eval_rewards/chosen in every evaluation", float(rewards.values[0])),
+        (f"{loss.name} at the end", float(loss.values[-1])),
+        curve=rewards.name,
+        from_step=float(rewards.steps[0]),
+        to_step=float(rewards.steps[-1]),
+        step=f"{rewards.steps[0]:g}",
+        rows=len(rewards),
+        reward=float(rewards.values[0]),
+        end=float(loss.values[-1]),
+    )
 
 
 def _soon(subject: LogSubject, loss: Trend, step: float) -> bool:

@@ -36,7 +36,8 @@ def stuck_at_ln2(subject: LogSubject, limits: Thresholds) -> Iterator[Observatio
         No completion token: log-probabilities of exactly 0. Policy is the reference: rewards of exactly 0 in every row
         after the first. beta 0: configured so, or rewards of 0 while the log-probabilities move. No gradient: a
         gradient norm of exactly 0 while the learning rate is above 0. A learning rate of 0 or far below the usual:
-        rewards next to nothing. Hardly moved: the loss at the end within 3% of the start and less than one nat between
+        rewards next to nothing. Where rewards aren't logged: a loss that keeps all its digits in five rows or more,
+        with an accuracy of 0. Hardly moved: the loss at the end within 3% of the start and less than one nat between
         chosen and rejected.
     Known false alarms:
         The first row is logged before any update, so its rewards of 0 and its accuracy of 0 (ties) are as they should
@@ -56,13 +57,15 @@ def stuck_at_ln2(subject: LogSubject, limits: Thresholds) -> Iterator[Observatio
     if empty is not None:
         yield empty
         return
-    found = _exactly_still(subject, run, limits) or _no_gradient(subject)
+    found = _exactly_still(subject, run, limits) or _no_gradient(subject) or _loss_frozen(subject, run)
     if found is not None:
         yield found
         return
     if run.start is None:
         loss = needed_loss(subject, 5)
-        yield ok("ok_without_reference", (f"{loss.name} at the end", end_level(loss)), loss=end_level(loss))
+        free = run.objective == "without_reference"
+        evidence = (f"{loss.name} at the end", end_level(loss))
+        yield ok("ok_without_reference" if free else "ok_unknown_start", evidence, loss=evidence[1], start=loss.begin)
         return
     yield _moved(subject, run, limits)
 
@@ -106,7 +109,7 @@ def _exactly_still(subject: LogSubject, run: PreferenceRun, limits: Thresholds) 
     configured = subject.log.setting("beta")
     if configured == 0:
         return error("beta_zero", ("beta", 0.0), *evidence, **numbers)
-    if rate is not None and not rate.values.any() and _printed_exactly(subject):
+    if rate is not None and not rate.values.any() and not rate.not_finite and _printed_exactly(subject):
         return error("learning_rate_zero", ("learning_rate", 0.0), *evidence, **numbers)
     if norm is not None and not norm.values.any():
         return error("no_gradient", ("grad_norm", 0.0), *evidence, **numbers)
@@ -129,7 +132,9 @@ def _exactly_still(subject: LogSubject, run: PreferenceRun, limits: Thresholds) 
 def _printed_exactly(subject: LogSubject) -> bool:
     """Whether a logged learning rate of 0 is one: programs that print few digits show 0 for 1e-8."""
     configured = subject.log.setting("learning_rate")
-    return configured == 0 or (configured is None and any("json" in f or "state" in f for f in subject.log.formats))
+    return configured == 0 or (
+        configured is None and any("json" in f or "state" in f or f == "records" for f in subject.log.formats)
+    )
 
 
 def _moving_logps(subject: LogSubject) -> Trend | None:
@@ -171,6 +176,34 @@ def _no_gradient(subject: LogSubject) -> Observation | None:
     )
 
 
+def _loss_frozen(subject: LogSubject, run: PreferenceRun) -> Observation | None:
+    """Where no rewards are logged: a loss that is ln 2 to the last digit in every row, and no pair ordered.
+
+    Pairs differ, so any movement of the policy shows in some row; ties count as wrong, hence an accuracy of 0."""
+    if run.start is None or run.objective != "sigmoid" or any(subject.trend(name) is not None for name in REWARDS):
+        return None
+    losses = [t for t in (subject.trend("loss"), subject.evaluation) if t is not None]
+    accuracies = [t for t in (subject.trend(n) for n in ("accuracy", "rewards/accuracies", "eval_accuracy")) if t]
+    rows = sum(len(t) for t in losses)
+    if rows < 5 or any(np.abs(t.values / run.start - 1).max() > 1e-4 or t.not_finite for t in losses):
+        return None
+    if any(t.values.any() for t in accuracies) or (warming_up(subject) and rows < 10):
+        return None
+    first, rate = losses[0], subject.trend("learning_rate")
+    evidence = (f"{first.name} in {rows} rows", float(first.values[-1]))
+    numbers: dict[str, Any] = {
+        "curve": first.name,
+        "from_step": float(first.steps[0]),
+        "to_step": float(first.steps[-1]),
+        "step": f"{first.steps[0]:g}",
+        "rows": rows,
+        "start": run.start,
+    }
+    if rate is not None and not rate.values.any() and not rate.not_finite and _printed_exactly(subject):
+        return error("learning_rate_zero_by_loss", ("learning_rate", 0.0), evidence, **numbers)
+    return error("loss_frozen", evidence, **numbers)
+
+
 def _moved(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Observation:
     loss = needed_loss(subject, 5)
     start = run.start if run.start is not None else float(loss.values[0])
@@ -196,13 +229,15 @@ def _moved(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Obser
     unit = 0.05 if run.mean_logps else 1.0  # nats per token, or per answer
     apart = abs(margin) / run.supposed_beta if margin is not None else None
     doubt = 2 * loss.noise / float(np.sqrt(len(points))) if largest is None else 0.0
-    still = abs(end - start) < max(near, doubt) and (apart is None or apart < unit)
-    if not still:
-        if run.times > 1:
-            return ok("ok_multiple", *evidence, **numbers)
-        return ok("ok", *evidence, **numbers)
     planned = subject.log.max_steps
     share = subject.log.last_step / planned if planned and subject.log.steps_known else None
+    still = abs(end - start) < max(near, doubt) and (apart is None or apart < unit)
+    if not still:
+        if share is not None and share < 0.5 and warming_up(subject) and len(loss) >= int(limits["dpo_warmup_rows"]):
+            return warning("ends_in_warmup", *evidence, percent=100 * share, planned=f"{planned:g}", **numbers)
+        if run.times > 1:
+            return ok("ok_multiple", *evidence, **numbers)
+        return ok("ok" if run.objective != "other" else "ok_from_first_row", *evidence, **numbers)
     if warming_up(subject) and (share is None or share < 0.5):
         if share is not None and len(loss) >= 30:
             return warning("stopped_in_warmup", *evidence, percent=100 * share, planned=f"{planned:g}", **numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok, warning
@@ -18,7 +19,7 @@ def completions_clipped(subject: LogSubject, limits: Thresholds) -> Iterator[Obs
         A cut answer can't be right, so the reward punishes length and not the answer, or punishes nothing at all.
     How it is measured:
         completions/clipped_ratio over the last third; without it the mean length against the limit, where the log says
-        which that is.
+        which that is. A share that goes from below a tenth to above a half is told too: the policy learns not to end.
     Known false alarms:
         Long reasoning is often cut early in training and recovers; only the end of the log is judged. Less than three
         rows are not judged.
@@ -52,12 +53,28 @@ def completions_clipped(subject: LogSubject, limits: Thresholds) -> Iterator[Obs
         "step": f"{judged.step_at(0.67):g}",
         "percent": 100 * share,
         "first": 100 * begin if judged is clipped else begin,
-        "length": length.last if length is not None else float("nan"),
     }
+    if length is not None:
+        numbers["length"] = length.last
     evidence: list[tuple[str, Any]] = [(f"{judged.name} at the end", end)]
     if share > limits["clipped_most"]:
-        yield warning("mostly_cut" if judged is clipped else "at_the_limit", *evidence, **numbers)
+        if judged is not clipped:
+            yield warning("at_the_limit", *evidence, **numbers)
+        else:
+            yield warning("mostly_cut" if length is not None else "mostly_cut_by_share", *evidence, **numbers)
+    elif judged is clipped and cut_ever_more(clipped, limits):
+        numbers["percent"] = 100 * clipped.last
+        yield warning("cut_ever_more", *evidence, **numbers)
     elif share > limits["clipped_many"]:
         yield info("many_cut", *evidence, **numbers)
     else:
         yield ok("ok", *evidence, **numbers)
+
+
+def cut_ever_more(clipped: Trend, limits: Thresholds) -> bool:
+    """Whether next to no completion was cut at first and most are at the end."""
+    return (
+        len(clipped) >= int(limits["rl_points"])
+        and clipped.level(0, 0.1) < limits["clipped_few"]
+        and clipped.last > limits["clipped_half"]
+    )

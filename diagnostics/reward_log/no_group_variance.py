@@ -9,6 +9,7 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
+from diagnostics.preference_log.preference_run import begins
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -21,7 +22,9 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         GRPO learns from the differences within a group. Without any the advantages, and with them the gradient, are 0.
     How it is measured:
         reward_std, and the share of groups without spread (frac_reward_zero_std). 0 spread in every row, even in a
-        single one whose groups are all alike: no signal. A share above 0.8 over the last half: hardly any.
+        single one whose groups are all alike: no signal. A share above 0.8 over the last half: hardly any. Where spread
+        isn't logged: one and the same reward and a gradient norm of exactly 0 in every row. A gradient norm and a KL of
+        exactly 0 although rewards do differ: no gradient reaches the policy.
     Known false alarms:
         A loss of 0 alone says nothing: it starts there and stays near it while the gradient norm is above 0. Where the
         task is solved every completion gets the full reward, and the spread ends because of that.
@@ -37,6 +40,10 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     spread, alike = subject.trend("reward_std"), subject.trend("frac_reward_zero_std")
     reward, norm = subject.trend("reward"), subject.trend("grad_norm")
     judged = alike if alike is not None else spread
+    still = _no_gradient(subject, limits)
+    if still is not None:
+        yield still
+        return
     if judged is None:
         raise NotMeasured("no_curve", curve="reward_std")
     none = np.isclose(judged.values, 1.0) if judged is alike else judged.values == 0
@@ -46,8 +53,9 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         "to_step": float(judged.steps[-1]),
         "rows": len(judged),
         "percent": 100 * float(none.mean()),
-        "reward": reward.last if reward is not None else float("nan"),
     }
+    if reward is not None:
+        numbers["reward"] = reward.last
     numbers["step"] = f"{numbers['from_step']:g}"
     evidence = [(f"{judged.name} at the end", float(judged.values[-1]))]
     if spread is not None and judged is alike:
@@ -58,7 +66,10 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     if none.all():
         if not sure:
             raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=3)
-        yield error("never_any", *evidence, **numbers)
+        if reward is not None and reward.last > 0 and np.ptp(reward.values) and not begins(subject, judged):
+            yield info("none_here", *evidence, **numbers)
+            return
+        yield error("never_any" if reward is not None else "never_any_spread", *evidence, **numbers)
         return
     half = judged.values[len(judged) // 2 :]
     share = float(half.mean()) if judged is alike else float((half == 0).mean())
@@ -66,12 +77,49 @@ def no_group_variance(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
     if len(judged) >= limits["group_points"] and share > limits["group_alike"]:
         if reward is not None and _solved(reward, judged is alike, judged):
             yield info("solved", *evidence, **numbers)
-        elif _had_spread(judged, judged is alike) and reward is not None and reward.last < reward.highest.level:
+        elif _had_spread(judged, judged is alike) and reward is not None and _fell(reward):
             yield warning("spread_lost", *evidence, best=reward.highest.level, **numbers)
         else:
             yield warning("hardly_any", *evidence, **numbers)
         return
     yield ok("ok", *evidence, **numbers)
+
+
+def _no_gradient(subject: LogSubject, limits: Thresholds) -> Observation | None:
+    """A gradient norm of exactly 0 in every row: because every row has one and the same reward, or although rewards
+    differ within groups and KL is exactly 0 too, so that the policy is still its reference."""
+    norm, reward, kl = subject.trend("grad_norm"), subject.trend("reward"), subject.trend("kl")
+    spread, alike = subject.trend("reward_std"), subject.trend("frac_reward_zero_std")
+    if norm is None or reward is None or len(norm) < 3 or norm.values.any() or norm.not_finite:
+        return None
+    if kl is not None and kl.values.any():
+        return None
+    numbers: dict[str, Any] = {
+        "curve": "grad_norm",
+        "from_step": float(norm.steps[0]),
+        "to_step": float(norm.steps[-1]),
+        "step": f"{norm.steps[0]:g}",
+        "rows": len(norm),
+        "reward": reward.last,
+    }
+    evidence: list[tuple[str, Any]] = [("grad_norm in every row", 0.0), ("reward at the end", reward.last)]
+    if spread is None and alike is None:
+        if len(reward) >= limits["group_points"] and not np.ptp(reward.values) and not reward.not_finite:
+            return error("reward_constant", *evidence, **numbers)
+        return None
+    if (alike is not None and alike.values.min() > 0.99) or (spread is not None and not spread.values.all()):
+        return None
+    if alike is not None:
+        evidence.append(("groups without spread", float(alike.values.mean())))
+    if spread is not None:
+        return error("no_gradient", *evidence, ("reward_std", spread.last), spread=spread.last, **numbers)
+    return None
+
+
+def _fell(reward: Trend) -> bool:
+    """Whether the reward ended below its best level by more than noise."""
+    best = reward.highest
+    return best.level - reward.last > 3 * (reward.error_of_level + best.error)
 
 
 def _solved(reward: Trend, shares: bool, judged: Trend) -> bool:

@@ -11,7 +11,7 @@ from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
 from diagnostics.preference_log.preference_run import nothing_trained_yet
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -24,7 +24,9 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     How it is measured:
         Reward at the end below the best level by more than half of what was gained (or by two spreads of a group),
         beyond its noise; KL above ten times its median and above 0.5, or entropy below a tenth of the start. KL above 5
-        in the first row: policy and reference are not the same model.
+        in the first row: policy and reference are not the same model. KL below -5: no distance is negative, so what is
+        sampled isn't what the policy gives. Without KL and entropy: a reward that climbed and fell below its start by
+        more than it had gained.
     Known false alarms:
         Entropy falls in every sound run; alone it is a note. KL spikes of single rows come back and are not judged.
     Fix:
@@ -46,9 +48,22 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
             kl=float(kl.values[0]),
         )
         return
+    if kl is not None and len(kl) >= 5 and kl.last < -limits["kl_first"] and kl.last < 2 * kl.first:
+        below = kl.values < -limits["kl_first"]
+        step = float(kl.steps[np.argmax(below)])
+        yield warning(
+            "kl_negative",
+            ("kl at the end", kl.last),
+            curve="kl",
+            from_step=step,
+            step=f"{step:g}",
+            kl=kl.last,
+        )
+        return
     reward = subject.needed("reward", points=int(limits["rl_points"]))
     if kl is None and entropy is None:
-        raise NotMeasured("no_curve", curve="kl")
+        yield from _by_reward(reward)
+        return
     best, end = reward.highest, reward.last
     gained = best.level - reward.first
     spread = subject.trend("reward_std")
@@ -73,10 +88,11 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         "step": f"{best.last_step:g}",
         "best": best.level,
         "end": end,
-        "kl": peak_kl if peak_kl is not None else float("nan"),
-        "entropy_from": entropy.first if entropy is not None else float("nan"),
-        "entropy_to": entropy.last if entropy is not None else float("nan"),
     }
+    if peak_kl is not None:
+        numbers["kl"] = peak_kl
+    if entropy is not None:
+        numbers |= {"entropy_from": entropy.first, "entropy_to": entropy.last}
     evidence = [(f"reward until step {best.last_step:g}", best.level), ("reward at the end", end)]
     if peak_kl is not None:
         evidence.append(("kl at the end", peak_kl))
@@ -95,6 +111,27 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         yield warning("reward_fell_back", *evidence, **numbers)
     elif gone:
         yield info("entropy_low", *evidence, **numbers)
+    else:
+        yield ok("ok", *evidence, **numbers)
+
+
+def _by_reward(reward: Trend) -> Iterator[Observation]:
+    """Without KL and entropy only a reward that climbed and then fell below its start by more than it had gained."""
+    best, end = reward.highest, reward.last
+    doubt = reward.error_of_level + best.error
+    gained, below = best.level - reward.first, reward.first - end
+    numbers: dict[str, Any] = {
+        "curve": "reward",
+        "from_step": best.last_step,
+        "to_step": float(reward.steps[-1]),
+        "step": f"{best.last_step:g}",
+        "best": best.level,
+        "end": end,
+        "first": reward.first,
+    }
+    evidence = [(f"reward until step {best.last_step:g}", best.level), ("reward at the end", end)]
+    if gained > 4 * doubt and below > max(gained, 4 * doubt):
+        yield warning("reward_collapsed", *evidence, **numbers)
     else:
         yield ok("ok", *evidence, **numbers)
 

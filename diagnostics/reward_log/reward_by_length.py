@@ -11,6 +11,7 @@ from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
 from diagnostics.preference_log.preference_run import same_rows
 from diagnostics.report import Observation
+from diagnostics.reward_log.completions_clipped import cut_ever_more
 from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
 
@@ -23,7 +24,8 @@ def reward_by_length(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     How it is measured:
         Length at the end at least 1.5 times that of the start, and a reward that rose beyond its noise. Then the rows
         are compared with their neighbours: where longer rows are better rows (correlation above 0.6 after the trend is
-        taken out) and no evaluation rises along, length is what is paid for.
+        taken out) and no evaluation rises along, length is what is paid for; so it is where the rise goes on while more
+        than half of the completions come to be cut at the limit.
     Known false alarms:
         Reasoning grows longer as it gets better; that alone is a note.
     Fix:
@@ -57,8 +59,13 @@ def reward_by_length(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         return
     together = _neighbours(subject)
     better = [t for t in (subject.trend(n) for n in subject.log.curves if n.startswith("eval_")) if t and _rises(t)]
-    numbers["correlation"] = together if together is not None else float("nan")
-    if together is not None and together > limits["length_correlation"] and not better:
+    if together is not None:
+        numbers["correlation"] = together
+    clipped = subject.trend("completions/clipped_ratio")
+    if clipped is not None and cut_ever_more(clipped, limits) and not better:
+        numbers |= {"cut_first": 100 * clipped.level(0, 0.1), "cut": 100 * clipped.last}
+        yield warning("paid_until_cut", *evidence, ("clipped_ratio at the end", clipped.last), **numbers)
+    elif together is not None and together > limits["length_correlation"] and not better:
         yield warning("paid_by_length", *evidence, ("correlation from row to row", together), **numbers)
     else:
         yield info("both_rise", *evidence, **numbers)

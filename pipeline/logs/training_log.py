@@ -199,13 +199,15 @@ def _named_reward_model(log: TrainingLog) -> bool:
 
 
 def _looks_like_dpo(log: TrainingLog) -> bool:
-    """Logs that hold only a loss: one that starts at a multiple of ln 2 beside a beta, or in a file named after DPO;
-    and LLaMA-Factory's trainer_log.jsonl, which holds an accuracy for preference training alone."""
+    """Logs that hold only a loss: one that is ln 2 throughout, or starts at a multiple of it beside a beta or in a file
+    named after DPO; and LLaMA-Factory's trainer_log.jsonl, which holds an accuracy for preference training alone."""
     loss = log.curves.get("loss")
     if loss is None or not len(loss):
         return False
     if "accuracy" in log.curves and "percentage" in log.curves:
         return True
+    if len(loss) >= 5 and np.isfinite(loss.values).all() and np.abs(loss.values / LN2 - 1).max() < 1e-3:
+        return True  # a policy that never leaves its reference; no other training keeps to ln 2 in every row
     first = float(np.nanmedian(loss.values[:10])) if np.isfinite(loss.values[:10]).any() else np.nan
     times = round(first / LN2) if np.isfinite(first) else 0
     near = 1 <= times <= 512 and abs(first / (times * LN2) - 1) < (0.15 if times == 1 else 0.02)
