@@ -17,6 +17,8 @@ INTERLEAVED = 10
 # Where more than this share of the rows repeats the step before, several processes write; one that goes back by no more
 # than LATE steps is late.
 RANKS, LATE = 0.3, 3
+# Share of the rows before which the bar of an evaluation may stand.
+EVALUATED = 0.35
 BAR_LAG = 5.0  # steps that a progress bar may lag behind in a run of tiny steps
 # Share of the losses that must bear a step for those without one to be means over an epoch.
 MEANS = 0.8
@@ -197,10 +199,14 @@ def _steps(
             return found, True
     if isinstance(bar_total, float) and np.isfinite(bar[main]).mean() > 0.8:
         moved = bar[main][np.isfinite(bar[main])]
-        if len(moved) > 1 and np.all(np.diff(moved) >= 0) and len(np.unique(moved)) > 0.7 * len(moved):
+        # The bar of an evaluation stands between: the row after it has come at least as far as the one before.
+        reached = np.maximum.accumulate(moved)
+        moved = reached if (moved < reached).mean() <= EVALUATED else moved
+        forward = len(moved) > 1 and bool(np.all(np.diff(moved) >= 0))
+        regular = _regular(moved) if forward else None
+        if regular is not None or (forward and len(np.unique(moved)) > 0.7 * len(moved)):
             settings.setdefault("max_steps", bar_total)
             found = _filled(bar)
-            regular = _regular(moved)
             if regular is not None:
                 found[main[np.isfinite(bar[main])]] = regular
             return found, True
@@ -211,6 +217,8 @@ def _steps(
 
 def _regular(bar: Floats) -> Floats | None:
     """Every k-th step, where a bar that is drawn ten times a second at most says so but for its delay; else None."""
+    if bar[-1] == bar[0]:
+        return None
     every = max(1.0, float(np.round((bar[-1] - bar[0]) / (len(bar) - 1))))
     regular = every * np.arange(1, len(bar) + 1, dtype=np.float64)
     late = regular - bar
