@@ -14,7 +14,7 @@ from typing import Any
 
 from diagnostics.report import Evidence, Finding, Observation, Severity, Skipped
 from diagnostics.thresholds import Thresholds
-from pipeline.probe import TokenizerNotLoaded
+from pipeline.tokenizer_not_loaded import TokenizerNotLoaded
 
 DEPTHS = ("files", "weights", "forward", "samples")
 

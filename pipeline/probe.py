@@ -30,6 +30,7 @@ from pipeline.declared_tokens import (
 from pipeline.file_store import FileStore
 from pipeline.json_file import LFS_START
 from pipeline.processes import DEVNULL, PIPE, start
+from pipeline.tokenizer_not_loaded import TokenizerNotLoaded
 
 CHILD = Path(__file__).with_name("probe_child.py")
 # A tokenizer of 256,000 entries with its merges takes about 1 GiB of address space while it is being read.
@@ -55,15 +56,6 @@ FATAL = ("timeout", "memory", "crashed")
 MAX_FATAL = 2
 FILES_READ = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
 FILES_NOT_READ = ("tiktoken.model", "qwen.tiktoken", "source.spm", "tekken.json")
-
-
-class TokenizerNotLoaded(Exception):
-    """Text was to be encoded or decoded and there is no tokenizer to do it. `problem` as in `Probe.problem`."""
-
-    def __init__(self, problem: str, detail: str = "") -> None:
-        super().__init__(f"{problem}: {detail}" if detail else problem)
-        self.problem = problem
-        self.detail = detail
 
 
 @dataclass(frozen=True)

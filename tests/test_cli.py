@@ -314,7 +314,8 @@ def test_ctrl_c_while_it_starts_is_one_line(sound: Path) -> None:
 
 
 def test_ctrl_c_while_checks_run_is_no_good_verdict(sound: Path) -> None:
-    from diagnostics.diagnose_checkpoint import Interrupted, diagnose_checkpoint
+    from diagnostics.diagnose_checkpoint import diagnose_checkpoint
+    from diagnostics.judge import Interrupted
     from diagnostics.render import to_html, to_markdown, to_text
     from diagnostics.words import say
 

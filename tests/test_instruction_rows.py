@@ -135,8 +135,8 @@ def test_what_is_no_text_is_no_data_and_no_log(tmp_path: Path) -> None:
         assert read_rows(binary).problem == "not_text"
         assert read_prompts(binary).problem == "not_text"
         assert read_loss_curve(binary).problem == "not_text"
-    binary.write_bytes("{'loss': 0.5}\r\n".encode("utf-16"))
-    assert read_loss_curve(binary).train == (0.5,)
+    binary.write_bytes("{'loss': 0.5}\r\n{'loss': 0.4}\r\n".encode("utf-16"))
+    assert read_loss_curve(binary).train == (0.5, 0.4)
 
 
 def test_probes_are_in_both_languages() -> None:
@@ -164,8 +164,8 @@ def test_losses_of_logs(tmp_path: Path, name: str, content: str, train: tuple[fl
 
 
 def test_logs_of_preference_training_are_not_compared(tmp_path: Path) -> None:
-    (tmp_path / "a.log").write_text("{'loss': 0.69, 'rewards/chosen': 0.1}\n")
-    (tmp_path / "dpo_train.log").write_text("{'loss': 0.69}\n")
+    (tmp_path / "a.log").write_text("{'loss': 0.69, 'rewards/chosen': 0.1}\n" * 2)
+    (tmp_path / "dpo_train.log").write_text("{'loss': 0.69}\n{'loss': 0.6}\n")
     (tmp_path / "b.log").write_text("nothing here\n")
     assert [read_loss_curve(tmp_path / n).problem for n in ("a.log", "dpo_train.log", "b.log", "absent")] == [
         "preference_log", "preference_log", "no_loss", "unreadable",

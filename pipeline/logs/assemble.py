@@ -337,6 +337,8 @@ def _evaluations_follow(step: Floats, main: Rows, tables: Sequence[int]) -> Floa
     behind = np.ones(len(step), dtype=bool)
     behind[main] = False
     behind &= step < reached
+    if np.count_nonzero(behind) > 1 and np.all(np.diff(step[behind]) > 0):
+        return step  # evaluations listed behind the training, each with its own step: no counter begins anew
     step[behind] = reached[behind]
     return step
 
