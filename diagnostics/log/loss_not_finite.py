@@ -69,7 +69,13 @@ def loss_not_finite(subject: LogSubject, limits: Thresholds) -> Iterator[Observa
             outcome = "lost_from_the_start" if bad["loss"][0] == 0 else "lost"
             yield error(outcome, *evidence, percent=100 * share["loss"], **numbers)
             return
-        if len(bad["loss"]) <= 2 and share["loss"] < limits["not_finite_seldom"] and set(bad) <= {"loss", "grad_norm"}:
+        late = bad["loss"][-1] >= 0.98 * len(loss)  # too few rows follow to show that the weights survived it
+        if (
+            not late
+            and len(bad["loss"]) <= 2
+            and share["loss"] < limits["not_finite_seldom"]
+            and set(bad) <= {"loss", "grad_norm"}
+        ):
             yield info("once", *evidence, percent=100 * share["loss"], **numbers)
             return
         yield warning("passing", *evidence, percent=100 * share["loss"], **numbers)
