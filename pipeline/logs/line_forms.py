@@ -9,7 +9,7 @@ how blocks are cut, what is read does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress
@@ -108,10 +108,21 @@ class Part:
         return RowBlock(at, metrics, places.get("step"), places.get("epoch"), time, bar)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """What the forms find in a text. count: lines; parts: (place of the form, lines it took, columns, how many) of each
+    form that stands there; rest: lines of no form by their place."""
+
+    count: int
+    parts: Sequence[tuple[int, Any, Sequence[Any], int]]
+    rest: Mapping[int, bytes]
+
+
 class LineForms:
-    """The forms learned so far and one expression that matches all of them."""
+    """The forms learned so far and one expression that matches all of them. version: grows with every form."""
 
     def __init__(self) -> None:
+        self.version = 0
         self.forms: list[Form] = []
         self.places: list[tuple[Form, int]] = []
         self.pattern: re.Pattern[bytes] = re.compile(rb"^(.*)$", re.MULTILINE)
@@ -124,6 +135,36 @@ class LineForms:
         """The next moment of a clock that tells which forms were used last."""
         self._clock += 1
         return self._clock
+
+    def matched(self, text: bytes) -> Matched | None:
+        """All lines of `text`, which ends with a line end; None where something is a number to a form only."""
+        found = self.pattern.findall(text)
+        found.pop()  # what is behind the last line end
+        columns = list(zip(*found, strict=True)) if self.forms and found else [found]
+        try:
+            parts = self.parts(columns) if len(columns) > 1 else []
+        except ValueError:
+            return None
+        last = columns[-1]
+        slow = list(compress(range(len(found)), last)) if any(last) else []
+        places = {id(form): place for place, form in enumerate(self.forms)}
+        return Matched(
+            len(found),
+            [(places[id(part.form)], part.index, part.columns, part.size) for part in parts],
+            {n: last[n] for n in slow},
+        )
+
+    def parts_of(self, matched: Matched) -> list[Part]:
+        """The parts of what these forms found, also in another process."""
+        parts = [Part(self.forms[place], index, columns, size) for place, index, columns, size in matched.parts]
+        for part in parts:
+            part.form.used = self._next()
+        return parts
+
+    def set(self, forms: Sequence[Form]) -> None:
+        """Takes over forms that were learned elsewhere."""
+        self.forms = list(forms)
+        self._compile()
 
     def parts(self, columns: Sequence[Sequence[bytes]]) -> list[Part]:
         """Lines of each form in a block, from the groups of the whole expression. Raises ValueError for a number that
@@ -191,6 +232,10 @@ class LineForms:
             self.forms.remove(oldest)
             self._bar_known = self._bar_known and oldest.kind != "bar"
             self._seen.pop(oldest.source, None)
+        self._compile()
+
+    def _compile(self) -> None:
+        self.version += 1
         start, self.places = 0, []
         for known in self.forms:
             self.places.append((known, start))

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.json_file import LFS_START, collector_paused
 from pipeline.logs.assemble import assemble
+from pipeline.logs.form_worker import FormWorker, worth_a_worker
 from pipeline.logs.log_messages import MessageCounter
 from pipeline.logs.own_format import MAX_REMEMBERED, OwnFormat, remembered_formats
 from pipeline.logs.raw_text import GZIP, HEAD, RawText
@@ -204,9 +205,18 @@ class LogReader:
             self._read_text(path, at_most)
 
     def _read_text(self, path: Path, at_most: int | None) -> None:
+        self._text.ahead = FormWorker() if at_most is None and worth_a_worker(path.stat().st_size) else None
+        try:
+            self._read_pieces(path, at_most)
+        finally:
+            if self._text.ahead is not None:
+                self._text.ahead.close()
+                self._text.ahead = None
+
+    def _read_pieces(self, path: Path, at_most: int | None) -> None:
         raw = RawText()
         with open(path, "rb") as file:
-            block = BLOCK_PACKED if file.read(2) == GZIP else BLOCK
+            block = BLOCK_PACKED if file.read(2) == GZIP else BLOCK if self._text.ahead is None else 8 * BLOCK
             file.seek(0)
             while piece := file.read(block):
                 if at_most is not None and file.tell() > at_most:

@@ -13,12 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import compress
 from typing import Any
 
 import numpy as np
 import orjson
 
+from pipeline.logs.form_worker import FormWorker
 from pipeline.logs.line_forms import Bars, LineForms, Part
 from pipeline.logs.line_slots import NUMBER, TIME, TQDM, Slot, only_settings, own_columns, slots_of
 from pipeline.logs.log_messages import SPEAKER, MessageCounter
@@ -92,6 +92,7 @@ class TextLines:
         self.in_code = False  # the text is a program: only records that stand in its comments count
         self.formats: dict[str, int] = {}
         self._forms = LineForms()
+        self.ahead: FormWorker | None = None  # matches the piece after the one that is read
         self._piece = _SMALLEST
         self._evaluating = False
         self._epoch = NAN
@@ -115,11 +116,24 @@ class TextLines:
             self._searched(block, self.search)
             return
         start, size = 0, len(block)
+        following: bytes | None = None
         while start < size:  # in small pieces while forms are being learned
-            end = size if start + self._piece >= size else block.rfind(b"\n", start, start + self._piece) + 1
-            end = end or block.index(b"\n", start) + 1
-            self._read_piece(block[start:end] if end - start < size else block)
-            start = end
+            piece = following if following is not None else self._cut(block, start)
+            start += len(piece)
+            following = None
+            if self.ahead is not None and self._piece == _LARGEST and start < size:
+                following = self._cut(block, start)
+                waits = self.ahead.waits_for(piece)
+                if not waits:  # this piece is read here, the next one there meanwhile
+                    self.ahead.send(following, self._forms)
+            self._read_piece(piece)
+
+    def _cut(self, block: bytes, start: int) -> bytes:
+        """The lines of `block` from `start` on that are read at once."""
+        size = len(block)
+        end = size if start + self._piece >= size else block.rfind(b"\n", start, start + self._piece) + 1
+        end = end or block.index(b"\n", start) + 1
+        return block[start:end] if end - start < size else block
 
     def _read_piece(self, block: bytes) -> None:
         block = unwrapped(block, self.rows.is_judged)
@@ -217,17 +231,17 @@ class TextLines:
                 taken = set(at)
                 left = [n for n in range(len(all_lines)) if n not in taken]
                 others, places = b"".join([all_lines[n] + b"\n" for n in left]), np.array(left, dtype=np.int64)
-        found = self._forms.pattern.findall(others)
-        found.pop()  # what is behind the last line end
-        columns = list(zip(*found, strict=True)) if self._forms.forms and found else [found]
-        try:
-            parts = self._forms.parts(columns) if len(columns) > 1 else []
-        except ValueError:  # something that is a number to the form only
+        matched = None
+        if self.ahead is not None and self.ahead.waits_for(others):
+            matched = self.ahead.take(others, self._forms)
+        matched = matched or self._forms.matched(others)
+        if matched is None:  # something that is a number to the form only
             self._each(block.split(b"\n")[:-1])
             return
-        count = len(found) + len(records)
-        slow = list(compress(range(len(found)), columns[-1])) if any(columns[-1]) else []
-        rest = {n: columns[-1][n] for n in slow}
+        parts = self._forms.parts_of(matched)
+        count = matched.count + len(records)
+        rest = dict(matched.rest)
+        slow = list(rest)
         if places is not None:
             parts = [part.moved(places) for part in parts]
             slow = places[slow].tolist() if slow else []

@@ -29,7 +29,8 @@ _BESIDE = frozenset(
 
 def unwrapped(block: bytes, is_judged: Callable[[Mapping[str, Any]], bool]) -> bytes:
     """The same number of lines with the words that such lines wrap. is_judged: whether a record is a row by itself."""
-    if not any(needle in block for needle in _NEEDLES):
+    # one byte first: looking for four words costs a long log of other lines a fifth of its time
+    if b'"' not in block or not any(needle in block for needle in _NEEDLES):
         return block
     lines = block.split(b"\n")
     for place, line in enumerate(lines):
