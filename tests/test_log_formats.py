@@ -166,6 +166,17 @@ def test_speeds_and_summaries_are_no_metrics(tmp_path: Path) -> None:
     assert log.settings["mean_train_loss"] == 2.2 and log.records == 7
 
 
+def test_closing_block_is_no_step(tmp_path: Path) -> None:
+    text = "".join(f"{{'loss': 2.{n}, 'learning_rate': 1e-05, 'epoch': 0.{n}}}\n" for n in range(5))
+    text += "***** train metrics *****\n  epoch                    =        0.5\n"
+    text += "  train_loss               =     0.1985\n  train_runtime            = 0:21:13.92\n"
+    log = read(tmp_path, text)
+    assert values(log, "loss") == [2.0, 2.1, 2.2, 2.3, 2.4] and log.records == 5
+    assert log.settings["mean_train_loss"] == 0.1985
+    own = "".join(f"epoch {n}\ntrain_loss = 2.{n}\n" for n in range(1, 6))
+    assert values(read(tmp_path, own), "loss") == [2.1, 2.2, 2.3, 2.4, 2.5]
+
+
 def test_unsloth_table(tmp_path: Path) -> None:
     for lines in (
         "Step\tTraining Loss\tValidation Loss\n10\t2.5\t2.75\n20\t2.25\t2.5\n30\t2.0\tNo log\n",

@@ -58,6 +58,8 @@ _JSON_NAN = re.compile(rb"([:,\[]\s*)(-?(?:NaN|Infinity))(?=\s*[,}\]])")
 # Quotes that a word processor or a chat made of straight ones.
 _CURLY, _STRAIGHT = "\u2018".encode()[:2], str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 _OBJECT = re.compile(rb"\{[^{}]{1,20000}\}")
+# Of the block `***** train metrics *****` that Trainer.log_metrics prints, names padded to one width: the run's mean.
+_CLOSING_LOSS = re.compile(r"  train_loss {4,}= ")
 _SCALE_SAID = re.compile(r"(?i)overflow|attempted loss scale|reducing to")
 _PLACES = ("step", "epoch")
 # A line that says the step of the lines below it: `[step=10/1000,epoch=0]`, `step: 10`.
@@ -523,6 +525,9 @@ class TextLines:
             number = float(line[slot.start : slot.end].replace(",", "")) / (100 if slot.percent else 1)
             (places if slot.place else values)[slot.place or slot.name] = number
         plain = "step" not in places and "epoch" not in places
+        if plain and "loss" in values and _CLOSING_LOSS.match(line):
+            self.rows.settings.setdefault("mean_train_loss", values["loss"])
+            return True
         headed = plain and bar is None and self._headed(names)
         if headed:
             places["step"] = self._head_step
