@@ -1,7 +1,7 @@
 """Prompts with the answers that are right for them, from files of supervised or preference data.
 
-Read: .json (array, JSON lines, or an object that holds the array), .jsonl, .csv, .tsv, .parquet. A row that can't
-be understood is counted, never raised. Of a preference pair the chosen side is the answer.
+Read: the files of `pipeline.record_files`. A row that can't be understood is counted, never raised. Of a preference
+pair the chosen side is the answer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config_files import load_config
+from pipeline.record_files import Unreadable, records
 
 # (prompt column, answer column), first match wins. Columns of preference sets hold their better side.
 COLUMNS = (
@@ -32,8 +33,6 @@ ROLES = {
     "answer": "assistant", "system": "system",
 }  # fmt: skip
 MESSAGE_LISTS = ("messages", "conversations", "conversation", "dialog", "chosen_messages", "chosen")
-WRAPPERS = ("data", "rows", "train", "examples", "instances", "items", "records")
-MAX_JSON_BYTES = 2**30  # one array has to be parsed whole
 # Of a long file this many rows are looked at; those taken are spread over them, as files are often sorted.
 MAX_SCANNED = 20_000
 
@@ -67,13 +66,6 @@ class InstructionRows:
     detail: str = ""
     left_out: int = 0
     columns: tuple[str, ...] = ()
-
-
-FIRST_BYTES = 4096  # enough to tell text from anything else
-
-
-class Unreadable(Exception):
-    """No rows in this file: (problem, detail)."""
 
 
 def read_rows(path: str | Path, *, limit: int | None = None) -> InstructionRows:
@@ -134,132 +126,9 @@ def spread(rows: Sequence[InstructionRow], limit: int | None) -> list[Instructio
     return [rows[i * len(rows) // limit] for i in range(limit)]
 
 
-# --- files ---
-
-
 def raw_rows(path: Path) -> Iterator[Any]:
-    """Records of one file as they stand there; None for a line that can't be read. Raises Unreadable, OSError."""
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        raise Unreadable("unknown_format", f"{path.name}: a folder")
-    with open(path, "rb") as file:
-        first = file.read(FIRST_BYTES)
-    if not first.strip():
-        raise Unreadable("empty", path.name)
-    if first.startswith(b"version https://git-lfs"):
-        raise Unreadable("lfs_pointer", path.name)
-    if first[:4] == b"PAR1":
-        yield from _parquet(path)
-    elif encoding_of(first) is None:
-        raise Unreadable("not_text", path.name)
-    elif suffix in (".csv", ".tsv"):
-        yield from _table(path, "\t" if suffix == ".tsv" else ",")
-    elif suffix in (".json", ".jsonl", ".ndjson", ".txt", "") or first.lstrip()[:1] in (b"{", b"["):
-        yield from _json(path, lines=suffix in (".jsonl", ".ndjson"))
-    else:
-        raise Unreadable("unknown_format", path.name)
-
-
-def _json(path: Path, *, lines: bool) -> Iterator[Any]:
-    if not lines:
-        whole = _whole_json(path)
-        if whole is not None:
-            yield from whole
-            return
-    sound, broken, first = 0, 0, ""
-    for number, line in enumerate(text_lines(path)):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as failed:
-            broken += 1
-            first = first or f"{path.name} line {number + 1}: {str(failed)[:80]}"
-            if broken == 5 and not sound:  # nothing of it is JSON
-                break
-            yield None
-        else:
-            sound += lines or isinstance(value, Mapping)  # in the pieces of a broken array stand loose strings
-            yield value
-    if broken and not sound:
-        raise Unreadable("not_json", first)
-
-
-def encoding_of(first: bytes) -> str | None:
-    """What the text that begins with these bytes is written in, as far as they tell; None for what is no text."""
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if b"\0" not in first:
-        return "utf-8-sig"
-    pairs = max(1, len(first) // 2)
-    for encoding, zeros, others in (("utf-16-le", first[1::2], first[::2]), ("utf-16-be", first[::2], first[1::2])):
-        if zeros.count(0) > pairs / 4 and not others.count(0):  # no byte order mark, but every second byte is zero
-            return encoding
-    return None
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """Lines of a text in UTF-8, UTF-16 or GB18030. Raises Unreadable where it is none."""
-    with open(path, "rb") as file:
-        encoding = encoding_of(file.read(FIRST_BYTES))
-    if encoding is None:
-        raise Unreadable("not_text", path.name)
-    given, plain = 0, True
-    try:
-        with open(path, encoding=encoding) as text:
-            for line in text:
-                plain = plain and line.isascii()
-                yield line
-                given += 1
-        return
-    except UnicodeError:
-        if encoding != "utf-8-sig":
-            raise Unreadable("not_text", path.name) from None
-    # What Chinese Windows writes; or UTF-8, as its lines so far showed, with a damaged place.
-    again, errors = ("gb18030", "strict") if plain else ("utf-8-sig", "replace")
-    try:
-        with open(path, encoding=again, errors=errors) as text:
-            yield from islice(text, given, None)
-    except UnicodeError:
-        raise Unreadable("not_text", path.name) from None
-
-
-def _whole_json(path: Path) -> list[Any] | None:
-    """Rows of a file that is one JSON value; None when it is not (JSON lines under the name .json)."""
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise Unreadable("too_large", f"{path.name}: {path.stat().st_size / 2**30:.1f} GiB of JSON; use .jsonl")
-    try:
-        value = json.loads("".join(text_lines(path)))
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(value, Mapping):
-        for key in WRAPPERS:
-            if isinstance(value.get(key), list):
-                return list(value[key])
-        return [value]
-    return value if isinstance(value, list) else []
-
-
-def _table(path: Path, separator: str) -> Iterator[Any]:
-    import csv
-
-    csv.field_size_limit(2**27)
-    try:
-        yield from csv.DictReader(text_lines(path), delimiter=separator)
-    except csv.Error as failed:
-        raise Unreadable("unreadable", f"{path.name}: {failed}") from None
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise Unreadable("missing_dependency", "pyarrow") from None
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
-            yield from batch.to_pylist()
-    except Exception as failed:  # pyarrow's errors share no base with each other
-        raise Unreadable("unreadable", f"{path.name}: {str(failed).splitlines()[0][:120]}") from None
+    """Values of the records of one file; None for one that can't be read. Raises Unreadable, OSError."""
+    return (record.value for record in records(path))
 
 
 # --- rows ---

@@ -10,13 +10,12 @@ from pipeline.instruction_rows import (
     MAX_SCANNED,
     InstructionRow,
     InstructionRows,
-    Unreadable,
     raw_rows,
     read_rows,
     spread,
-    text_lines,
     turns,
 )
+from pipeline.record_files import Unreadable, text_lines
 
 PROMPT_KEYS = ("prompt", "instruction", "question", "query", "input", "text", "user", "problem", "问题", "指令")
 ROW_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")

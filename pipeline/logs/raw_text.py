@@ -7,7 +7,7 @@ import re
 import zlib
 from typing import Final
 
-from pipeline.instruction_rows import encoding_of
+from pipeline.record_files import encoding_of
 
 GZIP: Final = b"\x1f\x8b"
 # A line longer than this is no line of a log: its rest is passed over.
