@@ -1,0 +1,1 @@
+"""Preference pairs: read from and written to any of the formats people keep them in."""

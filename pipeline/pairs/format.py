@@ -1,0 +1,143 @@
+"""What a format of preference data is to the rest: a way to know it, to read a record and to write one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.pairs.pair import Message, Pair, Side
+from pipeline.pairs.turns import NotThisShape, apart, read_side, side_turns
+
+Record = Mapping[str, Any]
+
+
+class CannotHold(Exception):
+    """A pair that the format has no place for: (reason,)."""
+
+
+@dataclass
+class Written:
+    """Records of one pair. dropped: what the format has no place for, by name."""
+
+    records: list[dict[str, Any]]
+    dropped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Format:
+    """recognise: whether a record looks like it. read: raises NotThisShape. write: raises CannotHold."""
+
+    name: str
+    recognise: Callable[[Record], bool]
+    read: Callable[[Record], Pair]
+    write: Callable[[Pair], Written]
+
+
+SCORES = ("score_chosen", "score_rejected")
+
+
+def build(
+    record: Record,
+    turns: Iterable[Message],
+    chosen: Side | None,
+    rejected: Side | None,
+    used: Iterable[str],
+    *,
+    id_column: str = "id",
+    scores: tuple[str, str] = SCORES,
+) -> Pair:
+    """A pair of what a format found; columns not in `used` go to `extra`."""
+    system, prompt = apart(list(turns))
+    taken = {*used, id_column}
+    if "system" not in taken and isinstance(record.get("system"), str):
+        taken.add("system")
+        if record["system"]:
+            if system and system != record["system"]:
+                raise NotThisShape("two_systems")
+            system = record["system"]
+    found: dict[str, float] = {}
+    for ours, theirs in zip(SCORES, scores, strict=True):
+        number = as_number(record.get(theirs))
+        if number is not None:
+            found[ours] = number
+            taken.add(theirs)
+    name = record.get(id_column)
+    if name is not None and not isinstance(name, (str, int)):
+        taken.discard(id_column)
+        name = None
+    return Pair(
+        prompt, chosen, rejected, system, None if name is None else str(name), found.get("score_chosen"),
+        found.get("score_rejected"), extra={k: v for k, v in record.items() if k not in taken and v is not None},
+    )  # fmt: skip
+
+
+def as_number(value: Any) -> float | None:
+    """A score: a number, or text of one as a CSV holds it; None for anything else and for NaN."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        return None
+    return float(value)
+
+
+def rest(
+    pair: Pair, record: dict[str, Any], *, id_column: str = "id", scores: tuple[str, str] = SCORES, system: bool = True
+) -> Written:
+    """Adds what any format of named columns can hold. system: False when it is already in the record's turns."""
+    if pair.id is not None:
+        record[id_column] = pair.id
+    if system and pair.system is not None:
+        record["system"] = pair.system
+    for name, value in zip(scores, (pair.score_chosen, pair.score_rejected), strict=True):
+        if value is not None:
+            record[name] = value
+    dropped = []
+    for name, value in pair.extra.items():
+        if name in record:
+            dropped.append(name)
+        else:
+            record[name] = value
+    return Written([record], dropped)
+
+
+def both(pair: Pair) -> tuple[Side, Side]:
+    """Both sides. Raises CannotHold where one isn't there."""
+    if pair.chosen is None or pair.rejected is None:
+        raise CannotHold("one_side_only")
+    return pair.chosen, pair.rejected
+
+
+def with_system(pair: Pair) -> list[Message]:
+    """The prompt's turns, the system's first."""
+    return [*([{"role": "system", "content": pair.system}] if pair.system is not None else []), *pair.prompt]
+
+
+def plain(side: Side) -> str:
+    """An answer that is one text. Raises CannotHold."""
+    if not isinstance(side, str):
+        raise CannotHold("answer_of_several_turns")
+    return side
+
+
+def one_question(pair: Pair) -> str:
+    """The prompt that is one text of the user. Raises CannotHold."""
+    if len(pair.prompt) != 1 or pair.prompt[0]["role"] != "user" or not isinstance(pair.prompt[0]["content"], str):
+        raise CannotHold("prompt_of_several_turns")
+    return pair.prompt[0]["content"]
+
+
+def sides(record: Record, chosen: str = "chosen", rejected: str = "rejected") -> tuple[Side, Side]:
+    """Both sides of columns. Raises NotThisShape where one is absent."""
+    found = read_side(record.get(chosen)), read_side(record.get(rejected))
+    if found[0] is None or found[1] is None:
+        raise NotThisShape("side_absent", chosen if found[0] is None else rejected)
+    return found[0], found[1]
+
+
+def whole(prompt: list[Message], side: Side) -> list[Message]:
+    """A conversation that repeats the prompt before its answer."""
+    return [*prompt, *side_turns(side)]
