@@ -24,7 +24,7 @@ def _read_alpaca(record: Record) -> Pair:
     if second is not None and not isinstance(second, str):
         raise NotThisShape("input_is_no_text")
     turns: list[Message] = []
-    history = record.get("history")
+    history = record.get("history") or None
     if history is not None and not isinstance(history, list):
         raise NotThisShape("history_is_no_pairs")
     for earlier in history or ():
