@@ -7,16 +7,15 @@ read that report, so ids are random and never listed.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from diagnostics.report import Report
 from pipeline.data_folder import data_folder
+from pipeline.whole_file import written_whole
 
 ID = re.compile(r"[A-Za-z0-9_-]{22,64}")
 MAX_BYTES = 4 * 2**20
@@ -44,16 +43,8 @@ def save(report: Report, report_id: str | None = None) -> str:
     if len(text) > MAX_BYTES:
         text = replace(_clipped(report), samples=(), curves={}).dumps().encode("utf-8", errors="replace")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as temporary:
+        temporary.write_bytes(text)
     return report_id
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +19,7 @@ from pipeline.data_folder import data_folder
 from pipeline.logs.metric_names import Meaning, meaning, plain
 from pipeline.logs.row_collector import NAN, as_number
 from pipeline.refusal import Refused
+from pipeline.whole_file import written_whole
 
 MAX_REMEMBERED = 20
 MAX_PATTERN = 4000
@@ -166,15 +165,10 @@ def remember(own: OwnFormat) -> bool:
     kept = [own, *(f for f in remembered_formats() if (f.pattern, dict(f.columns)) != (own.pattern, dict(own.columns)))]
     rows = [{"pattern": f.pattern, "columns": dict(f.columns)} for f in kept[:MAX_REMEMBERED]]
     path = _store()
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(rows, file, ensure_ascii=False, indent=1)
-        os.replace(temporary, path)
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
         return True
     except (OSError, ValueError):
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         return False

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import IO, Any
 from pipeline.pairs.all_formats import FORMATS
 from pipeline.pairs.format import CannotHold
 from pipeline.pairs.pair import Pair
+from pipeline.whole_file import written_whole
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 _BATCH = 1000
@@ -53,15 +54,8 @@ def write_pairs(pairs: Iterable[Pair], path: Path, format: str) -> WriteReport:
     if format != "kto":
         pairs = together(pairs)
     rows = _records(pairs, format, report)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        _WRITERS[suffix](rows, Path(name), report)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with written_whole(path, mode=0o666) as temporary:
+        _WRITERS[suffix](rows, temporary, report)
     return report
 
 
@@ -106,12 +100,6 @@ def _records(pairs: Iterable[Pair], format: str, report: WriteReport) -> Iterato
     report.dropped = +report.dropped
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _json_text(value: Any, **options: Any) -> str:
     """JSON as people read it; lone surrogates, which UTF-8 has no bytes for, as escapes."""
     text = json.dumps(value, ensure_ascii=False, default=str, **options)
@@ -138,7 +126,7 @@ def _array(rows: Iterable[Mapping[str, Any]], path: Path, report: WriteReport) -
 
 
 def _table(rows: Iterable[Mapping[str, Any]], path: Path, report: WriteReport) -> None:
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as spool:
+    with _spool(path.parent) as spool:
         names = list(_spooled(rows, spool))
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -151,35 +139,36 @@ def _cell(value: Any) -> Any:
     return _json_text(value) if isinstance(value, (dict, list, bool)) else value
 
 
+@contextmanager
+def _spool(folder: Path) -> Iterator[IO[str]]:
+    """Where rows wait, half characters (lone surrogates) as they are."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", dir=folder) as file:
+        yield file
+
+
 def _spooled(rows: Iterable[Mapping[str, Any]], spool: IO[str]) -> dict[str, None]:
     """Puts the rows aside, as only all of them tell which columns there are. Returns those, in order."""
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(row))
-        spool.write(json.dumps(row, default=str) + "\n")
+        spool.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
     return names
 
 
 def _again(spool: IO[str], report: WriteReport) -> Iterator[dict[str, Any]]:
+    """The rows put aside, with a question mark for what UTF-8 has no bytes for."""
     spool.seek(0)
     for line in spool:
-        row = json.loads(line)
-        if "\\ud" in line:  # may be half of a character, which JSON can escape and bytes of UTF-8 can't hold
-            whole = json.loads(_whole(json.dumps(row, ensure_ascii=False)))
-            report.replaced += whole != row
-            row = whole
-        yield row
-
-
-def _whole(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+        whole = line.encode("utf-8", "replace")
+        report.replaced += whole != line.encode("utf-8", "surrogatepass")
+        yield json.loads(whole)
 
 
 def _parquet(rows: Iterable[Mapping[str, Any]], path: Path, report: WriteReport) -> None:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as spool:
+    with _spool(path.parent) as spool:
         names = list(_spooled(rows, spool))
         schema, as_text = arrow.schema([]), set[str]()
         for batch in _batches(_again(spool, WriteReport())):
