@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,15 +116,12 @@ def text_lines(path: Path) -> Iterator[str]:
 
 def text_chunks(path: Path) -> Iterator[str]:
     """The text of a file in pieces of about a million characters. Raises Unreadable where it is none."""
-    try:
-        with _opened(path) as file:
-            first = file.read(FIRST_BYTES)
-            encoding = encoding_of(first)
-            if encoding is None:
-                raise Unreadable("not_text", path.name)
-            yield from _old_line_ends(_decoded(path, file, first, encoding))
-    except (gzip.BadGzipFile, EOFError):
-        return  # what stood before the damage has been given
+    with _opened(path) as file:
+        first = file.read(FIRST_BYTES)
+        encoding = encoding_of(first)
+        if encoding is None:
+            raise Unreadable("not_text", path.name)
+        yield from _old_line_ends(_decoded(path, file, first, encoding))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -145,7 +143,7 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             piece = self._gzip.read1(len(buffer))  # read() would lose what stands before the damage
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, zlib.error):
             return 0
         buffer[: len(piece)] = piece
         return len(piece)

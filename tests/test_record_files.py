@@ -144,6 +144,9 @@ def test_damaged_gzip_gives_what_stands_before(tmp_path: Path) -> None:
     packed = gzip.compress("\n".join(map(json.dumps, rows)).encode())
     found = sound(read(tmp_path, packed[: len(packed) // 2], "rows.jsonl.gz"))
     assert 1000 < len(found) < 2000 and found == rows[: len(found)]
+    for place in range(len(packed) // 4, len(packed), len(packed) // 60):
+        damaged = packed[:place] + bytes([packed[place] ^ 0x55, 0, 255]) + packed[place + 3 :]
+        assert sound(read(tmp_path, damaged, "rows.jsonl.gz"))[:500] == rows[:500]
 
 
 @pytest.mark.parametrize(
