@@ -22,7 +22,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 3
 RECORDS = 1_000_000
-MEBIBYTE = 2**20
 SPEED, MEMORY = 2.0, 300.0  # times as fast as pandas; MiB at most
 NOISE = (
     "/usr/lib/python3.11/site-packages/torch/utils/checkpoint.py:31: UserWarning: None of the inputs are on the device",

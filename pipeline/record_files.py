@@ -16,11 +16,15 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.json_file import LFS_START
+
 WRAPPERS = ("data", "rows", "train", "examples", "instances", "items", "records")
 MAX_VALUE = 2**30  # characters of one JSON value or line: it has to be parsed whole
+GZIP = b"\x1f\x8b"
 FIRST_BYTES = 4096  # enough to tell text from anything else
 CHUNK = 1 << 20
 _GAP = re.compile(r"[\s,]*")
@@ -56,14 +60,14 @@ def records(path: Path) -> Iterator[Record]:
         raise Unreadable("unknown_format", f"{path.name}: a folder")
     with open(path, "rb") as file:
         first = file.read(FIRST_BYTES)
-    packed = first.startswith(b"\x1f\x8b")
+    packed = first.startswith(GZIP)
     suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     if packed:
         with _opened(path) as file:
             first = file.read(FIRST_BYTES)
     if not first.strip():
         raise Unreadable("empty", path.name)
-    if first.startswith(b"version https://git-lfs"):
+    if first.startswith(LFS_START[:23]):
         raise Unreadable("lfs_pointer", path.name)
     if first[:4] == b"PAR1":
         yield from _parquet(path)
@@ -126,7 +130,7 @@ def text_chunks(path: Path) -> Iterator[str]:
 
 def _opened(path: Path) -> IO[bytes]:
     file = open(path, "rb")  # noqa: SIM115 - the caller closes what is returned, which closes this one
-    packed = file.read(2) == b"\x1f\x8b"
+    packed = file.read(2) == GZIP
     file.seek(0)
     return io.BufferedReader(_Unpacked(file), CHUNK) if packed else file
 
@@ -435,7 +439,7 @@ def _table(path: Path, suffix: str) -> Iterator[Record]:
     lines = text_lines(path)
     first = next(lines, "")
     delimiter = "\t" if suffix == ".tsv" else max(_DELIMITERS, key=lambda mark: _columns(first, mark))
-    reader = csv.reader(_again(first, lines), delimiter=delimiter)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter)
     names: list[str] = []
     while True:
         line = reader.line_num + 1
@@ -461,11 +465,6 @@ def _columns(header: str, delimiter: str) -> int:
         return len(next(csv.reader([header], delimiter=delimiter), []))
     except csv.Error:
         return 0
-
-
-def _again(first: str, lines: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from lines
 
 
 def _named_apart(cells: list[str]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.logs.ambiguous_names import settled
-from pipeline.logs.row_collector import _ESTIMATE, RowCollector, column
+from pipeline.logs.ambiguous_names import Data, settled
+from pipeline.logs.row_collector import ESTIMATE, RowCollector, column
 from pipeline.logs.training_log import Curve, Floats, Message, Note, Restart, Rows, TrainingLog
 
 # More backward jumps than one in this many rows come from processes that write into one file, not from restarts.
@@ -45,14 +45,14 @@ def assemble(
     data: Data = settled(rows.columns(ended=ended))
     settings = dict(rows.settings)
     total = settings.pop("bar_total", None)
-    estimate = data.get(_ESTIMATE)
+    estimate = data.get(ESTIMATE)
     if (
         estimate is not None
     ):  # `step 100: train loss 2.1, val loss 2.2` beside lines of single steps, or instead of them
         key = "eval_train_loss" if "loss" in data and len(data["loss"][0]) >= len(estimate[0]) else "loss"
         named = estimate if key not in data else _merged(data[key], estimate)
-        data = {**{k: v for k, v in data.items() if k != _ESTIMATE}, key: named}
-    data, left_out = _last_run(data, step, epoch, count)
+        data = {**{k: v for k, v in data.items() if k != ESTIMATE}, key: named}
+    left_out = _last_run(data, step, epoch)
     if left_out:
         notes = [*notes, Note("several_runs", {"file": name, "n": left_out})]
         data, step, epoch, time, drawn = _without(np.arange(count) >= left_out, data, step, epoch, time, drawn)
@@ -60,19 +60,16 @@ def assemble(
     data = _without_means(data, step)
     main = _main_rows(data, count)
     said = np.where(np.isfinite(step), 1.0, 0.0)  # rows that bear a step of their own, not that of the row before
-    step, known = _steps(step, epoch, drawn, main, data, settings, total)
+    step, known = _steps(step, epoch, drawn, main, settings, total)
     keep = np.ones(count, dtype=bool)
     restarts: tuple[Restart, ...] = ()
     if known and count:
         step, keep, restarts = _in_order(step, epoch, main, data, rows.tables)
     data, step, epoch, time, said = _without(keep, data, step, epoch, time, said)
-    order = None
     if known and len(step) and np.any(np.diff(step) < 0):
         order = np.argsort(step, kind="stable")
         data, step, epoch, time, said = _sorted(order, data, step, epoch, time, said)
         if restarts:
-            place = np.empty(len(order), dtype=np.int64)
-            place[order] = np.arange(len(order))
             restarts = tuple(
                 Restart(int(np.searchsorted(step, r.step)), r.step_before, r.step, r.dropped, r.dropped_not_finite)
                 for r in restarts
@@ -114,7 +111,6 @@ def _is_one_number(curves: Mapping[str, Curve], known: bool, epoch: Floats, time
     return len(epoch) == 1 and not placed and not any(name.startswith("eval_") for name in curves)
 
 
-Data = Mapping[str, tuple[Rows, Floats]]
 # The first of these that a log holds says which rows are steps of training.
 _MAIN = ("loss", "reward", "rewards/chosen", "rewards/accuracies", "accuracy", "perplexity")
 
@@ -136,12 +132,12 @@ NEW_RUN, NEW_RUN_ROWS = 0.5, 3
 _PREFERENCE = ("rewards/margins", "rewards/chosen", "rewards/accuracies", "logps/chosen")
 
 
-def _last_run(data: Data, step: Floats, epoch: Floats, count: int) -> tuple[Data, int]:
+def _last_run(data: Data, step: Floats, epoch: Floats) -> int:
     """How many rows belong to trainings that ended before the last one of a file began; 0 for most files. Told by the
     metrics of preference training, which supervised training before it lacks, and by an epoch that begins anew where
     no step tells whether rows are repeated."""
     if "loss" not in data:
-        return data, 0
+        return 0
     main = data["loss"][0]
     begins = 0
     preferred = next((data[name][0] for name in _PREFERENCE if name in data), None)
@@ -158,9 +154,7 @@ def _last_run(data: Data, step: Floats, epoch: Floats, count: int) -> tuple[Data
         anew = anew[(at[anew] <= 2 * at[0]) & (len(at) - anew >= NEW_RUN_ROWS)]
         if 0 < len(anew) <= 50 and len(anew) * INTERLEAVED < len(at):
             begins = int(rest[anew[-1]])
-    if not begins:
-        return data, 0
-    return data, begins
+    return begins
 
 
 def _without_means(data: Data, step: Floats) -> Data:
@@ -175,7 +169,7 @@ def _without_means(data: Data, step: Floats) -> Data:
 
 
 def _steps(
-    step: Floats, epoch: Floats, bar: Floats, main: Rows, data: Data, settings: dict[str, Any], bar_total: Any
+    step: Floats, epoch: Floats, bar: Floats, main: Rows, settings: dict[str, Any], bar_total: Any
 ) -> tuple[Floats, bool]:
     """(step of every row, whether they are known). Where the log gives none: from the epoch and the number of steps
     planned, else from the progress bar, else rows are numbered."""

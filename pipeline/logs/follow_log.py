@@ -21,12 +21,15 @@ from pipeline.logs.read_log import (
     LogProblem,
     LogReader,
     find_files,
+    first_bytes,
+    fitting_form,
     format_of,
     in_order,
     is_judged,
     read_log,
 )
 from pipeline.logs.training_log import TrainingLog
+from pipeline.record_files import GZIP
 
 
 @dataclass
@@ -157,12 +160,11 @@ class LogFollower:
         if self._log.size < max(2 * self._tried, 1):
             return
         self._tried = self._log.size
-        for form in remembered_formats():
-            if is_judged(read_log(list(self._files), own=form)):
-                self.own = form
-                self._read_anew({path: _state(path) or state for path, state in self._files.items()})
-                self._log = self._reader.log()
-                return
+        fitting = fitting_form(in_order(list(self._files)), remembered_formats())
+        if fitting is not None:
+            self.own = fitting[0]
+            self._read_anew({path: _state(path) or state for path, state in self._files.items()})
+            self._log = self._reader.log()
 
 
 def _state(path: Path) -> _Followed | None:
@@ -181,11 +183,5 @@ def _alike(now: _Followed, before: _Followed) -> bool:
 
 def _is_text(path: Path, own: OwnFormat | None) -> bool:
     """Whether a file is a plain text; one that is empty may become any."""
-    try:
-        with open(path, "rb") as file:
-            first = file.read(FIRST)
-    except OSError:
-        return False
-    return (
-        not first.startswith(b"\x1f\x8b") and format_of(first, path.name, own.column_meanings if own else ()) == "text"
-    )
+    first = first_bytes(path)
+    return not first.startswith(GZIP) and format_of(first, own.column_meanings if own else ()) == "text"

@@ -51,7 +51,7 @@ def looks_like_document(text: bytes) -> bool:
     """Whether this beginning of a file is one JSON document and not lines of records."""
     start = text.lstrip()
     if start[:1] == b"[":
-        return re.match(rb"\[\s*(?:\{|\]|\[)", start) is not None and not re.match(rb"\[\s*\[", start)
+        return re.match(rb"\[\s*[{\]]", start) is not None
     if start[:1] != b"{":
         return False
     line, _, rest = start.partition(b"\n")

@@ -34,14 +34,12 @@ _TIME = rb"\d{4}[-/]\d\d[-/]\d\d[ T_]\d\d:\d\d:\d\d(?:[,.]\d{1,6})?+"
 _OF_NUMBERS = frozenset("+-.")
 _BLANKS = rb"[ \t]*+"
 # What tqdm draws, up to its rate; behind that may stand further values.
-BAR_HEAD = re.compile(
-    r"[ \t]*\d{1,3}%\|[^|\n]*\|[ \t]+(\d+)/(\d+) \[[\d:?]+<[\d:?]+, *(?:\d[\d.]*|\?) ?"
-    r"(?!(?:examples|files|shards|[kKMG]?i?B)/s)[A-Za-z]{1,12}/[A-Za-z]{1,12}"
-)
 _BAR_HEAD = (
     rb"[ \t]*+\d{1,3}%\|[^|\n]*+\|[ \t]++(\d++)/(\d++) \[[\d:?]++<[\d:?]++, *+"
     rb"(?:\d[\d.]*+|\?) ?(?!(?:examples|files|shards|[kKMG]?i?B)/s)[A-Za-z]{1,12}/[A-Za-z]{1,12}"
 )
+# The same that steps back, for texts that were decoded.
+BAR_HEAD = re.compile(re.sub(r"(?<=[*+])\+", "", _BAR_HEAD.decode()))
 _BAR_LINE = rb"(?:[A-Za-z][A-Za-z ]{0,40}: *+)?+" + _BAR_HEAD + rb"\][ \t]*+"
 
 

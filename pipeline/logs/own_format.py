@@ -57,7 +57,7 @@ class OwnFormat:
             if not name.strip() or not column.strip():
                 raise Refused("column_wrong", given=f"{name}={column}")
         groups = dict.fromkeys(self.compiled.groupindex) if self.pattern else {}
-        return {**{group: meaning(group.replace("__", "/")) for group in groups}, **self.column_meanings}
+        return {**{group: _meaning(group) for group in groups}, **self.column_meanings}
 
     @cached_property
     def compiled(self) -> Any:
@@ -74,10 +74,6 @@ class OwnFormat:
         """By the column's name what it stands for."""
         return {column.strip(): meaning(name.strip()) for name, column in self.columns.items()}
 
-    def knows(self, key: str) -> bool:
-        """Whether `key` is one of the columns given."""
-        return key in self.column_meanings
-
     @property
     def given(self) -> str:
         """As the user wrote it, for a sentence."""
@@ -91,7 +87,6 @@ class PatternSearch:
 
     own: OwnFormat
     lost: float = 0.0
-    found: int = 0
 
     @property
     def given_up(self) -> bool:
@@ -116,15 +111,16 @@ class PatternSearch:
             number = as_number(text.strip(" ,;")) if text else None
             if number is None:
                 continue
-            what = self._meaning(group)
+            what = _meaning(group)
             (places if what.kind == "place" else values)[what.name] = number
         if not values:
             return None
-        self.found += 1
         return values, places.get("step", NAN), places.get("epoch", NAN)
 
-    def _meaning(self, group: str) -> Meaning:
-        return meaning(group.replace("__", "/"))
+
+def _meaning(group: str) -> Meaning:
+    """Of a group of the user's expression, whose name can hold no slash."""
+    return meaning(group.replace("__", "/"))
 
 
 def columns_of(given: Sequence[str]) -> dict[str, str]:

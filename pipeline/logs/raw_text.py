@@ -7,9 +7,8 @@ import re
 import zlib
 from typing import Final
 
-from pipeline.record_files import encoding_of
+from pipeline.record_files import GZIP, encoding_of
 
-GZIP: Final = b"\x1f\x8b"
 # A line longer than this is no line of a log: its rest is passed over.
 MAX_LINE = 2**20
 HEAD: Final = 2**16  # bytes by which the encoding is told
@@ -17,8 +16,6 @@ HEAD: Final = 2**16  # bytes by which the encoding is told
 _UNPACKED_AT_ONCE = 1024
 MAX_RATIO, MAX_UNPACKED = 300, 2**26
 _COLOURS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|[@-Z\\-_])")
-# Longest bytes that the end of a piece may hold of an unfinished escape sequence.
-_ESCAPE_TAIL = 300
 
 
 class RawText:

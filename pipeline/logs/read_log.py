@@ -14,13 +14,17 @@ from typing import Any
 from pipeline.json_file import LFS_START, collector_paused
 from pipeline.logs.assemble import assemble
 from pipeline.logs.form_worker import FormWorker, worth_a_worker
+from pipeline.logs.json_history import looks_like_document, read_history
 from pipeline.logs.log_messages import MessageCounter
 from pipeline.logs.own_format import MAX_REMEMBERED, OwnFormat, remembered_formats
-from pipeline.logs.raw_text import GZIP, HEAD, RawText
+from pipeline.logs.raw_text import HEAD, RawText
 from pipeline.logs.row_collector import RowCollector
 from pipeline.logs.source_code import looks_like_source
+from pipeline.logs.table_file import looks_like_table, read_table
+from pipeline.logs.tensorboard_events import looks_like_events, read_events
 from pipeline.logs.text_lines import TextLines
 from pipeline.logs.training_log import Note, TrainingLog
+from pipeline.record_files import GZIP
 from pipeline.refusal import Refused
 
 FIRST = HEAD  # bytes by which the format is told
@@ -64,32 +68,46 @@ def read_log(
     files = find_files(paths)
     shown = name or (files[0].name if len(files) == 1 else f"{files[0].name} +{len(files) - 1}")
     parts = in_order(files)
-
-    def read(form: OwnFormat | None, at_most: int | None = None) -> LogReader:
-        reader = LogReader(shown, own=form)
-        for part in parts:
-            reader.read_file(part, max_bytes=max_bytes, at_most=at_most)
-        return reader
-
-    reader = read(own)
+    reader = _read(parts, shown, own, max_bytes)
     log = reader.log(ended=True)
     if own is not None:
         if reader.given_up:
             raise Refused("pattern_too_slow", pattern=own.pattern)
         if log.problem != "no_metrics":
             return log
-        without = read(None).log(ended=True)
+        without = _read(parts, shown, None, max_bytes).log(ended=True)
         return replace(without, notes=(*without.notes, Note("own_form_unmatched", {"file": shown, "form": own.given})))
     if is_judged(log) or log.problem not in (None, "no_metrics"):
         return log
-    for form in (remembered_formats() if remembered is None else remembered)[:MAX_REMEMBERED]:
-        if not is_judged(read(form, at_most=_TRIED).log(ended=True)):
+    fitting = fitting_form(parts, remembered_formats() if remembered is None else remembered, shown, max_bytes)
+    if fitting is None:
+        return log
+    form, found = fitting
+    return replace(found, notes=(*found.notes, Note("remembered_format", {"file": shown, "form": form.given})))
+
+
+def fitting_form(
+    parts: Sequence[Path], forms: Sequence[OwnFormat], name: str = "", max_bytes: int | None = None
+) -> tuple[OwnFormat, TrainingLog] | None:
+    """The first of these forms by which something is read that training is judged by, and the log read by it. A form
+    that finds nothing in the beginning of a file isn't tried on the rest."""
+    for form in forms[:MAX_REMEMBERED]:
+        if not is_judged(_read(parts, name, form, max_bytes, at_most=_TRIED).log(ended=True)):
             continue
-        again = read(form)
-        found = again.log(ended=True)
-        if is_judged(found) and not again.given_up:
-            return replace(found, notes=(*found.notes, Note("remembered_format", {"file": shown, "form": form.given})))
-    return log
+        reader = _read(parts, name, form, max_bytes)
+        log = reader.log(ended=True)
+        if is_judged(log) and not reader.given_up:
+            return form, log
+    return None
+
+
+def _read(
+    parts: Sequence[Path], name: str, own: OwnFormat | None, max_bytes: int | None, at_most: int | None = None
+) -> LogReader:
+    reader = LogReader(name, own=own)
+    for part in parts:
+        reader.read_file(part, max_bytes=max_bytes, at_most=at_most)
+    return reader
 
 
 class LogReader:
@@ -161,7 +179,7 @@ class LogReader:
             self.name,
             self._rows,
             files=self._files,
-            formats=[*self._formats, *_text_formats(self._text, self._rows)],
+            formats=[*self._formats, *_text_formats(self._text)],
             messages=self._messages.messages(),
             notes=self._notes,
             lines=self._text.lines,
@@ -173,27 +191,17 @@ class LogReader:
         return made
 
     def _read(self, path: Path, at_most: int | None) -> None:
-        first = _first(path)
-        kind = format_of(first, path.name, self._own.column_meanings if self._own is not None else ())
-        if kind == "empty":
-            raise LogProblem("empty", path.name)
-        if kind == "lfs_pointer":
-            raise LogProblem("lfs_pointer", path.name)
-        if kind == "not_text":
-            raise LogProblem("not_text", path.name)
+        first = first_bytes(path)
+        kind = format_of(first, self._own.column_meanings if self._own is not None else ())
+        if kind in ("empty", "lfs_pointer", "not_text"):
+            raise LogProblem(kind, path.name)
         if kind == "tensorboard":
-            from pipeline.logs.tensorboard_events import read_events
-
             self._formats["tensorboard"] = None
             self._notes += read_events(path, self._rows)
         elif kind == "table":
-            from pipeline.logs.table_file import read_table
-
             self._formats["table"] = None
             self._notes += read_table(path, self._rows)
         elif kind == "json":
-            from pipeline.logs.json_history import read_history
-
             notes, found = read_history(path, self._rows)
             if found == "lines":
                 self._read_text(path, at_most)
@@ -241,7 +249,8 @@ def in_order(files: Sequence[Path]) -> list[Path]:
     """Files of one run in the order in which they were written."""
     if len(files) < 2:
         return list(files)
-    return [part.path for part in sorted((_Part(file, _first(file)) for file in files), key=lambda part: part.order)]
+    parts = (_Part(file, first_bytes(file)) for file in files)
+    return [part.path for part in sorted(parts, key=lambda part: part.order)]
 
 
 @dataclass(frozen=True)
@@ -264,16 +273,14 @@ def is_judged(log: TrainingLog) -> bool:
     return any(curve.removeprefix("eval_") in JUDGED for curve in log.curves)
 
 
-def format_of(first: bytes, name: str = "", columns: Collection[str] = ()) -> str:
+def format_of(first: bytes, columns: Collection[str] = ()) -> str:
     """`tensorboard`, `json` (one document), `table`, `text`, `empty`, `lfs_pointer` or `not_text`, by the first bytes.
 
-    name: only breaks ties that the content leaves. columns: names the user gave a meaning to."""
+    columns: names the user gave a meaning to."""
     if not first.strip(b"\0 \t\r\n\xef\xbb\xbf"):
         return "empty" if not first.strip() else "not_text"
     if first.startswith(LFS_START):
         return "lfs_pointer"
-    from pipeline.logs.tensorboard_events import looks_like_events
-
     if looks_like_events(first):
         return "tensorboard"
     raw = RawText()
@@ -282,9 +289,6 @@ def format_of(first: bytes, name: str = "", columns: Collection[str] = ()) -> st
         return "not_text"
     if not text.strip():
         return "empty"
-    from pipeline.logs.json_history import looks_like_document
-    from pipeline.logs.table_file import looks_like_table
-
     if looks_like_document(text):
         return "json"
     if looks_like_table(text, columns):
@@ -300,7 +304,8 @@ def _mostly_control(text: bytes) -> bool:
     return control > len(text) / 20
 
 
-def _first(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """The beginning of a file, by which its format is told; nothing of one that is none or can't be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return b""
@@ -366,10 +371,6 @@ def _checkpoint_number(path: Path) -> float:
     return float(found[1]) if found else float("inf")
 
 
-def _text_formats(text: TextLines, rows: RowCollector) -> list[str]:
+def _text_formats(text: TextLines) -> list[str]:
     """Names of what the text lines were, most frequent first."""
     return sorted(text.formats, key=lambda f: -text.formats[f])
-
-
-def is_compressed(first: bytes) -> bool:
-    return first.startswith(GZIP)

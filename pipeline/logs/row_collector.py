@@ -35,7 +35,7 @@ BESIDE = frozenset(
     ("learning_rate", "loss_scale", "skipped_steps", "grad_norm", "num_tokens", "completions/mean_length",
      "completions/max_length", "completions/clipped_ratio")
 )  # fmt: skip
-_ESTIMATE = "loss@evaluation"  # the training loss that an evaluation measured beside the evaluation loss
+ESTIMATE = "loss@evaluation"  # the training loss that an evaluation measured beside the evaluation loss
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,7 @@ class RowCollector:
 
     def as_block(self, at: Any) -> RowBlock:
         """All rows as a block. at: (rows,) where they belong among others."""
-        metrics: dict[str, tuple[Any, Any]] = {}
-        for group in self.groups.values():
-            index = np.array(group.rows, dtype=np.int64)
-            for name, values in group.values.items():
-                one = (index, np.array(values, dtype=np.float64))
-                if name in metrics:
-                    rows = np.concatenate([metrics[name][0], one[0]])
-                    order = np.argsort(rows, kind="stable")
-                    one = (rows[order], np.concatenate([metrics[name][1], one[1]])[order])
-                metrics[name] = one
-        return RowBlock(at, metrics, *(np.array(c) for c in (self.step, self.epoch, self.time, self.bar)))
+        return RowBlock(at, self.columns(), *(np.array(c) for c in (self.step, self.epoch, self.time, self.bar)))
 
     def join(self, other: RowCollector) -> None:
         """Takes over what `beside` counted."""
@@ -433,15 +423,14 @@ def _seconds(value: Any) -> float:
     """Seconds of `0:01:03`, `3 days, 17:51:32`, `2m 32s`, or a number; NaN for anything else."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str):
         return NAN
-    if found := _DURATION.match(value.strip()):
-        days, hours, minutes, seconds = (float(g or 0) for g in found.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if (found := _UNITS.match(value.strip())) and any(found.groups()):
-        days, hours, minutes, seconds = (float(g or 0) for g in found.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    return NAN
+    text = value.strip()
+    found = _DURATION.match(text) or _UNITS.match(text)
+    if found is None or not any(found.groups()):
+        return NAN
+    days, hours, minutes, seconds = (float(g or 0) for g in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def column(values: array[float], *, ended: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:

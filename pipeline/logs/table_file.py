@@ -27,7 +27,7 @@ _MAX_FIELD = 2**20
 
 
 def looks_like_table(text: bytes, columns: Collection[str] = ()) -> bool:
-    """Whether this beginning of a file is a header with a name known here, and lines of as many fields below it.
+    """Whether this beginning of a file is a header with a name known here, and a line of as many fields below it.
 
     columns: further names that count as known."""
     lines = text[:8192].decode("utf-8", errors="replace").split("\n")
@@ -41,9 +41,8 @@ def looks_like_table(text: bytes, columns: Collection[str] = ()) -> bool:
     told = any(n in columns or _plain(n) in columns for n in names)
     if not told and not _long_form(names) and not _is_training([_plain(n) for n in names]):
         return False
-    below = [line for line in lines[1:6] if line.strip()][: max(1, len(lines) - 2)]
-    alike = [len(_cells(line, delimiter)) == len(names) for line in below]
-    return not below or alike[0]
+    below = next((line for line in lines[1:6] if line.strip()), None)
+    return below is None or len(_cells(below, delimiter)) == len(names)
 
 
 def _is_training(names: Sequence[str]) -> bool:

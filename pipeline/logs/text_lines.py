@@ -26,7 +26,7 @@ from pipeline.logs.metric_names import setting_name
 from pipeline.logs.model_card import RESULTS_FOLLOW, bullet
 from pipeline.logs.own_format import OwnFormat, PatternSearch
 from pipeline.logs.pasted_table import PastedTable, pasted_table
-from pipeline.logs.row_collector import _ESTIMATE, BESIDE, NAN, RowBlock, RowCollector
+from pipeline.logs.row_collector import BESIDE, ESTIMATE, NAN, RowBlock, RowCollector
 from pipeline.logs.wrapped_lines import unwrapped
 
 _DICT = re.compile(r"\{\s*['\"][^'\"{}]{1,80}['\"]\s*:")
@@ -38,7 +38,6 @@ _WORTH = re.compile(
 _EVALUATING = re.compile(r"(?i)\bevaluat(?:e|ing|ion)\b|\bvalidat(?:e|ing|ion)\b|评估|验证")
 _TRAINING = re.compile(r"(?i)\b(?:beginning of epoch|start(?:ing)? epoch|training epoch|running training)\b|开始训练")
 _EPOCH_SAID = re.compile(r"(?i)\bepoch[\s:\[#]*(\d+)(?:\s*/\s*(\d+))?")
-_SETTING = re.compile(r"(?:--|['\"]|\b)([A-Za-z][\w ]{1,40}?)['\"]?\s*(?:[:=]\s*|\s(?=\S))['\"]?([\w.+\-/]{1,120})")
 _SETTING_LINE = re.compile(r"^[^:=]{0,60}?([A-Za-z][\w. ()]{1,60}?)\s*[:=]\s*(\S.{0,120}?)\s*,?\s*$")
 _OPTION = re.compile(r"(?:--|\+)?([A-Za-z][\w.]{1,60})[ =]([^\s'\",\]]{1,120})")
 _PENDING_LINES = 8  # a record that a terminal wrapped; longer ones are printed configurations
@@ -549,8 +548,8 @@ class TextLines:
         elif not evaluates:
             self._evaluating = False
         if evaluates and "loss" in values:
-            values[_ESTIMATE] = values.pop("loss")
-            slots = [replace(s, name=_ESTIMATE) if s.name == "loss" else s for s in slots]
+            values[ESTIMATE] = values.pop("loss")
+            slots = [replace(s, name=ESTIMATE) if s.name == "loss" else s for s in slots]
         time = TIME.search(line[:80])
         judged = not {n.removeprefix("eval_") for n in names} <= BESIDE
         self.rows.records += judged and not (headed and self._below - names)

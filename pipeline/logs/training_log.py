@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -102,16 +102,8 @@ class TrainingLog:
         return next((self.curves[name] for name in names if name in self.curves), None)
 
     def steps_of(self, curve: Curve) -> Floats:
-        """(n,) step of each point of `curve`."""
-        return self._of(self.step, curve)
-
-    def epochs_of(self, curve: Curve) -> Floats:
-        """(n,) epoch of each point of `curve`, NaN where unknown."""
-        return self._of(self.epoch, curve)
-
-    def _of(self, column: Floats, curve: Curve) -> Floats:
-        """A column at the points of a curve; the column itself for a curve that every row has a point of."""
-        return column if len(curve.rows) == len(column) else column[curve.rows]
+        """(n,) step of each point of `curve`; the column itself for a curve that every row has a point of."""
+        return self.step if len(curve.rows) == len(self.step) else self.step[curve.rows]
 
     @property
     def last_step(self) -> float:
@@ -217,7 +209,3 @@ def _looks_like_dpo(log: TrainingLog) -> bool:
 
 def _positive(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else None
-
-
-def names_of(curves: Sequence[Curve]) -> tuple[str, ...]:
-    return tuple(curve.name for curve in curves)
