@@ -85,9 +85,16 @@ def as_number(value: Any) -> float | None:
 
 
 def rest(
-    pair: Pair, record: dict[str, Any], *, id_column: str = "id", scores: tuple[str, str] = SCORES, system: bool = True
+    pair: Pair,
+    record: dict[str, Any],
+    *,
+    id_column: str = "id",
+    scores: tuple[str, str] = SCORES,
+    system: bool = True,
+    placed: str | None = None,
 ) -> Written:
-    """Adds what any format of named columns can hold. system: False when it is already in the record's turns."""
+    """Adds what any format of named columns can hold. system: False when it is already in the record's turns. placed:
+    a column of `extra` that the record already holds."""
     if pair.id is not None:
         record[id_column] = pair.id
     if system and pair.system is not None:
@@ -97,10 +104,10 @@ def rest(
             record[name] = value
     dropped = []
     for name, value in pair.extra.items():
-        if name in record:
-            dropped.append(name)
-        else:
+        if name not in record:
             record[name] = value
+        elif name != placed:
+            dropped.append(name)
     return Written([record], dropped)
 
 

@@ -55,9 +55,7 @@ def _write_alpaca(pair: Pair) -> Written:
     }  # fmt: skip
     if len(texts) > 1:
         record["history"] = [[texts[n], texts[n + 1]] for n in range(0, len(texts) - 1, 2)]
-    written = rest(pair, record)
-    written.dropped = [name for name in written.dropped if not (name == "input" and second)]
-    return written
+    return rest(pair, record, placed="input" if second else None)
 
 
 def _is_sharegpt(record: Record) -> bool:

@@ -74,9 +74,7 @@ def _write_openai(pair: Pair) -> Written:
         "preferred_output": side_turns(chosen),
         "non_preferred_output": side_turns(rejected),
     }
-    written = rest(pair, record, system=False)
-    written.dropped = [name for name in written.dropped if not (name == "input" and isinstance(beside, dict))]
-    return written
+    return rest(pair, record, system=False, placed="input" if isinstance(beside, dict) else None)
 
 
 MS_SWIFT = Format("ms-swift", _is_swift, _read_swift, _write_swift)

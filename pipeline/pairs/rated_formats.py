@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.pairs.format import (
+    SCORES,
     CannotHold,
     Format,
     Record,
@@ -72,17 +73,15 @@ def _write_talks(pair: Pair, scores: tuple[str, str], *, messages: bool) -> Writ
     record: dict[str, Any] = {"prompt": asked, "chosen": whole(before, chosen), "rejected": whole(before, rejected)}
     if messages:
         record["messages"] = whole(before, chosen)
-    written = rest(pair, record, id_column=_ULTRA_ID, scores=scores, system=False)
-    written.dropped = [name for name in written.dropped if name != "prompt"]
-    return written
+    return rest(pair, record, id_column=_ULTRA_ID, scores=scores, system=False, placed="prompt")
 
 
 def _read_ultrafeedback(record: Record) -> Pair:
-    return _read_talks(record, ("score_chosen", "score_rejected"))
+    return _read_talks(record, SCORES)
 
 
 def _write_ultrafeedback(pair: Pair) -> Written:
-    return _write_talks(pair, ("score_chosen", "score_rejected"), messages=True)
+    return _write_talks(pair, SCORES, messages=True)
 
 
 # --- PKU-SafeRLHF: https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF ---
@@ -124,9 +123,7 @@ def _write_pku(pair: Pair) -> Written:
     better = int(pair.extra.get(axis, 0)) if there else 0
     answers = (chosen, rejected) if better == 0 else (rejected, chosen)
     record = {"prompt": one_question(pair), "response_0": answers[0], "response_1": answers[1], axis: better}
-    written = rest(pair, record)
-    written.dropped = [name for name in written.dropped if name != axis]
-    return written
+    return rest(pair, record, placed=axis)
 
 
 # --- distilabel: https://distilabel.argilla.io, steps FormatTextGenerationDPO and UltraFeedback ---
@@ -217,13 +214,11 @@ def _write_argilla(pair: Pair) -> Written:
     held = [pair.extra[name] for name in names]
     if pair.chosen in held and pair.rejected in held:
         return _rated_rest(pair, record)
-    both_of_them = _two_generations(pair)
-    for number in (0, 1):
-        record[f"generations-{number}"] = both_of_them["generations"][number]
-        record[f"generations-{number}-rating"] = both_of_them["ratings"][number]
-    for name in names:
-        pair = replace(pair, extra={k: v for k, v in pair.extra.items() if k not in (name, f"{name}-rating")})
-    return _rated_rest(pair, record)
+    two = _two_generations(pair)
+    for number, (answer, rating) in enumerate(zip(two["generations"], two["ratings"], strict=True)):
+        record |= {f"generations-{number}": answer, f"generations-{number}-rating": rating}
+    others = {name: value for name, value in pair.extra.items() if name.removesuffix("-rating") not in names}
+    return _rated_rest(replace(pair, extra=others), record)
 
 
 ULTRAFEEDBACK = Format("ultrafeedback", _is_ultrafeedback, _read_ultrafeedback, _write_ultrafeedback)
