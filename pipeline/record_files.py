@@ -249,6 +249,8 @@ def _json(path: Path, *, lines: bool) -> Iterator[Record]:
 
 def _is_lines(path: Path) -> bool:
     """Whether the first line is a whole object and another line follows."""
+    if next(text_chunks(path), "").lstrip().startswith("["):  # perhaps all of it in one line, not to be read as such
+        return False
     lines = (line for line in text_lines(path) if line.strip())
     first = next(lines, "").strip()
     if not first.startswith("{") or next(lines, None) is None:

@@ -163,11 +163,12 @@ def test_what_holds_no_records(tmp_path: Path, content: bytes, name: str, proble
     assert failed.value.args[0] == problem
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("indent", [None, 1])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, indent: int | None) -> None:
     peaks = []
     for rows in (4_000, 40_000):
         path = tmp_path / f"{rows}.json"
-        path.write_text(json.dumps([{"prompt": f"{n} " * 40, "chosen": "x" * 400} for n in range(rows)], indent=1))
+        path.write_text(json.dumps([{"prompt": f"{n} " * 40, "chosen": "x" * 400} for n in range(rows)], indent=indent))
         tracemalloc.start()
         assert sum(1 for _ in records(path)) == rows
         peaks.append(tracemalloc.get_traced_memory()[1])
