@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -298,25 +298,17 @@ def _checkpoint(options: argparse.Namespace) -> int:
         _check_prompts(options.prompts)
 
     from diagnostics.diagnose_checkpoint import depth_for, diagnose_checkpoint
-    from diagnostics.judge import Interrupted
 
-    interrupted = False
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # from here on there is something to save
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    def diagnose(progress: _Progress) -> Report:
         depth = options.depth or depth_for(options.path, model_config=options.model_config)
-        progress = _Progress()
-        report = diagnose_checkpoint(
+        return diagnose_checkpoint(
             options.path, tokenizer=options.tokenizer, model_config=options.model_config, base=options.base,
             data=options.data, log=options.log, prompts=options.prompts, depth=depth, max_rows=max_rows,
             seed=seed, device=options.device, thresholds=options.threshold, lang=options.lang,
             on_event=progress.event, on_note=progress.note,
         )  # fmt: skip
-    except Interrupted as partial:
-        report, interrupted = partial.report, True
-    finally:
-        _Progress.clear()
-    return _report(report, options, interrupted)
+
+    return _report(diagnose, options)
 
 
 def _log(options: argparse.Namespace) -> int:
@@ -325,29 +317,33 @@ def _log(options: argparse.Namespace) -> int:
         vocab_size = _whole_number("--vocab-size", options.vocab_size, 2, 2**31, "not_a_number")
     _check_output(options.output, [("FILE", path) for path in options.files])
     from diagnostics.diagnose_log import diagnose_log
-    from diagnostics.judge import Interrupted
     from pipeline.logs.own_format import OwnFormat, columns_of
 
     own = OwnFormat(options.pattern or "", columns_of(options.column)) if options.pattern or options.column else None
 
-    interrupted = False
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        progress = _Progress()
-        report = diagnose_log(
+    def diagnose(progress: _Progress) -> Report:
+        return diagnose_log(
             options.files, vocab_size=vocab_size, thresholds=options.threshold, lang=options.lang,
             own=own, on_event=progress.event,
         )  # fmt: skip
+
+    return _report(diagnose, options)
+
+
+def _report(diagnose: Callable[[_Progress], Report], options: argparse.Namespace) -> int:
+    """Diagnoses and writes the report, after Ctrl-C what it has by then, in the form asked for. Returns the exit
+    status."""
+    from diagnostics.judge import Interrupted
+
+    interrupted = False
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # from here on there is something to save
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        report = diagnose(_Progress())
     except Interrupted as partial:
         report, interrupted = partial.report, True
     finally:
         _Progress.clear()
-    return _report(report, options, interrupted)
-
-
-def _report(report: Report, options: argparse.Namespace, interrupted: bool) -> int:
-    """Writes the report in the form asked for. Returns the exit status."""
     from diagnostics import render
 
     texts = {"json": lambda: report.dumps() + "\n", "md": lambda: render.to_markdown(report),

@@ -17,6 +17,7 @@ from diagnostics.run_checks import Event
 from diagnostics.thresholds import load_thresholds
 from pipeline.file_store import LocalFolder
 from pipeline.json_file import read_json
+from pipeline.logs.metric_names import meaning
 from pipeline.logs.own_format import OwnFormat, remember
 from pipeline.logs.read_log import read_log
 from pipeline.logs.thin_out import as_json
@@ -49,21 +50,24 @@ def diagnose_log(
     max_bytes: int | None = None,
     name: str = "",
     own: OwnFormat | None = None,
+    remembered: Sequence[OwnFormat] | None = None,
     cancel: threading.Event | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Diagnose one run from its log: one or more files of it, a folder, or a glob.
 
     max_bytes: refuse larger files. own: the form of a log that no reader knows; one that fits is remembered.
+    remembered: forms to try where no loss is found, as in `read_log`; where they are given nothing is remembered.
     Raises `Refused` for a path that leads nowhere, an unknown threshold and an expression that takes too long, and
     `diagnostics.judge.Interrupted` on Ctrl-C.
     """
     load_thresholds(thresholds)  # a wrong one is said before a long log is read
     try:
-        log = read_log(paths, name=name, max_bytes=max_bytes, own=own)
+        log = read_log(paths, name=name, max_bytes=max_bytes, own=own, remembered=remembered)
     except FileNotFoundError as missing:
         raise Refused("log_not_found", path=str(missing)) from None
-    if own is not None and log.problem is None and not any(note.id == "own_form_unmatched" for note in log.notes):
+    fits = log.problem is None and not any(note.id == "own_form_unmatched" for note in log.notes)
+    if own is not None and remembered is None and fits:
         remember(own)
     vocab_size = vocab_size or vocabulary_beside(paths)
     return judge_log(log, vocab_size=vocab_size, thresholds=thresholds, lang=lang, cancel=cancel, on_event=on_event)
@@ -96,7 +100,8 @@ def judge_log(
     _measure(subject)
     # Without a single metric only what the text itself says can be judged: LOG001 to LOG014 of the table.
     summary = isinstance(log.settings.get("mean_train_loss"), float)
-    usable = log.problem is None or (log.problem == "no_metrics" and (summary or _only_messages(log)))
+    excerpt = bool(log.messages) and not subject.crashed  # lines that say something of the run, though not one loss
+    usable = log.problem is None or (log.problem == "no_metrics" and (summary or excerpt))
     checks = LOG_CHECKS if log.problem is None or summary else LOG_CHECKS[: WITHOUT_METRICS if log.lines else 1]
     return judge(
         subject,
@@ -109,11 +114,6 @@ def judge_log(
         on_event=on_event,
         about=lambda: Subject("log", log.name, None, fingerprint(log)),
     )
-
-
-def _only_messages(log: TrainingLog) -> bool:
-    """Lines that say something of the run, though not one loss: an excerpt."""
-    return bool(log.messages) and not any(m.id in ("traceback", "out_of_memory", "killed") for m in log.messages)
 
 
 def _measure(subject: LogSubject) -> None:
@@ -155,8 +155,6 @@ def _measure(subject: LogSubject) -> None:
 
 def _rank(name: str) -> int:
     """Known curves first, timings and speeds last."""
-    from pipeline.logs.metric_names import meaning
-
     if any(word in name for word in TIMINGS):
         return 2
     return 0 if meaning(name).kind == "metric" or name.startswith("eval_") else 1

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from diagnostics.log.trend import Trend, trend_of
 from diagnostics.run_checks import NotMeasured
 from pipeline.logs.training_log import TrainingLog
-
-if TYPE_CHECKING:
-    from diagnostics.log.trend import Trend
 
 PREFERENCE = ("dpo", "kto", "orpo")
 ONLINE = ("grpo", "ppo")
@@ -22,7 +20,7 @@ class LogSubject:
     """One run of training.
 
     metrics, curves, samples: filled by the checks; they end up in the report under the same names. vocab_size: of the
-    model, where the user or the log says it. base_loss: of the model the run began with, where known.
+    model, where the user or the log says it.
     """
 
     log: TrainingLog
@@ -39,8 +37,6 @@ class LogSubject:
 
     def trend(self, *names: str) -> Trend | None:
         """The trend of the first of these curves that is logged, None where none is or none holds a number."""
-        from diagnostics.log.trend import trend_of
-
         for name in names:
             if name not in self._trends:
                 curve = self.log.curves.get(name)
@@ -70,6 +66,11 @@ class LogSubject:
         return self.trend(*groups) if groups else None
 
     @property
+    def crashed(self) -> bool:
+        """A message says that the run broke off."""
+        return any(m.id in ("traceback", "out_of_memory", "killed") for m in self.log.messages)
+
+    @property
     def guessing(self) -> float | None:
         """ln(vocabulary): the loss of a model that knows nothing. None where the vocabulary is not known."""
         size = self.vocab_size or self.log.setting("vocab_size")
@@ -78,4 +79,9 @@ class LogSubject:
     def only(self, *kinds: str) -> None:
         """Raises NotMeasured unless the run is one of these kinds."""
         if self.kind not in kinds:
+            raise NotMeasured("another_training", kind=self.kind)
+
+    def except_for(self, *kinds: str) -> None:
+        """Raises NotMeasured where the run is one of these kinds."""
+        if self.kind in kinds:
             raise NotMeasured("another_training", kind=self.kind)

@@ -70,7 +70,7 @@ def sentence_without_cause(report: Report, lang: str) -> str:
         return str(words["little_measured"].format(n=len({f.code for f in report.findings}), out=lacking))
     if report.verdict == "healthy" and answers_unjudged(report):
         return str(words["answers_unjudged"])
-    if report.subject.kind == "log" and too_short(report):
+    if too_short(report):
         judged = len({f.code for f in report.findings})
         return str(words["log_too_short"].format(n=judged, out=len(report.skipped)))
     if report.subject.kind == "log":

@@ -30,8 +30,7 @@ def evaluation_rises(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments.load_best_model_at_end
         https://arxiv.org/abs/2203.02155
     """
-    if subject.kind in (*PREFERENCE, *ONLINE, "reward_model"):
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*PREFERENCE, *ONLINE, "reward_model")
     tested = subject.evaluation
     if tested is None:
         raise NotMeasured("no_evaluation")

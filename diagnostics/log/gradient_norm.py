@@ -8,7 +8,7 @@ import numpy as np
 
 from diagnostics.log_subject import ONLINE, PREFERENCE, LogSubject
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -31,8 +31,7 @@ def gradient_norm(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
         https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments.max_grad_norm
     """
     norm = subject.needed("grad_norm", points=3)
-    if subject.kind in (*PREFERENCE, *ONLINE):
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*PREFERENCE, *ONLINE)
     loss, rate = subject.trend("loss"), subject.trend("learning_rate")
     zero = norm.values == 0
     numbers = {"curve": "grad_norm", "found": int(zero.sum()), "of": len(zero), "from_step": float(norm.steps[0]),

@@ -31,8 +31,7 @@ def labels_masked(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
         https://github.com/huggingface/trl/issues/1820
         https://github.com/unslothai/unsloth/issues/1290
     """
-    if subject.kind in (*PREFERENCE, *ONLINE):
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*PREFERENCE, *ONLINE)
     if (found := _nan_without_gradient(subject)) is not None:
         yield found
         return

@@ -32,7 +32,7 @@ def log_unreadable(subject: LogSubject, limits: Thresholds) -> Iterator[Observat
     if log.problem == "no_metrics" and isinstance(log.settings.get("mean_train_loss"), float):
         yield info("only_a_summary", ("train_loss", log.settings["mean_train_loss"]), files=list(log.files))
         return
-    if log.problem == "no_metrics" and log.messages and not _crashed(subject):
+    if log.problem == "no_metrics" and log.messages and not subject.crashed:
         said = sorted({m.id for m in log.messages})
         yield info("messages_only", ("lines found", said), files=list(log.files), lines=log.lines)
         return
@@ -40,9 +40,7 @@ def log_unreadable(subject: LogSubject, limits: Thresholds) -> Iterator[Observat
         what = {"files": list(log.files), "detail": log.detail, "lines": log.lines}
         if log.problem == "no_metrics":
             keys = [k for k in log.keys if not k.startswith("eval_")][:8]
-            outcome = (
-                "records_without_metrics" if keys else "no_metrics_but_crash" if _crashed(subject) else "no_metrics"
-            )
+            outcome = "records_without_metrics" if keys else "no_metrics_but_crash" if subject.crashed else "no_metrics"
             yield error(outcome, ("names found", keys), keys=keys, **what)
         else:
             yield error(log.problem, ("files", list(log.files)), **what)
@@ -70,7 +68,3 @@ def _note(outcome: str, params: dict[str, object]) -> Observation:
     if outcome == "file_not_read":
         return warning("file_not_read", (str(params["file"]), params["problem"]), **params)
     return info(outcome, (str(params["file"]), params.get("n")), **params)
-
-
-def _crashed(subject: LogSubject) -> bool:
-    return any(m.id in ("traceback", "out_of_memory", "killed") for m in subject.log.messages)

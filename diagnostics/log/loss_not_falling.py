@@ -27,8 +27,7 @@ def loss_not_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     References:
         https://karpathy.github.io/2019/04/25/recipe/
     """
-    if subject.kind in (*PREFERENCE, *ONLINE):
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*PREFERENCE, *ONLINE)
     trend = subject.needed("loss", points=int(limits["trend_points"]))
     start, last = max(trend.first, trend.level(0.0, 0.1)), trend.last
     fall = start - last

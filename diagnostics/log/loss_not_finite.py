@@ -80,17 +80,13 @@ def loss_not_finite(subject: LogSubject, limits: Thresholds) -> Iterator[Observa
             return
         yield warning("passing", *evidence, percent=100 * share["loss"], **numbers)
         return
-    if set(bad) == {"grad_norm"} and norm is not None:
-        early = bad["grad_norm"][-1] < max(3, limits["loss_scale_steps"] * len(norm))
-        if share["grad_norm"] > limits["not_finite_lost"]:
-            yield error("gradient_lost", *evidence, percent=100 * share["grad_norm"], **numbers)
-        else:
-            yield info(
-                "gradient_early" if early else "gradient_seldom", *evidence, percent=100 * share["grad_norm"], **numbers
-            )
-        return
     if share.get("grad_norm", 0.0) > limits["not_finite_lost"]:
         yield error("gradient_lost", *evidence, percent=100 * share["grad_norm"], **numbers)
+        return
+    if set(bad) == {"grad_norm"} and norm is not None:
+        early = bad["grad_norm"][-1] < max(3, limits["loss_scale_steps"] * len(norm))
+        outcome = "gradient_early" if early else "gradient_seldom"
+        yield info(outcome, *evidence, percent=100 * share["grad_norm"], **numbers)
         return
     if set(bad) <= {"eval_loss", "grad_norm"}:
         all_of_them = share["eval_loss"] == 1

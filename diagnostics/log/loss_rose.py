@@ -33,8 +33,7 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
         https://arxiv.org/abs/2204.02311
         https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments.max_grad_norm
     """
-    if subject.kind in (*PREFERENCE, *ONLINE):
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*PREFERENCE, *ONLINE)
     trend = subject.trend("loss")
     if trend is None or len(trend) < limits["trend_points"]:
         trend = subject.evaluation or trend
@@ -52,7 +51,7 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
         "curve": trend.name, "first": trend.begin, "last": trend.end, "lowest": low.level,
         "lowest_step": f"{low.last_step:g}",
         "rise": rise, "percent": 100 * rise / low.level if low.level > 0 else 0.0,
-        "from_step": low.last_step, "to_step": float(trend.steps[-1]), "step": f"{_leaves(trend, low.level):g}",
+        "from_step": low.last_step, "to_step": float(trend.steps[-1]), "step": f"{low.last_step:g}",
     }  # fmt: skip
     evidence = [(f"{trend.name}: median at step {s.last_step:g}", round(s.level, 4)) for s in trend.stretches[::4]]
     evidence.append((f"{trend.name}: median of the last tenth", round(last, 4)))
@@ -87,13 +86,6 @@ def loss_rose(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
         yield info("rose_a_little", *evidence, **numbers)
     else:
         yield ok("ok", **numbers)
-
-
-def _leaves(trend: Trend, level: float) -> float:
-    """The last step of the lowest stretch: from there on it went up."""
-    stretches = trend.stretches
-    place = min(range(len(stretches)), key=lambda n: stretches[n].level)
-    return stretches[place].last_step
 
 
 def _evaluation_follows(subject: LogSubject, limits: Thresholds) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,8 +11,7 @@ from diagnostics.preference_log.preference_run import preference_run
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok, warning
 from diagnostics.thresholds import Thresholds
-
-LN2 = math.log(2)
+from pipeline.logs.training_log import LN2
 
 
 def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -37,8 +35,7 @@ def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
         https://github.com/huggingface/transformers/pull/34191
         https://unsloth.ai/blog/gradient
     """
-    if subject.kind in ONLINE:
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*ONLINE)
     trend = subject.needed("loss", points=3)
     accumulated = subject.log.setting("gradient_accumulation_steps")
     numbers = {"curve": "loss", "first": trend.begin, "last": trend.end, "from_step": float(trend.steps[0]),
@@ -51,7 +48,8 @@ def loss_scaled(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
         factors = []
         span = (trend.steps[-1] - trend.steps[0]) / 20 + 1e-9
         for step, value in zip(tested.steps, tested.values, strict=True):
-            near = trend.values[np.abs(trend.steps - step) <= max(span, _nearest(trend.steps, step))]
+            away = np.abs(trend.steps - step)
+            near = trend.values[away <= max(span, away.min())]
             if len(near) and value > 0:
                 factors.append(float(np.median(near)) / float(value))
         if factors:
@@ -95,8 +93,3 @@ def _preference(subject: LogSubject, first: float, numbers: dict) -> Observation
     if times > 1.9 and tested is not None and float(tested.values[0]) < 0.6 * first:
         return info("unlike_evaluation", ("first loss / ln 2", round(times, 3)), times=times, **numbers)
     return ok("ok_without_evaluation", **numbers)
-
-
-def _nearest(steps: np.ndarray, step: float) -> float:
-    """Distance from `step` to the nearest logged one."""
-    return float(np.min(np.abs(steps - step)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from diagnostics.log_subject import ONLINE, PREFERENCE, LogSubject
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 WINDOW = 25
@@ -31,8 +31,7 @@ def loss_spikes(subject: LogSubject, limits: Thresholds) -> Iterator[Observation
     References:
         https://arxiv.org/abs/2204.02311
     """
-    if subject.kind in (*PREFERENCE, *ONLINE):
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*PREFERENCE, *ONLINE)
     trend = subject.needed("loss", points=WINDOW)
     values = trend.values
     around = running_median(values, WINDOW)

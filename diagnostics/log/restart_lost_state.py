@@ -9,7 +9,7 @@ import numpy as np
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 AROUND = 10
@@ -35,8 +35,7 @@ def restart_lost_state(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
         https://huggingface.co/docs/transformers/main_classes/trainer#transformers.Trainer.train.resume_from_checkpoint
     """
     log = subject.log
-    if subject.kind in ONLINE:
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*ONLINE)
     trend = subject.needed("loss", points=2 * AROUND)
     rate = subject.trend("learning_rate")
     told = False

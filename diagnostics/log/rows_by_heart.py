@@ -53,9 +53,7 @@ def rows_by_heart(subject: LogSubject, limits: Thresholds) -> Iterator[Observati
         yield info("task_is_easy", *evidence, **numbers)
     elif tested is not None and float(tested.values[-1]) - last < limits["eval_gap"]:
         yield ok("ok", **numbers)
-    elif epochs is None:
-        yield info("near_zero", *evidence, **numbers)
-    elif epochs >= limits["heart_epochs_log"]:
+    elif epochs is not None and epochs >= limits["heart_epochs_log"]:
         yield warning("by_heart" if tested is None else "by_heart_far_from_evaluation", *evidence, **numbers)
     else:
         yield info("near_zero", *evidence, **numbers)

@@ -33,8 +33,7 @@ def stopped_too_early(subject: LogSubject, limits: Thresholds) -> Iterator[Obser
         https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments.num_train_epochs
     """
     log = subject.log
-    if subject.kind in ONLINE:
-        raise NotMeasured("another_training", kind=subject.kind)
+    subject.except_for(*ONLINE)
     mean = log.settings.get("mean_train_loss")
     trend = subject.trend("loss") or subject.evaluation
     if trend is None and isinstance(mean, float):

@@ -33,7 +33,6 @@ class Trend:
     steps: Floats
     values: Floats
     not_finite: int = 0
-    first_not_finite: float | None = None  # step
 
     def __len__(self) -> int:
         return len(self.values)
@@ -114,6 +113,5 @@ def trend_of(log: TrainingLog, curve: Curve) -> Trend | None:
     if not finite.any():
         return None
     if finite.all():  # no copies of what may be millions of points
-        return Trend(curve.name, steps, curve.values, 0, None)
-    bad = np.flatnonzero(~finite)
-    return Trend(curve.name, steps[finite], curve.values[finite], len(bad), float(steps[bad[0]]) if len(bad) else None)
+        return Trend(curve.name, steps, curve.values)
+    return Trend(curve.name, steps[finite], curve.values[finite], int((~finite).sum()))

@@ -12,6 +12,7 @@ from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import (
     PreferenceRun,
     begins,
+    best_logged,
     end_level,
     line_of,
     off_throughout,
@@ -48,12 +49,12 @@ def chosen_logps_falling(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         https://github.com/eric-mitchell/direct-preference-optimization/issues/32
     """
     run = preference_run(subject)
-    rewards = _longer(subject, "rewards/chosen")
-    logps = _longer(subject, "logps/chosen")
+    rewards = best_logged(subject, "rewards/chosen")
+    logps = best_logged(subject, "logps/chosen")
     if rewards is None and logps is None:
         raise NotMeasured("no_curve", curve="logps/chosen")
     with_reference = rewards is not None and run.objective != "without_reference"
-    sides = [t for t in (rewards, _longer(subject, "rewards/rejected")) if t is not None]
+    sides = [t for t in (rewards, best_logged(subject, "rewards/rejected")) if t is not None]
     if with_reference and off_throughout(subject, run, sides):
         raise NotMeasured("not_needed", detail="DPO002")  # not a fall of this run
     line = _line(subject, run, rewards) if with_reference else None
@@ -138,19 +139,11 @@ def _zero(subject: LogSubject, judged: Trend) -> float:
 
 def _margin(subject: LogSubject, rewards: Trend | None) -> float | None:
     """The margin at the end, of the same rows as the rewards."""
-    margins = _longer(subject, "rewards/margins")
+    margins = best_logged(subject, "rewards/margins")
     if margins is not None:
         return end_level(margins)
-    rejected = _longer(subject, "rewards/rejected")
+    rejected = best_logged(subject, "rewards/rejected")
     return end_level(rewards) - end_level(rejected) if rewards is not None and rejected is not None else None
-
-
-def _longer(subject: LogSubject, name: str) -> Trend | None:
-    """The evaluations where there are three, else what training logs, else what is there."""
-    evaluated, logged = subject.trend(f"eval_{name}"), subject.trend(name)
-    if evaluated is not None and (len(evaluated) >= 3 or logged is None):
-        return evaluated
-    return logged if logged is not None else evaluated
 
 
 def _begin(trend: Trend) -> float:

@@ -12,6 +12,7 @@ from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import (
     PreferenceRun,
     begins,
+    best_logged,
     end_level,
     first_reward,
     mean_at_end,
@@ -55,9 +56,9 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     points = loss.values[-max(3, len(loss) // 5) :]
     end = float(np.mean(points))
     doubt = max(loss.noise, float(np.std(points))) / np.sqrt(len(points))
-    accuracies = _paired(subject, "rewards/accuracies")
+    accuracies = best_logged(subject, "rewards/accuracies")
     accuracy = float(np.mean(accuracies.values[-max(3, len(accuracies) // 5) :])) if accuracies else None
-    paired = [_paired(subject, name) for name in ("rewards/chosen", "rewards/rejected")]
+    paired = [best_logged(subject, name) for name in ("rewards/chosen", "rewards/rejected")]
     signed = max((end_level(t) for t in paired if t is not None), key=abs, default=None)
     reward = abs(signed) if signed is not None else None
     own = subject.trend("loss")
@@ -123,7 +124,7 @@ def preference_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
         numbers |= {"step": f"{numbers['from_step']:g}", "highest": float(loss.values.max())}
         yield warning("shaken", *evidence, **numbers)
         return
-    if wrong and grown and reward is not None and reward > limits["dpo_reward_large"]:
+    if wrong and grown and large:
         numbers["curve"] = accuracies.name if accuracies else loss.name
         yield error("ordered_wrongly", *evidence, **numbers)
         return
@@ -138,7 +139,7 @@ def _few_rows(subject: LogSubject, run: PreferenceRun, limits: Thresholds) -> Ob
     if run.start is None or run.objective == "other" or tested is None or held_out is None or len(tested) > 2:
         return None
     last, accuracy = float(tested.values[-1]), float(held_out.values[-1])
-    chosen = _paired(subject, "rewards/chosen")
+    chosen = best_logged(subject, "rewards/chosen")
     if accuracy >= 0.5 or chosen is None:
         return None
     numbers: dict[str, Any] = {
@@ -163,11 +164,6 @@ def _shaken(loss: Trend, began: float) -> bool:
     """At least a third of the rows far above the start, beside others near 0: pairs are thrown from one side to the
     other."""
     return bool((loss.values > 1.5 * began).mean() >= 1 / 3 and loss.values.mean() > 1.4 * began)
-
-
-def _paired(subject: LogSubject, name: str) -> Trend | None:
-    evaluated, logged = subject.trend(f"eval_{name}"), subject.trend(name)
-    return evaluated if evaluated is not None and (len(evaluated) >= 3 or logged is None) else logged
 
 
 def _below_half(accuracies: Trend, level: float) -> bool:

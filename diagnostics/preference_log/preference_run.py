@@ -11,9 +11,8 @@ import numpy as np
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import PREFERENCE, LogSubject
 from diagnostics.run_checks import NotMeasured
-from pipeline.logs.training_log import Curve, Floats
+from pipeline.logs.training_log import LN2, Curve, Floats
 
-LN2 = math.log(2.0)
 SIDES = ("chosen", "rejected")
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins")
 
@@ -153,7 +152,7 @@ def _rewards_are_scaled_logps(subject: LogSubject) -> float | None:
     factors: list[float] = []
     for prefix in ("", "eval_"):
         for side in SIDES:
-            pair = _beside(subject, f"{prefix}rewards/{side}", f"{prefix}logps/{side}")
+            pair = beside(subject, f"{prefix}rewards/{side}", f"{prefix}logps/{side}")
             if pair is None:
                 continue
             rewards, logps = pair
@@ -173,7 +172,7 @@ def _beta_of_evaluations(subject: LogSubject) -> float | None:
     """Evaluations see the same rows each time, so their rewards move by beta times their log-probabilities."""
     by, of = [], []
     for side in SIDES:
-        pair = _beside(subject, f"eval_rewards/{side}", f"eval_logps/{side}")
+        pair = beside(subject, f"eval_rewards/{side}", f"eval_logps/{side}")
         if pair is not None and len(pair[0]) > 1:
             by.append(np.diff(pair[1]))
             of.append(np.diff(pair[0]))
@@ -192,7 +191,7 @@ def _round(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def _beside(subject: LogSubject, left: str, right: str) -> tuple[Floats, Floats] | None:
+def beside(subject: LogSubject, left: str, right: str) -> tuple[Floats, Floats] | None:
     """The finite values of two curves in the rows that hold both."""
     one, two = subject.log.get(left), subject.log.get(right)
     if one is None or two is None:
@@ -280,7 +279,7 @@ def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float
     A reward is beta times the way from the reference, so over the same pairs the two lie on a line. None where the
     slope is not known to a fifth, and where single pairs drive the rewards: long answers have both the larger rewards
     and the lower log-probabilities."""
-    chosen = _beside(subject, f"{prefix}rewards/chosen", f"{prefix}logps/chosen")
+    chosen = beside(subject, f"{prefix}rewards/chosen", f"{prefix}logps/chosen")
     if chosen is None or len(chosen[0]) < 4:
         return None
     if beta:
@@ -290,7 +289,7 @@ def line_of(subject: LogSubject, prefix: str, beta: float | None) -> tuple[float
         len(rewards) >= 12 and rewards.noise > 0.1 * float(np.ptp([s.level for s in rewards.stretches]))
     ):
         return None
-    rejected = _beside(subject, f"{prefix}rewards/rejected", f"{prefix}logps/rejected")
+    rejected = beside(subject, f"{prefix}rewards/rejected", f"{prefix}logps/rejected")
     sides = [side for side in (chosen, rejected) if side is not None and len(side[0]) >= 4]
     x = np.concatenate([side[0] - side[0].mean() for side in sides])
     y = np.concatenate([side[1] - side[1].mean() for side in sides])
@@ -332,6 +331,12 @@ def end_level(trend: Trend) -> float:
 def mean_at_end(trend: Trend) -> float:
     """Mean of the last fifth, of five points at least: the median of accuracies that are 0 or 1 says little."""
     return float(trend.values[-max(5, len(trend) // 5) :].mean())
+
+
+def best_logged(subject: LogSubject, name: str) -> Trend | None:
+    """The evaluations where there are three or nothing else, else what training logs."""
+    evaluated, logged = subject.trend(f"eval_{name}"), subject.trend(name)
+    return evaluated if evaluated is not None and (len(evaluated) >= 3 or logged is None) else logged
 
 
 def step_beyond(trend: Trend, level: float, *, above: bool) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import LogSubject
 from diagnostics.preference_log.preference_run import (
-    LN2,
     SIDES,
     PreferenceRun,
     begins,
@@ -21,6 +20,7 @@ from diagnostics.preference_log.preference_run import (
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, ok, warning
 from diagnostics.thresholds import Thresholds
+from pipeline.logs.training_log import LN2
 
 
 def reference_differs_at_start(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:

@@ -105,15 +105,15 @@ def _exactly_still(subject: LogSubject, run: PreferenceRun, limits: Thresholds) 
         "rows": len(first),
     }
     evidence = [(f"{t.name} in {len(t)} rows", 0.0) for t in rewards]
-    norm, rate = subject.trend("grad_norm"), subject.trend("learning_rate")
+    norm = subject.trend("grad_norm")
     configured = subject.log.setting("beta")
     if configured == 0:
         return error("beta_zero", ("beta", 0.0), *evidence, **numbers)
-    if rate is not None and not rate.values.any() and not rate.not_finite and _printed_exactly(subject):
+    if _rate_of_zero(subject):
         return error("learning_rate_zero", ("learning_rate", 0.0), *evidence, **numbers)
     if norm is not None and not norm.values.any():
         return error("no_gradient", ("grad_norm", 0.0), *evidence, **numbers)
-    if rate is not None and warming_up(subject) and len(first) < 10:
+    if warming_up(subject) and len(first) < 10:
         return None  # in bf16 the first, tiny updates are rounded away
     moving = _moving_logps(subject)
     if moving is not None:
@@ -129,9 +129,11 @@ def _exactly_still(subject: LogSubject, run: PreferenceRun, limits: Thresholds) 
     return error("policy_is_reference", *evidence, **numbers)
 
 
-def _printed_exactly(subject: LogSubject) -> bool:
-    """Whether a logged learning rate of 0 is one: programs that print few digits show 0 for 1e-8."""
-    configured = subject.log.setting("learning_rate")
+def _rate_of_zero(subject: LogSubject) -> bool:
+    """Whether the learning rate is logged as 0 throughout and is 0: programs that print few digits show 0 for 1e-8."""
+    rate, configured = subject.trend("learning_rate"), subject.log.setting("learning_rate")
+    if rate is None or rate.values.any() or rate.not_finite:
+        return False
     return configured == 0 or (
         configured is None and any("json" in f or "state" in f or f == "records" for f in subject.log.formats)
     )
@@ -189,7 +191,7 @@ def _loss_frozen(subject: LogSubject, run: PreferenceRun) -> Observation | None:
         return None
     if any(t.values.any() for t in accuracies) or (warming_up(subject) and rows < 10):
         return None
-    first, rate = losses[0], subject.trend("learning_rate")
+    first = losses[0]
     evidence = (f"{first.name} in {rows} rows", float(first.values[-1]))
     numbers: dict[str, Any] = {
         "curve": first.name,
@@ -199,7 +201,7 @@ def _loss_frozen(subject: LogSubject, run: PreferenceRun) -> Observation | None:
         "rows": rows,
         "start": run.start,
     }
-    if rate is not None and not rate.values.any() and not rate.not_finite and _printed_exactly(subject):
+    if _rate_of_zero(subject):
         return error("learning_rate_zero_by_loss", ("learning_rate", 0.0), evidence, **numbers)
     return error("loss_frozen", evidence, **numbers)
 

@@ -32,20 +32,17 @@ def completions_clipped(subject: LogSubject, limits: Thresholds) -> Iterator[Obs
     """
     subject.only(*ONLINE)
     clipped, length = subject.trend("completions/clipped_ratio"), subject.trend("completions/mean_length")
+    longest = subject.log.setting("max_completion_length")
     if clipped is not None:
         judged = clipped
-    elif length is not None and subject.log.setting("max_completion_length"):
+    elif length is not None and longest:
         judged = length
     else:
         raise NotMeasured("no_curve", curve="completions/clipped_ratio")
     if len(judged) < 3:
         raise NotMeasured("too_few_points", curve=judged.name, n=len(judged), least=3)
     end, begin = judged.level(0.67, 1), judged.first
-    longest = subject.log.setting("max_completion_length") or (length.last if length is not None else float("nan"))
-    if judged is length:
-        share = 1.0 if end >= 0.97 * longest else 0.0
-    else:
-        share = end
+    share = (1.0 if end >= 0.97 * longest else 0.0) if judged is length and longest else end
     numbers: dict[str, Any] = {
         "curve": judged.name,
         "from_step": judged.step_at(0.67),

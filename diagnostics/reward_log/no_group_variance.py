@@ -107,13 +107,11 @@ def _no_gradient(subject: LogSubject, limits: Thresholds) -> Observation | None:
         if len(reward) >= limits["group_points"] and not np.ptp(reward.values) and not reward.not_finite:
             return error("reward_constant", *evidence, **numbers)
         return None
-    if (alike is not None and alike.values.min() > 0.99) or (spread is not None and not spread.values.all()):
+    if spread is None or not spread.values.all() or (alike is not None and alike.values.min() > 0.99):
         return None
     if alike is not None:
         evidence.append(("groups without spread", float(alike.values.mean())))
-    if spread is not None:
-        return error("no_gradient", *evidence, ("reward_std", spread.last), spread=spread.last, **numbers)
-    return None
+    return error("no_gradient", *evidence, ("reward_std", spread.last), spread=spread.last, **numbers)
 
 
 def _fell(reward: Trend) -> bool:

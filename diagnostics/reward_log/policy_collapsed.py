@@ -61,10 +61,19 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         )
         return
     reward = subject.needed("reward", points=int(limits["rl_points"]))
-    if kl is None and entropy is None:
-        yield from _by_reward(reward)
-        return
     best, end = reward.highest, reward.last
+    numbers: dict[str, Any] = {
+        "curve": "reward",
+        "from_step": best.last_step,
+        "to_step": float(reward.steps[-1]),
+        "step": f"{best.last_step:g}",
+        "best": best.level,
+        "end": end,
+    }
+    evidence = [(f"reward until step {best.last_step:g}", best.level), ("reward at the end", end)]
+    if kl is None and entropy is None:
+        yield _by_reward(reward, evidence, numbers)
+        return
     gained = best.level - reward.first
     spread = subject.trend("reward_std")
     lost = best.level - end
@@ -81,22 +90,11 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
     early = _level_when_best(kl, best.last_step) if kl is not None else None
     ran = ran or (peak_kl is not None and early is not None and peak_kl > limits["kl_large"] and peak_kl > 10 * early)
     gone = entropy is not None and entropy.first > 0 and entropy.last < limits["entropy_gone"] * entropy.first
-    numbers: dict[str, Any] = {
-        "curve": "reward",
-        "from_step": best.last_step,
-        "to_step": float(reward.steps[-1]),
-        "step": f"{best.last_step:g}",
-        "best": best.level,
-        "end": end,
-    }
     if peak_kl is not None:
         numbers["kl"] = peak_kl
-    if entropy is not None:
-        numbers |= {"entropy_from": entropy.first, "entropy_to": entropy.last}
-    evidence = [(f"reward until step {best.last_step:g}", best.level), ("reward at the end", end)]
-    if peak_kl is not None:
         evidence.append(("kl at the end", peak_kl))
     if entropy is not None:
+        numbers |= {"entropy_from": entropy.first, "entropy_to": entropy.last}
         evidence.append(("entropy at the end", entropy.last))
     if kl is not None and _ran_at_once(kl, reward, limits):
         step = float(reward.steps[0])
@@ -115,25 +113,15 @@ def policy_collapsed(subject: LogSubject, limits: Thresholds) -> Iterator[Observ
         yield ok("ok", *evidence, **numbers)
 
 
-def _by_reward(reward: Trend) -> Iterator[Observation]:
+def _by_reward(reward: Trend, evidence: list[tuple[str, float]], numbers: dict[str, Any]) -> Observation:
     """Without KL and entropy only a reward that climbed and then fell below its start by more than it had gained."""
-    best, end = reward.highest, reward.last
+    best = reward.highest
     doubt = reward.error_of_level + best.error
-    gained, below = best.level - reward.first, reward.first - end
-    numbers: dict[str, Any] = {
-        "curve": "reward",
-        "from_step": best.last_step,
-        "to_step": float(reward.steps[-1]),
-        "step": f"{best.last_step:g}",
-        "best": best.level,
-        "end": end,
-        "first": reward.first,
-    }
-    evidence = [(f"reward until step {best.last_step:g}", best.level), ("reward at the end", end)]
+    gained, below = best.level - reward.first, reward.first - reward.last
+    numbers["first"] = reward.first
     if gained > 4 * doubt and below > max(gained, 4 * doubt):
-        yield warning("reward_collapsed", *evidence, **numbers)
-    else:
-        yield ok("ok", *evidence, **numbers)
+        return warning("reward_collapsed", *evidence, **numbers)
+    return ok("ok", *evidence, **numbers)
 
 
 def _large_from_start(kl: Trend, untouched: bool) -> bool:

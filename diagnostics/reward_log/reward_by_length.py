@@ -9,7 +9,7 @@ import numpy as np
 
 from diagnostics.log.trend import Trend
 from diagnostics.log_subject import ONLINE, LogSubject
-from diagnostics.preference_log.preference_run import same_rows
+from diagnostics.preference_log.preference_run import beside
 from diagnostics.report import Observation
 from diagnostics.reward_log.completions_clipped import cut_ever_more
 from diagnostics.run_checks import info, ok, warning
@@ -80,15 +80,10 @@ def _rises(trend: Trend) -> bool:
 
 def _neighbours(subject: LogSubject) -> float | None:
     """Correlation of reward and length after each row's neighbours are taken off, None with fewer than 30 rows."""
-    one, two = subject.log.get("reward"), subject.log.get("completions/mean_length")
-    if one is None or two is None:
+    pair = beside(subject, "reward", "completions/mean_length")
+    if pair is None or len(pair[0]) < 30:
         return None
-    a, b = same_rows(one, two)
-    both = np.isfinite(a) & np.isfinite(b)
-    a, b = a[both], b[both]
-    if len(a) < 30:
-        return None
-    a, b = np.diff(a, n=2), np.diff(b, n=2)
+    a, b = (np.diff(values, n=2) for values in pair)
     if not a.std() or not b.std():
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -60,9 +60,9 @@ def reward_does_not_rise(subject: LogSubject, limits: Thresholds) -> Iterator[Ob
     within = gain < 2 * doubt
     if distance is not None and distance < limits["kl_nothing"] and small and not _at_ceiling(subject, reward):
         yield warning("hardly_moved", *evidence, **numbers)
-    elif small and within and unit > 0:
+    elif small and within:
         yield info("flat", *evidence, **numbers)
-    elif gain < -3 * doubt and small is False and gain < 0:
+    elif gain < -3 * doubt:
         yield info("falls", *evidence, **numbers)
     else:
         yield ok("ok", *evidence, **numbers)
