@@ -22,8 +22,8 @@ from diagnostics.render import to_html, to_markdown, to_text
 from diagnostics.report import Finding, Report, Subject
 from diagnostics.words import say
 from pipeline.config_files import CONFIGS
-from ui import followed_logs, log_charts, uploads
-from ui.log_case import checked_log
+from ui import followed_logs, log_charts, logs_tab, uploads
+from ui.log_case import LogCase, checked_log
 from ui.log_charts import ShownRun, chart, spot_of, to_csv
 from ui.visitor_case import BadCase
 
@@ -341,6 +341,26 @@ def test_public_app_keeps_to_its_folders(logs: Path, tmp_path: Path, monkeypatch
     assert case.grows and case.max_bytes
     with pytest.raises(BadCase, match="upload_gone"):
         checked_log(token="../" * 8)
+
+
+def test_page_judges_as_the_command_line_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the vocabulary that a config.json beside the log tells."""
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(tmp_path / "home"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 32_000}))
+    path, rng = tmp_path / "flat.jsonl", Random(3)
+    grow(path, [line(s, round(math.log(32_000) + rng.gauss(0, 0.01), 4)) for s in range(1, 201)])
+
+    def found(report: Report | None) -> list[tuple[str, str, str]]:
+        assert report is not None
+        return [(f.code, f.outcome, f.severity) for f in report.findings]
+
+    alone = found(diagnose_log([path]))
+    assert "at_guessing" in {outcome for _, outcome, _ in alone}
+    shown = logs_tab._added(logs_tab.NOTHING, LogCase((str(path),)), False, "en")
+    assert found(report_store.load(shown["runs"][0]["id"])) == alone
+    followed = followed_logs.follow([str(path)])
+    assert followed.poll() and found(followed.report) == alone
+    followed_logs.stop(followed.id)
 
 
 def test_dropped_files_of_one_name_stay_apart(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The analysis as one typed API endpoint and MCP tool, the same as the tab's button."""
+"""The two analyses as typed API endpoints and MCP tools, the same as the tabs' buttons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from diagnostics.report import finite
 from diagnostics.words import say
 from pipeline.refusal import Refused
 from ui import examples
-from ui.interface_words import words
+from ui.allowed_paths import is_public
+from ui.interface_words import known, words
 from ui.log_case import checked_log
 from ui.running_diagnosis import ONE_AT_A_TIME, Run, diagnose_now, one_line
 from ui.visitor_case import BadCase, checked_case
@@ -45,10 +46,10 @@ def diagnose_checkpoint(
         try:
             report = diagnose_now(run)
         except Refused as error:
-            raise gr.Error(error.said("zh" if lang == "zh" else "en"), print_exception=False) from None
+            raise gr.Error(error.said(known(lang)), print_exception=False) from None
         except Exception as error:
             raise gr.Error(said["failed_text"].format(error=one_line(error)), print_exception=False) from None
-    return no_files(finite(say(report, "zh" if lang == "zh" else "en").to_json()))
+    return no_files(finite(say(report, known(lang)).to_json()))
 
 
 def diagnose_log(path: str = "", text: str = "", lang: Literal["en", "zh"] = "en") -> dict[str, Any]:
@@ -67,11 +68,13 @@ def diagnose_log(path: str = "", text: str = "", lang: Literal["en", "zh"] = "en
     said = words(lang)
     try:
         case = checked_log(path, text)
-        report = logs.diagnose_log(case.paths, max_bytes=case.max_bytes, lang="zh" if lang == "zh" else "en")
+        report = logs.diagnose_log(
+            case.paths, max_bytes=case.max_bytes, remembered=() if is_public() else None, lang=known(lang)
+        )
     except BadCase as bad:
         raise gr.Error(said[bad.entry].format(**bad.params), print_exception=False) from None
     except Refused as error:
-        raise gr.Error(error.said("zh" if lang == "zh" else "en"), print_exception=False) from None
+        raise gr.Error(error.said(known(lang)), print_exception=False) from None
     except Exception as error:
         raise gr.Error(said["log_failed_text"].format(error=one_line(error)), print_exception=False) from None
     return no_files(finite(report.to_json()))

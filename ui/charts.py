@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"^.*?\.\d+(?=\.|$)")
 
 def format_autopsy(report: Report, lang: str) -> PlotData | None:
     """Bars of nats per answer token by prompt format, best on top, with 95% intervals; declared and best coloured."""
-    rows = [r for r in _rows(report.curves.get("format_autopsy")) if _number(r.get("nats"))]
+    rows = [r for r in _rows(report.curves.get("format_autopsy")) if finite_number(r.get("nats")) is not None]
     if not rows:
         return None
     said = words(lang)
@@ -41,7 +41,7 @@ def format_autopsy(report: Report, lang: str) -> PlotData | None:
 
 def stop_probability(report: Report, lang: str) -> PlotData | None:
     """Bars of how likely each token is where right answers end: median, whisker to the highest."""
-    rows = [r for r in _rows(report.curves.get("stop_probability")) if _number(r.get("median"))]
+    rows = [r for r in _rows(report.curves.get("stop_probability")) if finite_number(r.get("median")) is not None]
     if not rows:
         return None
     said = words(lang)
@@ -86,7 +86,7 @@ def _bars(
 
 def distance_to_base(report: Report, lang: str) -> PlotData | None:
     """Relative distance of each layer to the base, in the order of the model; of many layers the mean of each block."""
-    rows = [r for r in _rows(report.curves.get("distance_to_base")) if _number(r.get("relative"))]
+    rows = [r for r in _rows(report.curves.get("distance_to_base")) if finite_number(r.get("relative")) is not None]
     if not rows:
         return None
     said = words(lang)
@@ -135,12 +135,15 @@ def _rows(curve: Any) -> Sequence[Mapping[str, Any]]:
     return [r for r in curve if isinstance(r, Mapping)] if isinstance(curve, (list, tuple)) else []
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def finite_number(value: Any) -> float | None:
+    """A number, None for NaN, infinity, and whatever else a stored report may hold."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if ok else None
 
 
 def _gap(high: Any, low: Any) -> float:
-    return max(0.0, float(high) - float(low)) if _number(high) and _number(low) else 0.0
+    top, bottom = finite_number(high), finite_number(low)
+    return 0.0 if top is None or bottom is None else max(0.0, top - bottom)
 
 
 def _label(row: Mapping[str, Any]) -> str:

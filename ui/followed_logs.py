@@ -33,11 +33,13 @@ class TooManyFollowed(Exception):
 
 @dataclass
 class FollowedLog:
-    """One log that grows. id: of its stored report. last_line: when the last new line was read (time.time())."""
+    """One log that grows. id: of its stored report. vocab_size: as for `judge_log`. last_line: when the last new line
+    was read (time.time())."""
 
     id: str
     paths: tuple[str, ...]
     reader: Any
+    vocab_size: int | None = None
     report: Report | None = None
     last_line: float = field(default_factory=time.time)
     asked: float = field(default_factory=time.monotonic)
@@ -68,7 +70,7 @@ class FollowedLog:
             from diagnostics.diagnose_log import judge_log
 
             started = time.monotonic()
-            self.report = judge_log(self.reader.log())
+            self.report = judge_log(self.reader.log(), vocab_size=self.vocab_size)
             self._behind = False
             self._judged_at = time.monotonic()
             self._judging = self._judged_at - started
@@ -94,13 +96,15 @@ def follow(paths: Sequence[str], report_id: str = "", own: OwnFormat | None = No
     """Begin to follow a log. report_id: of a report already stored, which the following ones replace. own: the form of
     a log that no reader knows. Raises TooManyFollowed.
     """
+    from diagnostics.diagnose_log import vocabulary_beside
     from pipeline.logs.follow_log import LogFollower
 
     for old in [f for f in list(_followed.values()) if time.monotonic() - f.asked > FORGOTTEN_SECONDS]:
         stop(old.id)
     if len(_followed) >= MAX_FOLLOWED:
         raise TooManyFollowed
-    made = FollowedLog(report_id or new_id(), tuple(paths), LogFollower(list(paths), own=own))
+    reader = LogFollower(list(paths), own=own)
+    made = FollowedLog(report_id or new_id(), tuple(paths), reader, vocabulary_beside(paths))
     _followed[made.id] = made
     return made
 

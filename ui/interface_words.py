@@ -9,9 +9,14 @@ from diagnostics.words import LANGUAGES
 from pipeline.config_files import load_config
 
 
+def known(lang: str) -> str:
+    """The language itself where its words are here, else `en`."""
+    return lang if lang in LANGUAGES else "en"
+
+
 def words(lang: str) -> Mapping[str, Any]:
     """configs/words/LANG/interface.yaml. An unknown language reads English."""
-    return load_config(f"words/{lang if lang in LANGUAGES else 'en'}/interface.yaml")
+    return load_config(f"words/{known(lang)}/interface.yaml")
 
 
 def browser_language(accept_language: str | None) -> str:

@@ -21,7 +21,6 @@ class LogCase:
     """One log that may be read here. grows: it is a file of this machine, so it can be followed."""
 
     paths: tuple[str, ...]
-    name: str = ""
     grows: bool = False
 
     @property

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diagnostics.render import worst_first
 from diagnostics.report import Finding, Report
-from diagnostics.words import say
-from ui.charts import label_text
+from ui.charts import finite_number, label_text
 from ui.interface_words import words
 
 # One panel a row: its entry in interface.yaml, and the curves that may stand in it, strongest first. The first curve
@@ -38,14 +39,12 @@ PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 MAX_RUNS = 6
 POINTS = 1200  # of one curve; several runs share them
-MAX_NOT_FINITE = 100
 SEVERE = ("error", "warning")
-Place = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
 class ShownRun:
-    """One log on the page. id: of its stored report, empty for an example. name: may be given to several runs."""
+    """One log on the page. id: of its report. report: said in the language of the page."""
 
     id: str
     report: Report
@@ -78,7 +77,7 @@ def chart(runs: Sequence[ShownRun], lang: str, more: Sequence[str] = ()) -> str:
     made = {
         "runs": [label_text(run.report.subject.name) for run in runs],
         "panels": panels,
-        "marks": _marks(runs, lang),
+        "marks": _marks(runs),
         "steps_known": all(run.report.metrics.get("log.steps_known", 1.0) for run in runs),
         "words": labels,
     }
@@ -89,7 +88,7 @@ def axes(runs: Sequence[ShownRun]) -> list[str]:
     """What the chart can be drawn over: `step`, and `epoch` and `time` where a log tells them."""
     curves = [c for run in runs for c in run.report.curves.values() if isinstance(c, Mapping)]
     known = [axis for axis in ("epoch", "time") if any(c.get(axis) for c in curves)]
-    if not any((_finite(run.report.metrics.get("log.seconds")) or 0) >= 1 for run in runs):
+    if not any((finite_number(run.report.metrics.get("log.seconds")) or 0) >= 1 for run in runs):
         known = [axis for axis in known if axis != "time"]  # single times, as of an evaluation, place nothing else
     return ["step", *known]
 
@@ -140,13 +139,7 @@ def _column(curve: Mapping[str, Any], name: str) -> list[float | None] | None:
     values = curve.get(name)
     if not isinstance(values, (list, tuple)) or len(values) != len(curve.get("value") or ()):
         return None
-    return [_finite(v) for v in values]
-
-
-def _finite(value: Any) -> float | None:
-    """A number, None for NaN, infinity and the strings that a stored report has for them."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if ok else None
+    return [finite_number(v) for v in values]
 
 
 def _curve(
@@ -160,7 +153,7 @@ def _curve(
     steps = _column(found, "step") if isinstance(found, Mapping) else None
     if steps is None:
         return None
-    values = [_finite(v) for v in found["value"]]
+    values = [finite_number(v) for v in found["value"]]
     kept = points_kept(array([math.nan if v is None else v for v in values]), points).tolist() if values else []
     made: dict[str, Any] = {
         "name": said.get(f"curve_{name}") or label_text(name), "curve": name, "run": run, "order": order,
@@ -173,31 +166,29 @@ def _curve(
     return made
 
 
-def _marks(runs: Sequence[ShownRun], lang: str) -> list[dict[str, Any]]:
+def _marks(runs: Sequence[ShownRun]) -> list[dict[str, Any]]:
     """Places on curves that findings speak of; of one run also what is fine or only told is left out."""
     made = []
     for place, run in enumerate(runs):
-        for finding, repeat in with_repeats(say(run.report, lang)):
+        for finding, anchor in with_anchors(run.report.findings):
             if finding.severity not in SEVERE or (spot := spot_of(finding)) is None:
                 continue
             curve, first, last = spot
             made.append({
-                "run": place, "curve": curve, "code": finding.code, "severity": finding.severity,
-                "target": f"dd-{finding.code}-{repeat}" if repeat else f"dd-{finding.code}",
+                "run": place, "curve": curve, "code": finding.code, "severity": finding.severity, "target": anchor,
                 "from": first, "to": last, "message": label_text(finding.message, 300),
             })  # fmt: skip
     return made
 
 
-def with_repeats(report: Report) -> list[tuple[Finding, int]]:
-    """Findings worst first, each with how many of its code stand before it: as the page numbers their anchors."""
-    from diagnostics.render import worst_first
-
-    seen: dict[str, int] = {}
+def with_anchors(findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
+    """Findings worst first, each with the id of its place on the page; links lead to the first one of a code."""
+    seen: Counter[str] = Counter()
     found = []
-    for finding in worst_first(report.findings):
-        found.append((finding, seen.get(finding.code, 0)))
-        seen[finding.code] = seen.get(finding.code, 0) + 1
+    for finding in worst_first(findings):
+        repeat = seen[finding.code]
+        found.append((finding, f"dd-{finding.code}-{repeat}" if repeat else f"dd-{finding.code}"))
+        seen[finding.code] += 1
     return found
 
 
@@ -214,8 +205,8 @@ def full_name(curve: str, said: Mapping[str, Any]) -> str:
 
 def spot_of(finding: Finding) -> tuple[str, float, float | None] | None:
     """(curve, first step, last step or None) that a finding speaks of; None where it names no place."""
-    curve, first = finding.params.get("curve"), _finite(finding.params.get("from_step"))
+    curve, first = finding.params.get("curve"), finite_number(finding.params.get("from_step"))
     if not isinstance(curve, str) or first is None:
         return None
-    last = _finite(finding.params.get("to_step"))
+    last = finite_number(finding.params.get("to_step"))
     return curve, first, last if last is not None and last > first else None

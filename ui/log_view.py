@@ -9,21 +9,14 @@ from typing import Any
 
 from diagnostics.render import verdict_line
 from diagnostics.report import Report
-from diagnostics.words import say
+from ui.charts import finite_number
 from ui.interface_words import words
-from ui.log_charts import SEVERE, ShownRun, full_name, spot_of, with_repeats
-from ui.report_view import MARKS, Said
+from ui.log_charts import SEVERE, ShownRun, full_name, spot_of, with_anchors
+from ui.report_view import Said, mark
 from ui.safe_html import tag, text
 
 # Outcomes of LOG001 that another reading may change: the log has lines, and no loss was seen in them.
 NO_LOSS = ("no_metrics", "no_metrics_but_crash", "records_without_metrics", "no_loss")
-
-
-def empty(lang: str) -> str:
-    """Before any log was read."""
-    said = words(lang)
-    return tag("section", "dd-card dd-verdict dd-neutral", tag("h2", "", text(said["log_empty_title"])),
-               tag("p", "dd-dim", text(said["log_empty_text"])), data_report="")  # fmt: skip
 
 
 def reading(name: str, lang: str) -> str:
@@ -40,17 +33,17 @@ def facts(report: Report, lang: str) -> str:
     parts: list[str] = []
     if not report.curves:
         return ""
-    last, planned = _number(metrics.get("log.last_step")), _number(metrics.get("log.max_steps"))
+    last, planned = finite_number(metrics.get("log.last_step")), finite_number(metrics.get("log.max_steps"))
     if last:
         of = planned is not None and planned >= last
         parts.append(said["fact_steps_of" if of else "fact_steps"].format(n=f"{last:,.0f}", of=f"{planned or 0:,.0f}"))
-    if epochs := _number(metrics.get("log.last_epoch")):
+    if epochs := finite_number(metrics.get("log.last_epoch")):
         parts.append(said["fact_epochs"].format(n=f"{epochs:.3g}"))
     if tokens := _tokens(report):
         parts.append(said["fact_tokens"].format(n=_large(tokens)))
-    parts.append(said["fact_rows"].format(n=f"{_number(metrics.get('log.records')) or 0:,.0f}"))
+    parts.append(said["fact_rows"].format(n=f"{finite_number(metrics.get('log.records')) or 0:,.0f}"))
     parts.append(said["fact_curves" if len(report.curves) > 1 else "fact_curve"].format(n=len(report.curves)))
-    began, ended = _number(metrics.get("log.started")), _number(metrics.get("log.ended"))
+    began, ended = finite_number(metrics.get("log.started")), finite_number(metrics.get("log.ended"))
     if began is not None and ended is not None and ended > began:
         first, second = _moment(began), _moment(ended)
         same_day = first[:10] == second[:10]
@@ -62,7 +55,7 @@ def facts(report: Report, lang: str) -> str:
 
 def duration(report: Report, said: Said) -> str:
     """How long the log spans; empty where it doesn't say."""
-    seconds = _number(report.metrics.get("log.seconds")) or 0
+    seconds = finite_number(report.metrics.get("log.seconds")) or 0
     return _span(seconds, said) if seconds >= 1 else ""
 
 
@@ -80,14 +73,12 @@ def marks(runs: Sequence[ShownRun], lang: str) -> str:
         return ""
     said = words(lang)
     links = []
-    for finding, repeat in with_repeats(say(runs[0].report, lang)):
+    for finding, anchor in with_anchors(runs[0].report.findings):
         spot = spot_of(finding)
         if finding.severity not in SEVERE or spot is None:
             continue
-        sign = tag("span", f"dd-mark dd-{finding.severity}", MARKS[finding.severity], aria_label=finding.severity)
         line = said["mark_at"].format(code=finding.code, curve=full_name(spot[0], said), step=f"{spot[1]:.10g}")
-        target = f"dd-{finding.code}-{repeat}" if repeat else f"dd-{finding.code}"
-        links.append(tag("button", "dd-chip-link", sign, text(line), type="button", data_jump=target,
+        links.append(tag("button", "dd-chip-link", mark(finding.severity), text(line), type="button", data_jump=anchor,
                          title=finding.message))  # fmt: skip
     return tag("div", "dd-marks", *links) if links else ""
 
@@ -121,8 +112,8 @@ def comparison(runs: Sequence[ShownRun], lang: str) -> str:
     head = ("run", "kind_steps", "last_loss", "lowest_evaluation", "took", "verdict")
     rows = []
     for place, run in enumerate(runs):
-        report = say(run.report, lang)
-        colour = tag("i", f"dd-swatch dd-run-{place % 6}")
+        report = run.report
+        colour = tag("i", f"dd-swatch dd-run-{place}")
         choose = tag("button", "dd-link", colour, text(report.subject.name), type="button", data_run=str(place),
                      title=said["show_this_run"], aria_pressed="true" if place == 0 else "false")  # fmt: skip
         remove = tag("button", "dd-link dd-remove", "×", type="button", data_remove=str(place),
@@ -162,7 +153,7 @@ def _tokens(report: Report) -> float | None:
     """Tokens seen, where the log counts them."""
     curve = report.curves.get("num_tokens")
     values = curve.get("value") if isinstance(curve, Mapping) else None
-    known = [v for v in map(_number, values or ()) if v is not None]
+    known = [v for v in map(finite_number, values or ()) if v is not None]
     return max(known) if known else None
 
 
@@ -180,17 +171,11 @@ def _moment(seconds: float) -> str:
         return "?"
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, None for anything else a report may hold."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
-    return float(value) if ok else None
-
-
 def _count(value: Any) -> str:
-    number = _number(value)
+    number = finite_number(value)
     return "–" if number is None else f"{number:,.0f}"
 
 
 def _value(value: Any) -> str:
-    number = _number(value)
+    number = finite_number(value)
     return "–" if number is None else f"{number:.4g}"

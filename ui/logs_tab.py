@@ -18,7 +18,7 @@ from pipeline.config_files import CONFIGS
 from pipeline.refusal import Refused
 from ui import charts, followed_logs, log_charts, log_view, report_details, report_view, uploads
 from ui.allowed_paths import is_public
-from ui.interface_words import words
+from ui.interface_words import known, words
 from ui.labels import Labels
 from ui.log_case import LogCase, checked_log, path_is_open
 from ui.log_charts import MAX_RUNS, ShownRun
@@ -182,7 +182,7 @@ def switched(shown: dict[str, Any], lang: str, event: gr.SelectData) -> list[Any
         shown = {**NOTHING, "runs": [{"id": FIRST_EXAMPLE, "paths": (), "grows": False, "own": None}]}
         return [shown, *_page(shown, lang)]
     if event.index == TAB_PLACE or not shown["live"]:
-        return [gr.skip()] * (1 + len(_page(NOTHING, lang)))
+        return [gr.skip(), *_parts({}, rest=gr.skip())]
     return _switch_live(lang, shown, False)
 
 
@@ -209,42 +209,41 @@ def _report_of(report_id: str) -> Report:
     return _unsaved[report_id] if report_id in _unsaved else load(report_id)
 
 
-def _runs(shown: dict[str, Any]) -> list[ShownRun]:
+def _runs(shown: dict[str, Any], lang: str) -> list[ShownRun]:
     """The runs whose reports are still there."""
     runs = []
     for run in shown["runs"]:
         with contextlib.suppress(ReportNotFound):
-            runs.append(ShownRun(run["id"], _report_of(run["id"])))
+            runs.append(ShownRun(run["id"], say(_report_of(run["id"]), lang)))
     return runs
 
 
-def _page(shown: dict[str, Any], lang: str, *, running: str = "", with_files: bool = True) -> list[Any]:
-    """Outputs for `tab.report`. running: name of what is being read, said instead of a verdict."""
+def _page(shown: dict[str, Any], lang: str, *, with_files: bool = True) -> list[Any]:
+    """Outputs for `tab.report`."""
     try:
-        return _filled(shown, lang, running, with_files)
+        return _filled(shown, lang, with_files)
     except Exception as error:  # a report of another version may hold what this one can't show
         html = report_view.problem("log_failed_text", {"error": one_line(error)}, lang)
         return _parts({"verdict": html})
 
 
-def _filled(shown: dict[str, Any], lang: str, running: str, with_files: bool) -> list[Any]:
+def _filled(shown: dict[str, Any], lang: str, with_files: bool) -> list[Any]:
     said = words(lang)
-    runs = _runs(shown)
+    runs = _runs(shown, lang)
     show = gr.update(visible=True)
-    if running and not runs:
-        return _parts({"verdict": log_view.reading(running, lang)})
     if not runs:
         problem = shown["problem"]
-        return _parts({"verdict": report_view.problem(*problem, lang) if problem else log_view.empty(lang)})
-    report = say(runs[0].report, lang)
-    parts: dict[str, Any] = {"verdict": _verdict(shown, runs, report, lang, running)}
+        html = report_view.problem(*problem, lang) if problem else report_view.empty(lang, "log_empty")
+        return _parts({"verdict": html})
+    report = runs[0].report
+    parts: dict[str, Any] = {"verdict": _verdict(shown, runs, lang)}
     parts |= {"bar": show, "counts": report_view.counts(report, lang)}
     files: list[Any] = [gr.skip()] * 4
     if with_files:
         files = list(report_files(report, runs[0].id, {"csv": lambda: log_charts.to_csv(runs)}))
     parts |= dict(zip(("json", "md", "html", "csv"), files, strict=True))
     source = next(run for run in shown["runs"] if run["id"] == runs[0].id)
-    names = log_view.no_loss_names(runs[0].report)
+    names = log_view.no_loss_names(report)
     if names is not None and source["paths"]:
         parts |= {"own": show, "own_head": log_view.own_form(names, lang), "column": gr.update(choices=names)}
     drawn = log_charts.chart(runs, lang, shown["more"])
@@ -269,12 +268,10 @@ def _filled(shown: dict[str, Any], lang: str, running: str, with_files: bool) ->
     return _parts(parts)
 
 
-def _verdict(shown: dict[str, Any], runs: Sequence[ShownRun], report: Report, lang: str, running: str) -> str:
+def _verdict(shown: dict[str, Any], runs: Sequence[ShownRun], lang: str) -> str:
     said = words(lang)
-    note = ""
-    if running:
-        note = said["log_reading"].format(name=running)
-    elif shown["problem"]:  # the log that was to be added
+    report, note = runs[0].report, ""
+    if shown["problem"]:  # the log that was to be added
         entry, params = shown["problem"]
         note = said[entry].format(**params)
     elif runs[0].id == FIRST_EXAMPLE:
@@ -290,8 +287,8 @@ def _data(drawn: str) -> str:
     return tag("i", "", data_chart=drawn, hidden=True)
 
 
-def _parts(given: dict[str, Any]) -> list[Any]:
-    """Outputs in the order of `tab.report`; what is not given is hidden or empty."""
+def _parts(given: dict[str, Any], *, rest: Any = None) -> list[Any]:
+    """Outputs in the order of `tab.report`; what is not given is hidden or empty, or `rest` where that is given."""
     hidden = gr.update(visible=False)
     parts: dict[str, Any] = {
         "verdict": "", "bar": hidden, "counts": "", "json": None, "md": None, "html": None, "csv": None,
@@ -299,6 +296,8 @@ def _parts(given: dict[str, Any]) -> list[Any]:
         "live": gr.update(value=False), "more": gr.skip(), "line": "", "marks": "", "data": "", "plot": None,
         "pictures": "", "table": "", "details": "", "timer": gr.update(active=False),
     }  # fmt: skip
+    if rest is not None:
+        parts = dict.fromkeys(parts, rest)
     return list((parts | given).values())
 
 
@@ -330,9 +329,8 @@ def _read(
         shown = _with_problem(shown, bad.entry, bad.params, beside)
         yield [kept, *same, shown, *_page(shown, lang)]
         return
-    name = os.path.basename(os.path.normpath(case.paths[0]))
-    waiting = shown if beside else NOTHING
-    yield [kept, *same, gr.skip(), *_page(waiting, lang, running=name, with_files=False)]
+    reading = log_view.reading(os.path.basename(os.path.normpath(case.paths[0])), lang)
+    yield [kept, *same, gr.skip(), *_parts({"verdict": reading}, rest=gr.skip() if beside else None)]
     shown = _added(shown, case, beside, lang)
     more = bool(shown["runs"])
     emptied = ["", "", None, "", gr.update(value=False, visible=more)] if not shown["problem"] else same
@@ -356,23 +354,16 @@ def _added(
     shown: dict[str, Any], case: LogCase, beside: bool, lang: str, own: OwnFormat | None = None
 ) -> dict[str, Any]:
     """Read a log; show it alone, or beside the runs that are shown."""
-    from diagnostics.diagnose_log import judge_log
-    from pipeline.logs.own_format import remember
-    from pipeline.logs.read_log import read_log
+    from diagnostics.diagnose_log import diagnose_log
 
     if beside and len(shown["runs"]) >= MAX_RUNS:
         return _with_problem(shown, "too_many_runs", {"most": str(MAX_RUNS)}, beside)
     try:
         # what a visitor of a public app taught it is for that visitor alone
         remembered = () if is_public() else None
-        log = read_log(case.paths, max_bytes=case.max_bytes, own=own, remembered=remembered)
-        report = judge_log(log, lang=lang)
-        if own is not None and log.problem is None and not is_public():
-            remember(own)
+        report = diagnose_log(case.paths, max_bytes=case.max_bytes, own=own, remembered=remembered, lang=lang)
     except Refused as refused:
-        return _with_problem(shown, "bad_setting", {"error": refused.said("zh" if lang == "zh" else "en")}, beside)
-    except FileNotFoundError as missing:
-        return _with_problem(shown, "log_not_found", {"path": str(missing)}, beside)
+        return _with_problem(shown, "bad_setting", {"error": refused.said(known(lang))}, beside)
     except Exception as error:
         return _with_problem(shown, "log_failed_text", {"error": one_line(error)}, beside)
     run = {"id": _stored(report), "paths": case.paths, "grows": case.grows, "own": own}
@@ -405,7 +396,7 @@ def _read_own(lang: str, shown: dict[str, Any], pattern: str, column: str) -> li
         own = OwnFormat((pattern or "").strip(), {"loss": column.strip()} if column and column.strip() else {})
         own.compiled  # noqa: B018  # a wrong expression is said before a long log is read
     except Refused as wrong:
-        shown = {**shown, "problem": ("bad_setting", {"error": wrong.said("zh" if lang == "zh" else "en")})}
+        shown = {**shown, "problem": ("bad_setting", {"error": wrong.said(known(lang))})}
         return [shown, *_page(shown, lang)]
     again = _added(NOTHING, LogCase(source["paths"], grows=source["grows"]), False, lang, own)
     if again["problem"]:
@@ -447,7 +438,7 @@ def _rearranged(lang: str, shown: dict[str, Any], runs: list[dict[str, Any]]) ->
 
 
 def _more_curves(lang: str, shown: dict[str, Any], more: list[str] | None) -> list[Any]:
-    runs = _runs(shown)
+    runs = _runs(shown, lang)
     shown = {**shown, "more": [m for m in more or [] if m in log_charts.further_curves(runs)]}
     return [shown, _data(log_charts.chart(runs, lang, shown["more"]))]
 
@@ -494,7 +485,4 @@ def _tick(lang: str, shown: dict[str, Any]) -> list[Any]:
     if new:
         return [gr.skip(), *_page(shown, lang, with_files=False)]
     only_line = log_view.live_line(followed.last_line if followed else None, "", lang)
-    same = dict.fromkeys(("bar", "counts", "json", "md", "html", "csv", "own", "own_head", "column", "box", "axis",
-                          "live", "more", "marks", "data", "plot", "pictures", "table", "details", "timer", "verdict"),
-                         gr.skip())  # fmt: skip
-    return [gr.skip(), *_parts(same | {"line": only_line})]
+    return [gr.skip(), *_parts({"line": only_line}, rest=gr.skip())]

@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from diagnostics.render import worst_first
 from diagnostics.report import Finding, Report
 from diagnostics.words import family_words
 from ui.interface_words import words
-from ui.log_charts import full_name, spot_of
+from ui.log_charts import full_name, spot_of, with_anchors
 from ui.report_view import MARKS, Said, fix_line, mark
 from ui.safe_html import prose, tag, text, with_specials
 
@@ -89,16 +88,13 @@ def _family(family: str, members: list[Finding], lang: str, running: bool) -> st
     tally["ok"] += sum(f.severity == "info" for f in members)
     chips = (tag("span", f"dd-chip dd-{s}", f"{MARKS[s]} {n}") for s, n in tally.items() if n)
     name = tag("b", "", text(said.get(f"family_{family}", family)))
-    ranked = worst_first(members)
-    codes = [f.code for f in ranked]
-    rows = (_finding(f, codes[:i].count(f.code), lang) for i, f in enumerate(ranked))
+    rows = (_finding(f, anchor, lang) for f, anchor in with_anchors(members))
     return tag("details", "dd-family", tag("summary", "", name, tag("span", "dd-chips", *chips)),
                tag("ul", "dd-findings", *rows), id=f"dd-family-{family}",
                open=bool(running or tally["error"] or tally["warning"]))  # fmt: skip
 
 
-def _finding(finding: Finding, repeat: int, lang: str) -> str:
-    """repeat: how many findings of the same code stand before this one; the first is what links lead to."""
+def _finding(finding: Finding, anchor: str, lang: str) -> str:
     said = words(lang)
     line = tag("summary", "", mark(finding.severity), tag("span", "dd-message", prose(finding.message)),
                tag("span", "dd-code", text(finding.code)))  # fmt: skip
@@ -113,7 +109,6 @@ def _finding(finding: Finding, repeat: int, lang: str) -> str:
     if spot is not None:
         table = spot_button(spot, said) + table
     body = tag("div", "dd-body", fix_line(finding.fix, said), tag("p", "dd-dim", prose(about)) if about else "", table)
-    anchor = f"dd-{finding.code}-{repeat}" if repeat else f"dd-{finding.code}"
     return tag("li", "", tag("details", "dd-finding", line, body, id=anchor))
 
 

@@ -52,11 +52,11 @@ def counts(report: Report, lang: str) -> str:
     return tag("div", "dd-counts", *shown)
 
 
-def empty(lang: str) -> str:
-    """Before anything was diagnosed."""
+def empty(lang: str, entry: str = "empty") -> str:
+    """Before anything was diagnosed. entry: of interface.yaml, with `_title` and `_text`."""
     said = words(lang)
-    return tag("section", "dd-card dd-verdict dd-neutral", tag("h2", "", text(said["empty_title"])),
-               tag("p", "dd-dim", text(said["empty_text"])), data_report="")  # fmt: skip
+    return tag("section", "dd-card dd-verdict dd-neutral", tag("h2", "", text(said[f"{entry}_title"])),
+               tag("p", "dd-dim", text(said[f"{entry}_text"])), data_report="")  # fmt: skip
 
 
 def problem(entry: str, params: Mapping[str, str], lang: str) -> str:

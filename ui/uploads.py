@@ -41,9 +41,7 @@ class Upload:
 
 def keep(dropped: Sequence[str]) -> Upload:
     """Copy dropped files into a new private folder under their own, cleaned names. Raises OSError."""
-    token = secrets.token_urlsafe(16)
-    folder = private_folder("uploads") / token / NAME
-    folder.mkdir(mode=0o700, parents=True)
+    token, folder = _new_folder()
     refused = [os.path.basename(p) for p in dropped[MAX_FILES:]]
     for path in dropped[:MAX_FILES]:
         name = safe_name(path)
@@ -55,18 +53,14 @@ def keep(dropped: Sequence[str]) -> Upload:
 
 
 def found(token: str) -> Upload | None:
-    """The files kept under this token, None when they are gone (a restart empties the temporary folder)."""
-    if not isinstance(token, str) or not TOKEN.fullmatch(token):
-        return None
-    folder = private_folder("uploads") / token / NAME
-    return _sorted(token, folder, ()) if folder.is_dir() else None
+    """The files kept under this token, None when they are gone."""
+    folder = _folder(token)
+    return _sorted(token, folder, ()) if folder is not None else None
 
 
 def keep_logs(dropped: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Copy dropped files, all of them parts of one log. Returns (token, names, names refused). Raises OSError."""
-    token = secrets.token_urlsafe(16)
-    folder = private_folder("uploads") / token / NAME
-    folder.mkdir(mode=0o700, parents=True)
+    token, folder = _new_folder()
     for path in dropped[:MAX_FILES]:
         place = folder / safe_name(path)
         for number in range(2, MAX_FILES + 2):  # parts of a run often bear one name, each in a folder of its own
@@ -80,19 +74,31 @@ def keep_logs(dropped: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, 
 
 def keep_text(text: str, name: str) -> str:
     """Pasted text as a file of its own; its path. Raises OSError."""
-    folder = private_folder("uploads") / secrets.token_urlsafe(16) / NAME
-    folder.mkdir(mode=0o700, parents=True)
-    path = folder / name
+    path = _new_folder()[1] / name
     path.write_text(text, encoding="utf-8", errors="replace")
     return str(path)
 
 
 def files(token: str) -> tuple[str, ...]:
     """Paths of all files kept under this token; none when they are gone."""
-    if not isinstance(token, str) or not TOKEN.fullmatch(token):
-        return ()
+    folder = _folder(token)
+    return tuple(sorted(str(p) for p in folder.iterdir())) if folder is not None else ()
+
+
+def _new_folder() -> tuple[str, Path]:
+    """A token that can't be guessed, and the new private folder that it names. Raises OSError."""
+    token = secrets.token_urlsafe(16)
     folder = private_folder("uploads") / token / NAME
-    return tuple(sorted(str(p) for p in folder.iterdir())) if folder.is_dir() else ()
+    folder.mkdir(mode=0o700, parents=True)
+    return token, folder
+
+
+def _folder(token: str) -> Path | None:
+    """The folder that a token names, None when it is gone (a restart empties the temporary folder)."""
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
+        return None
+    folder = private_folder("uploads") / token / NAME
+    return folder if folder.is_dir() else None
 
 
 def safe_name(path: str) -> str:
