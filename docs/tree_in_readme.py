@@ -28,8 +28,8 @@ def first_line(path: Path) -> str:
     if path.suffix == ".py":
         found = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
     else:
-        comments = (line.strip("#/*- <!>").strip() for line in text.splitlines()[:3] if line.startswith(("#", "/*")))
-        found = next(comments, "")
+        comments = (line for line in text.splitlines()[:3] if line.startswith(("#", "/*", "//")))
+        found = next(comments, "").strip("#/*- <!>").strip()
     return found.rstrip(".")
 
 

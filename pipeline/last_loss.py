@@ -1,5 +1,4 @@
-"""Where a training log's loss began and ended, training and evaluation apart: enough to hold a model against its
-log."""
+"""Where a training log's loss began and ended, to hold a model against its log."""
 
 from __future__ import annotations
 

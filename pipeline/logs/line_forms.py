@@ -1,5 +1,6 @@
-"""Lines that are alike but for their numbers: learned from lines that were understood word by word, then matched over
-whole blocks at once.
+"""Lines that are alike but for their numbers.
+
+Learned from lines that were understood word by word, then matched over whole blocks at once.
 
 A form is a regular expression: the words of the line literally, its numbers as numbers, those that mean something
 captured. It is made from what the slow way understood, so both give the same rows; which way a line takes depends on

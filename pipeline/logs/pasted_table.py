@@ -1,5 +1,8 @@
-"""Tables of metrics within other text: model cards, notebooks (`Step | Training Loss | Validation Loss`), printed
-DataFrames and boxes. A head is a line of names, a place and a metric among them, and no number."""
+"""Tables of metrics within other text: model cards, notebooks, printed DataFrames and boxes.
+
+`Step | Training Loss | Validation Loss`, for one. A head is a line of names, a place and a metric among them, and no
+number.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""KTO's rows: one answer and whether it is wanted, as TRL (`completion`, `label`) and LLaMA-Factory (`messages`,
-`kto_tag` or `label`) write them."""
+"""KTO's rows: one answer and whether it is wanted.
+
+TRL writes `completion` and `label`, LLaMA-Factory `messages` and `kto_tag` or `label`.
+"""
 
 from __future__ import annotations
 

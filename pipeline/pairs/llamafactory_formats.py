@@ -1,5 +1,7 @@
-"""LLaMA-Factory's two ranking layouts (https://github.com/hiyouga/LLaMA-Factory, data/README.md): alpaca's columns with
-an earlier `history`, and ShareGPT's turns."""
+"""LLaMA-Factory's two ranking layouts: alpaca's columns with an earlier `history`, and ShareGPT's turns.
+
+https://github.com/hiyouga/LLaMA-Factory, data/README.md
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""HH-RLHF's transcripts: both sides repeat the whole talk, its turns marked in the text
-(https://huggingface.co/datasets/Anthropic/hh-rlhf)."""
+"""HH-RLHF's transcripts: both sides repeat the whole talk, its turns marked in the text.
+
+https://huggingface.co/datasets/Anthropic/hh-rlhf
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The three layouts TRL takes for preference data: text, conversational, and without a prompt of their own
-(https://huggingface.co/docs/trl/dataset_formats)."""
+"""The three layouts TRL takes for preference data: text, conversational, and without a prompt of their own.
+
+https://huggingface.co/docs/trl/dataset_formats
+"""
 
 from __future__ import annotations
 
