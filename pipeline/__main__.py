@@ -1,45 +1,62 @@
-"""`python -m pipeline`: demo. Results go to standard output, progress to standard error."""
+"""`python -m pipeline`: convert, demo. Results go to standard output, progress to standard error."""
 
 from __future__ import annotations
 
-import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Makes things: demo models.", epilog="example: python -m pipeline demo"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo", help="train the tiny demo models, healthy and sick, in about a minute",
-        epilog="example: python -m pipeline demo --output /tmp/demo",
-    )  # fmt: skip
-    demo.add_argument("--output", metavar="DIR", help="folder to build in; default: the user's cache folder")
-    return parser
+from types import FrameType
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0 done, 2 can't be done, 3 interrupted."""
-    options = _parser().parse_args(argv)
-    from pipeline.demo.build import build_demo
+    """Run one command. Returns the exit status: 0 done, 2 can't be done, 3 interrupted; a line on standard error
+    explains every 2 and 3."""
+    from pipeline.commands import convert, demo
+    from pipeline.commands.terminal import (
+        EXIT_DONE,
+        EXIT_INTERRUPTED,
+        EXIT_UNUSABLE,
+        Parser,
+        drop_stdout,
+        say,
+    )
+    from pipeline.refusal import Refused, Sentence
 
-    def progress(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = Parser(
+        prog="python -m pipeline", description="Makes things: converted data, demo models.",
+        epilog="example: python -m pipeline convert pairs.csv --to trl --output pairs.jsonl",
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (convert, demo):
+        module.add_parser(commands)
+    lang = "zh" if "--lang=zh" in given or ("--lang", "zh") in zip(given, given[1:], strict=False) else "en"
+    if signal.getsignal(signal.SIGINT) is _leave:  # from here on it is told what became of the work
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        demo = build_demo(Path(options.output) if options.output else None, progress=progress)
-    except OSError as error:
-        print(f"pipeline: demo: {error}", file=sys.stderr)
-        return 2
+        options = parser.parse_args(given)
+        return int(options.run(options))
+    except SystemExit as done:  # --help
+        return int(done.code or 0)
+    except Refused as reason:
+        say(reason.said(lang))
+        return EXIT_UNUSABLE
     except KeyboardInterrupt:
-        print("pipeline: demo: interrupted; run it again and it starts over", file=sys.stderr)
-        return 3
-    print(demo.root)
-    return 0
+        say(Sentence("stopped").said(lang))
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `... | head`
+        drop_stdout()
+        return EXIT_DONE
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C during imports, where a KeyboardInterrupt leaves a traceback."""
+    os.write(2, b"pipeline: interrupted before anything was done\n")
+    os._exit(3)
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller has it ignored
+        signal.signal(signal.SIGINT, _leave)
     sys.exit(main())

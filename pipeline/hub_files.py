@@ -141,7 +141,7 @@ class HubRepo:
                 tqdm_class=_progress(percent),
             )  # fmt: skip
         except Exception as failed:  # whatever the transport raises, the reader above knows OSError
-            raise OSError(errno.EIO, f"{self.folder}{name}: {_reason(failed)}") from failed
+            raise OSError(errno.EIO, f"{self.folder}{name}: {why_no_answer(failed)}") from failed
         return Path(path)
 
 
@@ -235,9 +235,9 @@ def _fetch_range(shared: _Shared, path: str, start: int, end: int) -> bytes:
     except OSError as failed:
         if failed.strerror:
             raise
-        raise OSError(errno.EIO, f"{path}: {_reason(failed)}") from failed
+        raise OSError(errno.EIO, f"{path}: {why_no_answer(failed)}") from failed
     except Exception as failed:  # the transport's own classes; it is not a direct dependency
-        shared.down = str(_reason(failed))
+        shared.down = str(why_no_answer(failed))
         raise OSError(errno.EIO, shared.down) from failed
     if len(data) < skip + end - start:
         raise OSError(errno.EIO, f"{path}: the server closed the connection early")
@@ -310,7 +310,7 @@ def _what_to_do(given: str, failed: BaseException) -> PathNotFound:
         return PathNotFound("hub_forbidden", **named)
     offline = isinstance(failed, errors.OfflineModeIsEnabled)
     return PathNotFound(
-        "hub_offline" if offline else "hub_no_answer", reason=_reason(failed), copies=_copies(repo_id), **named
+        "hub_offline" if offline else "hub_no_answer", reason=why_no_answer(failed), copies=_copies(repo_id), **named
     )
 
 
@@ -324,7 +324,7 @@ def _copies(repo_id: str) -> Sentence | str:
     return Sentence("hub_copies", {"folder": newest})
 
 
-def _reason(failed: BaseException) -> Sentence | str:
+def why_no_answer(failed: BaseException) -> Sentence | str:
     """What went wrong, in a few words on one line."""
     from huggingface_hub import errors
 
@@ -342,7 +342,7 @@ def _reason(failed: BaseException) -> Sentence | str:
     if "ProxyError" in kinds:
         return Sentence("reason_proxy", {"detail": str(failed).replace("\n", " ")[:180]})
     if isinstance(failed, errors.LocalEntryNotFoundError) and failed.__cause__ is not None:
-        return _reason(failed.__cause__)
+        return why_no_answer(failed.__cause__)
     if isinstance(failed, (ValueError, KeyError, TypeError)):
         return Sentence("reason_no_hub")
     text = str(failed).strip().splitlines()

@@ -6,7 +6,6 @@ pair the chosen side is the answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,25 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config_files import load_config
+from pipeline.pairs.supervised_formats import ALPACA_ANSWERS, COLUMNS, TALKS
+from pipeline.pairs.transcript_format import turns_of
+from pipeline.pairs.turns import NotThisShape, as_turns
 from pipeline.record_files import Unreadable, records
 
 # (prompt column, answer column), first match wins. Columns of preference sets hold their better side.
-COLUMNS = (
-    ("instruction", "output"), ("instruction", "response"), ("instruction", "chosen"), ("instruction", "completion"),
-    ("instruction", "answer"), ("prompt", "chosen"), ("prompt", "response"), ("prompt", "completion"),
-    ("prompt", "chosen_response"), ("prompt", "answer"), ("prompt", "output"), ("prompt", "target"),
-    ("question", "chosen"), ("question", "answer"), ("question", "response"), ("question", "output"),
-    ("question", "query"), ("query", "response"), ("query", "answer"), ("query", "chosen"), ("input", "output"),
-    ("input", "chosen"), ("input", "target"), ("input", "answer"), ("source", "target"), ("src", "tgt"),
-    ("text", "standard_answer"), ("user", "assistant"), ("human", "assistant"), ("problem", "solution"),
-    ("problem", "answer"), ("问题", "回答"), ("问题", "答案"), ("指令", "输出"),
-)  # fmt: skip
-ROLES = {
-    "human": "user", "user": "user", "prompter": "user", "question": "user", "gpt": "assistant",
-    "assistant": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
-    "answer": "assistant", "system": "system",
-}  # fmt: skip
-MESSAGE_LISTS = ("messages", "conversations", "conversation", "dialog", "chosen_messages", "chosen")
+_COLUMNS = (*(("instruction", answer) for answer in ALPACA_ANSWERS), *COLUMNS, ("指令", "输出"))
+_ROLES = ("system", "user", "assistant")
 # Of a long file this many rows are looked at; those taken are spread over them, as files are often sorted.
 MAX_SCANNED = 20_000
 
@@ -161,24 +149,16 @@ def _text(value: Any) -> str | None:
 
 
 def turns(value: Any) -> list[dict[str, str]] | None:
-    """A list of messages in `role`/`content` or `from`/`value` form; None when it isn't one or a turn has no text."""
-    if isinstance(value, str) and value.lstrip()[:2] in ("[{", "[\n"):  # a list that a CSV holds as text
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    if not isinstance(value, list) or not value:
+    """Messages of a list in either notation; None when it isn't one or a turn is no text of system, user, assistant."""
+    if isinstance(value, Mapping) or (isinstance(value, str) and value.lstrip()[:1] != "["):
         return None
     found: list[dict[str, str]] = []
-    for turn in value:
-        if not isinstance(turn, Mapping):
+    for turn in as_turns(value) or ():
+        content = _text(turn["content"])
+        if turn["role"] not in _ROLES or content is None:
             return None
-        role = ROLES.get(str(turn.get("role", turn.get("from", ""))).lower())
-        content = _text(turn.get("content", turn.get("value")))
-        if role is None or content is None:
-            return None
-        found.append({"role": role, "content": content})
-    return found
+        found.append({"role": turn["role"], "content": content})
+    return found or None
 
 
 def _split(messages: list[dict[str, str]], id: str) -> InstructionRow | None:
@@ -192,7 +172,7 @@ def _split(messages: list[dict[str, str]], id: str) -> InstructionRow | None:
 
 def _from_messages(record: Mapping[str, Any], id: str) -> InstructionRow | None:
     system = _text(record.get("system")) or _text(record.get("system_prompt"))
-    for key in MESSAGE_LISTS:
+    for key in TALKS:
         messages = turns(record.get(key))
         if messages is None:
             continue
@@ -233,7 +213,7 @@ def _from_columns(record: Mapping[str, Any], id: str) -> InstructionRow | None:
     asked = _text(record.get("instruction") or record.get("prompt"))
     if asked and (answer := _text(record.get(preferred))):
         return _plain(record, asked, answer, id)
-    for prompt_key, answer_key in COLUMNS:
+    for prompt_key, answer_key in _COLUMNS:
         prompt, answer = record.get(prompt_key), record.get(answer_key)
         if isinstance(prompt, str) and prompt.strip() and (text := _text(answer)) is not None and text.strip():
             return _plain(record, prompt, text, id, second=prompt_key == "instruction")
@@ -257,14 +237,11 @@ def _plain(
 
 
 def _from_transcript(record: Mapping[str, Any], id: str) -> InstructionRow | None:
-    """`\\n\\nHuman: ...\\n\\nAssistant: ...` in one string (https://huggingface.co/datasets/Anthropic/hh-rlhf)."""
+    """The talk that HH-RLHF marks in one text."""
     text = record.get("chosen")
     if not isinstance(text, str) or "\n\nAssistant:" not in text:
         return None
-    messages: list[dict[str, str]] = []
-    for part in text.split("\n\nHuman:")[1:]:
-        asked, *answers = part.split("\n\nAssistant:")
-        messages.append({"role": "user", "content": asked.strip()})
-        if answers:
-            messages.append({"role": "assistant", "content": "\n\nAssistant:".join(answers).strip()})
-    return _split(messages, id)
+    try:
+        return _split([{**turn, "content": turn["content"].strip()} for turn in turns_of(text)], id)
+    except NotThisShape:
+        return None

@@ -13,14 +13,15 @@ MAX_SHOWN = 400  # characters of one name or path inside a line
 
 @dataclass(frozen=True)
 class Sentence:
-    """An entry of configs/words/LANG/refusals.yaml with what stands in its places. `str()` is the English one."""
+    """An entry of configs/words/LANG/WORDS.yaml with what stands in its places. `str()` is the English one."""
 
     entry: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    words: str = "refusals"
 
     def said(self, lang: str) -> str:
         """One line in `lang`, names and paths of the user in it shortened and without control characters."""
-        template = str(load_config(f"words/{lang}/refusals.yaml")[self.entry])
+        template = str(load_config(f"words/{lang}/{self.words}.yaml")[self.entry])
         return template.format(**{name: _shown(value, lang) for name, value in self.params.items()})
 
     def __str__(self) -> str:

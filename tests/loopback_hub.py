@@ -1,6 +1,7 @@
-"""A Hub on this machine for tests: real HTTP on a loopback port, as much of the API as reading a model needs.
+"""A Hub on this machine for tests: real HTTP on a loopback port, as much of the API as reading a model or a data set
+needs.
 
-Model info with file sizes, `resolve` with HEAD, ranges, commit and etag headers, a redirect of large files to a
+Info with file sizes, of data sets the tree too, `resolve` with HEAD, ranges, commit and etag headers, a redirect of large files to a
 "CDN" of another origin, access errors with the headers the Hub sends. Counts every byte of body it sends.
 """
 
@@ -87,6 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._answer()
+
     def _answer(self) -> None:
         hub, url = self.hub, urlsplit(self.path)
         path = unquote(url.path)
@@ -94,14 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(hub.delay)
         if hub.no_hub:
             return self._send(200, b"<html>Please log in to the wireless network</html>", "text/html")
-        if path.startswith("/api/models/"):
-            return self._info(path.removeprefix("/api/models/"), parse_qs(url.query))
+        for api in ("/api/models/", "/api/datasets/"):
+            if path.startswith(api):
+                return self._info(path.removeprefix(api), parse_qs(url.query))
         time.sleep(hub.stall_resolve)
         if path.startswith("/cdn/"):
             sha, _, name = path.removeprefix("/cdn/").partition("/")
             folder = next((f for r in hub.repos.values() if (f := r.folder(sha)) is not None), None)
             return self._file(folder / name, {}) if folder else self._refuse(404, "EntryNotFound")
-        return self._resolve(path.lstrip("/"))
+        return self._resolve(path.removeprefix("/datasets").lstrip("/"))
 
     def _repo(self, repo_id: str) -> Repo | None:
         repo = self.hub.repos.get(repo_id)
@@ -118,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         return repo
 
     def _info(self, rest: str, query: dict[str, list[str]]) -> None:
+        for listing in ("/tree/", "/paths-info/"):
+            if listing in rest:
+                return self._tree(*rest.split(listing, 1))
         repo_id, _, revision = rest.partition("/revision/")
         repo = self._repo(repo_id)
         if repo is None:
@@ -134,6 +143,26 @@ class _Handler(BaseHTTPRequestHandler):
         info = {"id": repo_id, "sha": commit, "private": repo.access == "private", "gated": gated,
                 "siblings": siblings, "tags": []}  # fmt: skip
         return self._send(200, json.dumps(info).encode(), "application/json")
+
+    def _tree(self, repo_id: str, rest: str) -> None:
+        """What lies directly in a folder of a revision."""
+        repo = self._repo(repo_id)
+        revision, _, inside = rest.partition("/")
+        folder = repo.folder(revision) if repo is not None else None
+        if folder is None:
+            return None if repo is None else self._refuse(404, "RevisionNotFound", "Invalid rev id")
+        if not (folder / inside).is_dir():
+            return self._refuse(404, "EntryNotFound", "Entry not found")
+        found = [
+            {
+                "type": "directory" if path.is_dir() else "file",
+                "path": str(path.relative_to(folder)),
+                "size": path.stat().st_size,
+                "oid": "0" * 40,
+            }
+            for path in sorted((folder / inside).iterdir())
+        ]
+        return self._send(200, json.dumps(found).encode(), "application/json")
 
     def _resolve(self, path: str) -> None:
         repo_id, _, rest = path.partition("/resolve/")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.pairs.all_formats import FORMATS
+from pipeline.pairs.all_formats import FORMATS, SUPERVISED, columns_given
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import PairFile, recognise
-from pipeline.pairs.write_pairs import SUFFIXES, UnknownSuffix, write_pairs
+from pipeline.pairs.write_pairs import SUFFIXES, UnknownSuffix, WriteReport, together, write_pairs
 from pipeline.record_files import Unreadable
 
 PAIRS = [
@@ -29,6 +32,7 @@ def test_round_trip(tmp_path: Path, name: str, suffix: str) -> None:
     report = write_pairs(PAIRS, path, name)
     assert (report.rows, report.left_out, report.dropped, report.replaced) == (30, {}, {}, 0)
     file = PairFile(path)
+    assert file.kind == ("one-sided" if name == "kto" else "pairs")
     found = list(file)
     assert not file.left_out
     if name == "kto":
@@ -36,6 +40,44 @@ def test_round_trip(tmp_path: Path, name: str, suffix: str) -> None:
         assert len(found) == 60 and write_pairs(found, again, "trl").rows == 30
         found = list(PairFile(again))
     assert found == PAIRS
+
+
+@pytest.mark.parametrize("name", SUPERVISED)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_round_trip_of_answers_to_learn(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    report = write_pairs(PAIRS, path, name)
+    assert (report.rows, report.left_out, report.dropped, report.replaced) == (30, {}, {"rejected": 30}, 0)
+    file = PairFile(path)
+    assert file.kind == "supervised" and file.format is SUPERVISED[name]
+    again = tmp_path / f"again{suffix}"
+    assert write_pairs(file, again, name).dropped == {}
+    found = list(PairFile(again))
+    assert [pair.line for pair in file] == [pair.line for pair in PairFile(path)]
+    assert found == [replace(pair, rejected=None) for pair in PAIRS]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "read", "left_out"),
+    [
+        (
+            [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3 + [{"instruction": "a", "output": "b"}, {"prompt": "a", "chosen": "b"}],
+            "pairs", 3, {"supervised_row": 1, "side_absent": 1},
+        ),
+        (
+            [{"instruction": "a", "output": "b"}] * 3 + [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"query": "a", "response": "b"}],
+            "supervised", 4, {"preference_row": 1},
+        ),
+        (
+            [{"prompt": "a", "completion": "b", "label": True}] * 3 + [{"prompt": "a", "completion": "b"}, {"prompt": "a", "chosen": "b", "rejected": "c"}],
+            "one-sided", 4, {"label_absent": 1},
+        ),
+    ],
+)  # fmt: skip
+def test_files_of_mixed_kinds(tmp_path: Path, rows: list[Any], kind: str, read: int, left_out: dict[str, int]) -> None:
+    file = PairFile(write_lines(tmp_path / "rows.jsonl", rows))
+    assert file.kind == kind
+    assert (len(list(file)), file.reasons) == (read, left_out)
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
@@ -58,10 +100,94 @@ def test_good_rows_are_kept_and_bad_ones_named(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_columns_given_are_used_before_others(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "uid,instruction,more,w,l,sys,points,minus,id\n"
+        "7,Sum up,the text,good,bad,be brief,4.5,1,x\n"
+        "8,Go,,good,bad,,3,2,y\n"
+    )  # fmt: skip
+    words = ["id=uid", "input=more", "chosen=w", "rejected=l", "system=sys", "score_chosen=points", "score_rejected=minus"]
+    file = PairFile(path, columns=columns_given([*words, "history=earlier"]))
+    first, second = file
+    assert first == Pair([{"role": "user", "content": "Sum up\nthe text"}], "good", "bad", "be brief", "7", 4.5, 1.0,
+                         extra={"id_2": "x", "input": "the text"})  # fmt: skip
+    assert (second.prompt[0]["content"], second.system, second.score_chosen, second.id) == ("Go", None, 3.0, "8")
+    assert file.absent == {"earlier"} and file.formats == {"llamafactory-alpaca": 2}
+
+
+def test_a_table_with_mark_and_line_ends_in_its_cells(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(
+        '\ufeffprompt,chosen,rejected\r\n"a\r\nb","""q"", 好\n",c\r\nd,e,f,g\r\n"h\n\ni",j,k\r\n'.encode()
+    )
+    file = PairFile(path)
+    found = list(file)
+    assert [(p.prompt[0]["content"], p.chosen, p.rejected, p.line) for p in found] == [
+        ("a\r\nb", '"q", 好\n', "c", 2), ("h\n\ni", "j", "k", 6),
+    ]  # fmt: skip
+    assert [(one.line, one.reason) for one in file.left_out] == [(5, "too_many_cells")]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_one_huge_value_costs_nothing_but_its_room(tmp_path: Path, suffix: str) -> None:
+    good, huge = {"prompt": "a", "chosen": "b", "rejected": "c"}, 50_000_000
+    rows = [json.dumps(row) for row in (good, {**good, "chosen": "x" * huge}, {"prompt": ["x" * huge]}, good)]
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("\n".join(rows) if suffix == ".jsonl" else f"[{','.join(rows)}]")
+    del rows
+    file = PairFile(path)
+    tracemalloc.start()
+    lengths = [len(pair.chosen or "") for pair in file]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lengths == [1, huge, 1] and file.left_out[0].reason == "prompt_is_no_text"
+    assert peak < 8 * huge
+
+
+def test_a_thousand_columns(tmp_path: Path) -> None:
+    wide = {f"column {n}": n for n in range(1000)}
+    rows = [{**wide, "prompt": f"a{n}", "chosen": "b", "rejected": "c"} if n % 10 else wide for n in range(100)]
+    file = PairFile(write_lines(tmp_path / "rows.jsonl", rows))
+    found = list(file)
+    assert len(found) == 90 and found[0].extra == wide and file.reasons == {"prompt_absent": 10}
+    assert write_pairs(found, tmp_path / "rows.parquet", "kto").rows == 90
+    assert list(PairFile(tmp_path / "rows.parquet", format="kto"))[0].extra == wide
+
+
+def test_what_is_no_text_is_no_answer(tmp_path: Path) -> None:
+    good = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    rows = [good, {**good, "chosen": [1]}, {**good, "chosen": {"a": 1}}, {**good, "chosen": True}, {**good, "rejected": 7},
+            [good], '"text"', None, {**good, "prompt": 7}, '{"prompt": "a", "chosen": NaN, "rejected": "c"}']  # fmt: skip
+    file = PairFile(write_lines(tmp_path / "rows.jsonl", rows))
+    assert [(pair.line, pair.rejected) for pair in file] == [(1, "c"), (5, "7")]
+    assert [(one.line, one.reason) for one in file.left_out] == [
+        (2, "side_is_no_answer"), (3, "side_is_no_answer"), (4, "side_is_no_answer"), (6, "not_an_object"),
+        (7, "not_an_object"), (8, "not_an_object"), (9, "prompt_is_no_text"), (10, "side_absent"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "problem"), [("[]", "empty"), ("[1, 2]", "no_known_columns"), ("", "empty")])
+def test_files_without_a_row(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(Unreadable) as failed:
+        list(PairFile(tmp_path / "x.json"))
+    assert failed.value.args[0] == problem
+
+
+def test_a_file_can_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    write_pairs(PAIRS, path, "hh")
+    file = PairFile(path)
+    assert next(iter(file)) == PAIRS[0] and file.kind == "pairs"
+    assert list(PairFile(path)) == PAIRS
+
+
 def test_recognised_by_content(tmp_path: Path) -> None:
     found = recognise(write_lines(tmp_path / "x.jsonl", [{"prompt": "a", "chosen": "b", "reject": "c"}] * 5))
     assert found is not None
     assert (found.format.name, found.columns, found.agreed, found.looked_at) == ("trl", {"reject": "rejected"}, 5, 5)
+    assert found.reason.said("zh") == "TRL：prompt、chosen、rejected 都是文本（列名：reject = rejected）"
     with pytest.raises(Unreadable) as failed:
         list(PairFile(write_lines(tmp_path / "y.jsonl", [{"text": "only", "note": "x"}])))
     assert failed.value.args == ("no_known_columns", "text, note")
@@ -89,11 +215,52 @@ def test_a_file_may_be_written_over_itself(tmp_path: Path) -> None:
     assert list(PairFile(path)) == PAIRS
 
 
+def test_the_last_word_before_a_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.json"
+    path.write_text("precious")
+    seen: list[WriteReport] = []
+
+    def refuse(report: WriteReport) -> None:
+        seen.append(report)
+        assert path.read_text() == "precious"
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        write_pairs(PAIRS, path, "trl", before_replacing=refuse)
+    assert path.read_text() == "precious" and seen[0].rows == 30
+    assert list(seen[0].columns) == ["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "topic"]
+
+
+def test_sides_that_stand_apart_find_each_other(tmp_path: Path) -> None:
+    halves = [replace(p, rejected=None) for p in PAIRS] + [replace(p, chosen=None) for p in PAIRS]
+    alone = replace(PAIRS[0], prompt=[{"role": "user", "content": "alone"}], chosen=None, line=99)
+    random.Random(5).shuffle(halves)
+    found = list(together([*halves, alone, PAIRS[3]]))
+    assert sorted(p.line for p in found[:30]) == list(range(1, 31)) and all(p.paired for p in found[:31])
+    assert found[30] == PAIRS[3] and found[31:] == [alone]
+    assert sorted(map(str, found[:30])) == sorted(map(str, PAIRS))
+
+
+def test_waiting_sides_take_no_room(tmp_path: Path) -> None:
+    def halves() -> Iterator[Pair]:
+        for wanted in (True, False):
+            for n in range(2000):
+                prompt = [{"role": "user", "content": f"{n}{'x' * 5000}"}]
+                yield Pair(prompt, "y" * 5000, None) if wanted else Pair(prompt, None, "z" * 5000)
+
+    tracemalloc.start()
+    assert sum(pair.paired for pair in together(halves())) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000  # of 20 MB
+
+
 def test_what_was_lost_is_said(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     mixed = [PAIRS[0], replace(PAIRS[1], prompt=talk, line=7), replace(PAIRS[2], flags=["x"], source={"chosen": "y"})]
     report = write_pairs(mixed, tmp_path / "x.jsonl", "trl")
     assert (report.rows, report.left_out, report.lines) == (2, {"prompt_of_several_turns": 1}, {"prompt_of_several_turns": [7]})
+    assert report.origins == {"prompt_of_several_turns": [""]}
     assert report.dropped == {"source": 1, "flags": 1}
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.pairs.pair import Message, Pair, Side
 from pipeline.pairs.turns import NotThisShape, apart, read_side, side_turns
+from pipeline.refusal import Sentence
 
 Record = Mapping[str, Any]
+
+Kind = Literal["pairs", "one-sided", "supervised"]
+"""What a row holds: both sides; one answer and whether it is wanted; one answer to learn."""
 
 
 class CannotHold(Exception):
@@ -26,12 +30,20 @@ class Written:
 
 @dataclass(frozen=True)
 class Format:
-    """recognise: whether a record looks like it. read: raises NotThisShape. write: raises CannotHold."""
+    """recognise: whether a record looks like it. read: raises NotThisShape. write: raises CannotHold. told_by: what a
+    record that looks like it shows: which of the format's variants, and the columns to name."""
 
     name: str
     recognise: Callable[[Record], bool]
     read: Callable[[Record], Pair]
     write: Callable[[Pair], Written]
+    kind: Kind = "pairs"
+    told_by: Callable[[Record], tuple[str, dict[str, Any]]] = lambda record: ("", {})
+
+    def reason(self, record: Record) -> Sentence:
+        """Why the record, which looks like this format, is in it."""
+        variant, params = self.told_by(record)
+        return Sentence("_".join(["is", *self.name.split("-"), *([variant] if variant else [])]), params, "formats")
 
 
 SCORES = ("score_chosen", "score_rejected")
@@ -58,10 +70,14 @@ def build(
             system = record["system"]
     found: dict[str, float] = {}
     for ours, theirs in zip(SCORES, scores, strict=True):
+        theirs = theirs if theirs in record else ours
         number = as_number(record.get(theirs))
         if number is not None:
             found[ours] = number
             taken.add(theirs)
+    if id_column not in record and "id" in record:
+        id_column = "id"
+        taken.add(id_column)
     name = record.get(id_column)
     if name is not None and not isinstance(name, (str, int)):
         taken.discard(id_column)
@@ -91,10 +107,10 @@ def rest(
     id_column: str = "id",
     scores: tuple[str, str] = SCORES,
     system: bool = True,
-    placed: str | None = None,
+    placed: Collection[str] = (),
 ) -> Written:
     """Adds what any format of named columns can hold. system: False when it is already in the record's turns. placed:
-    a column of `extra` that the record already holds."""
+    columns of `extra` that the record already holds."""
     if pair.id is not None:
         record[id_column] = pair.id
     if system and pair.system is not None:
@@ -106,7 +122,7 @@ def rest(
     for name, value in pair.extra.items():
         if name not in record:
             record[name] = value
-        elif name != placed:
+        elif name not in placed:
             dropped.append(name)
     return Written([record], dropped)
 
@@ -135,6 +151,16 @@ def one_question(pair: Pair) -> str:
     if len(pair.prompt) != 1 or pair.prompt[0]["role"] != "user" or not isinstance(pair.prompt[0]["content"], str):
         raise CannotHold("prompt_of_several_turns")
     return pair.prompt[0]["content"]
+
+
+def asked_text(record: Record, name: str) -> str:
+    """The prompt of a column that holds text. Raises NotThisShape."""
+    asked = record.get(name)
+    if asked is None:
+        raise NotThisShape("prompt_absent", name)
+    if not isinstance(asked, str):
+        raise NotThisShape("prompt_is_no_text", name)
+    return asked
 
 
 def sides(record: Record, chosen: str = "chosen", rejected: str = "rejected") -> tuple[Side, Side]:

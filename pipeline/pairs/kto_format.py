@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.pairs.format import Format, Record, Written, build, rest, with_system
+from pipeline.pairs.llamafactory_formats import alpaca_prompt
 from pipeline.pairs.pair import Pair, Side
 from pipeline.pairs.turns import NotThisShape, answer_apart, as_side, as_turns, read_side, side_turns
 
@@ -29,11 +30,17 @@ def _label(record: Record, name: str) -> bool | None:
     return _LABELS.get(value) if isinstance(value, (bool, int, str)) else None
 
 
+def _told_by(record: Record) -> tuple[str, dict[str, Any]]:
+    label = next(name for name in _NAMES if _label(record, name) is not None)
+    answer = next((name for name in (*_TALKS, *_ANSWERS) if record.get(name) is not None), "")
+    return "", {"answer": answer, "label": label}
+
+
 def _read(record: Record) -> Pair:
     name = next((n for n in _NAMES if _label(record, n) is not None), None)
     if name is None:
         raise NotThisShape("label_absent")
-    used = {name}
+    used, second = {name}, ""
     side: Side | None
     for talk in _TALKS:
         if turns := as_turns(record.get(talk)):
@@ -42,17 +49,25 @@ def _read(record: Record) -> Pair:
             used.add(talk)
             break
     else:
-        asked = record.get("prompt", record.get("instruction"))
-        prompt = as_turns(asked) or ([{"role": "user", "content": asked}] if isinstance(asked, str) else [])
         column = next((n for n in _ANSWERS if record.get(n) is not None), "")
         side = read_side(record.get(column))
-        used |= {"prompt" if "prompt" in record else "instruction", column}
+        used.add(column)
+        asked = record.get("prompt")
+        if asked is None and record.get("instruction") is not None:
+            prompt, second = alpaca_prompt(record)
+            used |= {"instruction", "input", "history"}
+        else:
+            prompt = as_turns(asked) or ([{"role": "user", "content": asked}] if isinstance(asked, str) else [])
+            used.add("prompt")
     if not prompt:
         raise NotThisShape("prompt_absent")
     if side is None:
         raise NotThisShape("side_absent", "completion")
     wanted = _label(record, name)
-    return build(record, prompt, side if wanted else None, None if wanted else side, used)
+    pair = build(record, prompt, side if wanted else None, None if wanted else side, used)
+    if second:
+        pair.extra["input"] = second
+    return pair
 
 
 def _write(pair: Pair) -> Written:
@@ -76,4 +91,4 @@ def _write(pair: Pair) -> Written:
     return written
 
 
-KTO = Format("kto", _is_kto, _read, _write)
+KTO = Format("kto", _is_kto, _read, _write, "one-sided", _told_by)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.pairs.format import CannotHold, Format, Record, Written, both, build, plain, rest, sides
+from pipeline.pairs.format import CannotHold, Format, Record, Written, asked_text, both, build, plain, rest, sides
 from pipeline.pairs.pair import Message, Pair
 from pipeline.pairs.turns import NotThisShape, as_turns, side_turns, to_sharegpt
 
@@ -19,9 +19,17 @@ def _is_alpaca(record: Record) -> bool:
 
 
 def _read_alpaca(record: Record) -> Pair:
-    asked = record.get("instruction")
-    if not isinstance(asked, str):
-        raise NotThisShape("prompt_is_no_text")
+    turns, second = alpaca_prompt(record)
+    chosen, rejected = sides(record)
+    pair = build(record, turns, chosen, rejected, _ALPACA)
+    if second:
+        pair.extra["input"] = second
+    return pair
+
+
+def alpaca_prompt(record: Record) -> tuple[list[Message], str]:
+    """The turns that alpaca's columns ask with, and the `input` that its last turn ends with. Raises NotThisShape."""
+    asked = asked_text(record, "instruction")
     second = record.get("input")
     if second is not None and not isinstance(second, str):
         raise NotThisShape("input_is_no_text")
@@ -35,15 +43,18 @@ def _read_alpaca(record: Record) -> Pair:
         turns += [{"role": "user", "content": earlier[0]}, {"role": "assistant", "content": earlier[1]}]
     # LLaMA-Factory joins both with one line end; the two texts are kept apart to be written again as they were.
     turns.append({"role": "user", "content": "\n".join(text for text in (asked, second) if text)})
-    chosen, rejected = sides(record)
-    pair = build(record, turns, chosen, rejected, _ALPACA)
-    if second and asked:
-        pair.extra["input"] = second
-    return pair
+    return turns, second if second and asked else ""
 
 
 def _write_alpaca(pair: Pair) -> Written:
     chosen, rejected = both(pair)
+    record, placed = alpaca_record(pair, {"chosen": plain(chosen), "rejected": plain(rejected)})
+    return rest(pair, record, placed=placed)
+
+
+def alpaca_record(pair: Pair, answers: dict[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The prompt in alpaca's columns with the answers behind it, and the columns of `extra` that it holds. Raises
+    CannotHold."""
     texts = [turn["content"] for turn in pair.prompt]
     roles = [turn["role"] for turn in pair.prompt]
     if roles != [*["user", "assistant"] * (len(roles) // 2), "user"] or not all(isinstance(t, str) for t in texts):
@@ -52,12 +63,10 @@ def _write_alpaca(pair: Pair) -> Written:
     held = pair.extra.get("input")
     if isinstance(held, str) and held and asked.endswith(f"\n{held}"):
         asked, second = asked[: -len(held) - 1], held
-    record: dict[str, Any] = {
-        "instruction": asked, "input": second, "chosen": plain(chosen), "rejected": plain(rejected),
-    }  # fmt: skip
+    record: dict[str, Any] = {"instruction": asked, "input": second, **answers}
     if len(texts) > 1:
         record["history"] = [[texts[n], texts[n + 1]] for n in range(0, len(texts) - 1, 2)]
-    return rest(pair, record, placed="input" if second else None)
+    return record, ("input",) if second else ()
 
 
 def _is_sharegpt(record: Record) -> bool:

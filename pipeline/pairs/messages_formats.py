@@ -17,6 +17,10 @@ def _is_swift(record: Record) -> bool:
     return bool(as_turns(record.get("messages"))) and any(record.get(name) is not None for name in _REJECTED)
 
 
+def _swift_told_by(record: Record) -> tuple[str, dict[str, Any]]:
+    return "", {"rejected": next(name for name in reversed(_REJECTED) if record.get(name) is not None)}
+
+
 def _read_swift(record: Record) -> Pair:
     turns = as_turns(record.get("messages"))
     if not turns:
@@ -74,8 +78,8 @@ def _write_openai(pair: Pair) -> Written:
         "preferred_output": side_turns(chosen),
         "non_preferred_output": side_turns(rejected),
     }
-    return rest(pair, record, system=False, placed="input" if isinstance(beside, dict) else None)
+    return rest(pair, record, system=False, placed=("input",) if isinstance(beside, dict) else ())
 
 
-MS_SWIFT = Format("ms-swift", _is_swift, _read_swift, _write_swift)
+MS_SWIFT = Format("ms-swift", _is_swift, _read_swift, _write_swift, told_by=_swift_told_by)
 OPENAI = Format("openai", _is_openai, _read_openai, _write_openai)

@@ -22,7 +22,7 @@ class Pair:
     prompt: the turns before the answer without the system's, the last one the user's. chosen, rejected: None where the
     file has no such side: supervised rows have no `rejected`, a KTO row has one of both; an empty string is an answer
     that is there and empty. source: how each side was made, by `chosen` and `rejected`. extra: columns of the file that
-    have no place in a pair, by name. line: where the file has it, from 1.
+    have no place in a pair, by name. line: where the file has it, from 1. origin: the name of that file.
     """
 
     prompt: list[Message]
@@ -37,6 +37,7 @@ class Pair:
     status: Status = "new"
     extra: dict[str, Any] = field(default_factory=dict)
     line: int = field(default=0, compare=False)
+    origin: str = field(default="", compare=False)
 
     @property
     def paired(self) -> bool:

@@ -1,4 +1,4 @@
-"""Sets whose answers were rated: UltraFeedback binarized, PKU-SafeRLHF, distilabel, Argilla.
+"""Sets whose answers were rated: UltraFeedback binarized, PKU-SafeRLHF, AlpacaFarm, distilabel, Argilla.
 
 Where a record holds more than two answers, the best and the worst of them are the pair, and the record's own columns
 are kept to be written again.
@@ -17,6 +17,7 @@ from pipeline.pairs.format import (
     Record,
     Written,
     as_number,
+    asked_text,
     both,
     build,
     one_question,
@@ -26,6 +27,7 @@ from pipeline.pairs.format import (
     whole,
     with_system,
 )
+from pipeline.pairs.llamafactory_formats import alpaca_prompt, alpaca_record
 from pipeline.pairs.pair import Message, Pair
 from pipeline.pairs.turns import NotThisShape, as_side, as_turns, common_start
 
@@ -73,7 +75,7 @@ def _write_talks(pair: Pair, scores: tuple[str, str], *, messages: bool) -> Writ
     record: dict[str, Any] = {"prompt": asked, "chosen": whole(before, chosen), "rejected": whole(before, rejected)}
     if messages:
         record["messages"] = whole(before, chosen)
-    return rest(pair, record, id_column=_ULTRA_ID, scores=scores, system=False, placed="prompt")
+    return rest(pair, record, id_column=_ULTRA_ID, scores=scores, system=False, placed=("prompt",))
 
 
 def _read_ultrafeedback(record: Record) -> Pair:
@@ -87,6 +89,7 @@ def _write_ultrafeedback(pair: Pair) -> Written:
 # --- PKU-SafeRLHF: https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF ---
 
 PKU_AXES = ("better_response_id", "safer_response_id")
+AXES = dict(zip(("better", "safer"), PKU_AXES, strict=True))  # as a user calls them
 
 
 def _is_pku(record: Record) -> bool:
@@ -94,10 +97,10 @@ def _is_pku(record: Record) -> bool:
 
 
 def read_pku(record: Record, axis: str | None = None) -> Pair:
-    """axis: which of `PKU_AXES` decides. Raises NotThisShape where it is None and both are there and differ."""
-    asked = record.get("prompt")
-    if not isinstance(asked, str):
-        raise NotThisShape("prompt_is_no_text")
+    """axis: which of `PKU_AXES` or `AXES` decides. Raises NotThisShape where it is None and both are there and
+    differ."""
+    axis = AXES.get(axis or "", axis)
+    asked = asked_text(record, "prompt")
     said = {name: record[name] for name in PKU_AXES if str(record.get(name)) in ("0", "1")}
     if axis is None:
         if len({str(value) for value in said.values()}) > 1:
@@ -123,7 +126,51 @@ def _write_pku(pair: Pair) -> Written:
     better = int(pair.extra.get(axis, 0)) if there else 0
     answers = (chosen, rejected) if better == 0 else (rejected, chosen)
     record = {"prompt": one_question(pair), "response_0": answers[0], "response_1": answers[1], axis: better}
-    return rest(pair, record, placed=axis)
+    return rest(pair, record, placed=(axis,))
+
+
+def _pku_told_by(record: Record) -> tuple[str, dict[str, Any]]:
+    return "", {"axes": ", ".join(axis for axis in PKU_AXES if axis in record)}
+
+
+# --- AlpacaFarm: https://huggingface.co/datasets/tatsu-lab/alpaca_farm ---
+
+_FARM_OUTPUTS = ("output_1", "output_2")
+_FARM_TIES = (0, 1.5)
+
+
+def _is_farm(record: Record) -> bool:
+    return isinstance(record.get("instruction"), str) and all(name in record for name in _FARM_OUTPUTS)
+
+
+def _read_farm(record: Record) -> Pair:
+    """`preference` is 1 or 2, or, as AlpacaEval writes it, a number between both."""
+    preference = as_number(record.get("preference"))
+    if preference in _FARM_TIES:
+        raise NotThisShape("ratings_tie")
+    if preference is None or not 1 <= preference <= 2:
+        raise NotThisShape("label_absent", "preference")
+    better, worse = _FARM_OUTPUTS if preference < 1.5 else reversed(_FARM_OUTPUTS)
+    turns, second = alpaca_prompt(record)
+    used = ["instruction", "input", "history", *_FARM_OUTPUTS]
+    if preference == 1:
+        used.append("preference")  # what is written where nothing else is said
+    chosen, rejected = sides(record, better, worse)
+    pair = build(record, turns, chosen, rejected, used)
+    if second:
+        pair.extra["input"] = second
+    return pair
+
+
+def _write_farm(pair: Pair) -> Written:
+    answers = list(map(plain, both(pair)))
+    number = as_number(pair.extra.get("preference"))
+    there = number is not None and 1 <= number <= 2 and number != 1.5
+    if there and number is not None and number > 1.5:
+        answers.reverse()
+    record, placed = alpaca_record(pair, dict(zip(_FARM_OUTPUTS, answers, strict=True)))
+    record["preference"] = pair.extra["preference"] if there else 1
+    return rest(pair, record, placed=(*placed, "preference") if there else placed)
 
 
 # --- distilabel: https://distilabel.argilla.io, steps FormatTextGenerationDPO and UltraFeedback ---
@@ -138,6 +185,10 @@ def _is_distilabel(record: Record) -> bool:
     return talks or isinstance(record.get("generations"), list) and isinstance(record.get("ratings"), list)
 
 
+def _distilabel_told_by(record: Record) -> tuple[str, dict[str, Any]]:
+    return ("talks", {}) if _talks(record) is not None and _rated(record) else ("ratings", {})
+
+
 def _read_distilabel(record: Record) -> Pair:
     if "generations" not in record or "chosen" in record:
         return _read_talks(record, _DISTILABEL)
@@ -149,9 +200,7 @@ def _read_distilabel(record: Record) -> Pair:
 
 def _best_and_worst(record: Record, answers: list[Any], ratings: list[Any], columns: list[str]) -> Pair:
     """The best rated answer over the worst. Raises NotThisShape where all are rated alike."""
-    asked = record.get("instruction", record.get("prompt"))
-    if not isinstance(asked, str):
-        raise NotThisShape("prompt_is_no_text")
+    asked = asked_text(record, "instruction" if "instruction" in record else "prompt")
     numbers = [as_number(rating) for rating in ratings]
     rated = [(n, a) for a, n in zip(answers, numbers, strict=True) if isinstance(a, str) and n is not None]
     if len(rated) < 2:
@@ -200,6 +249,10 @@ def _is_argilla(record: Record) -> bool:
     return len(_generations(record)) > 1 and isinstance(record.get("instruction"), str)
 
 
+def _argilla_told_by(record: Record) -> tuple[str, dict[str, Any]]:
+    return "", {"count": len(_generations(record))}
+
+
 def _read_argilla(record: Record) -> Pair:
     names = _generations(record)
     ratings = [record.get(f"{name}-rating") for name in names]
@@ -222,6 +275,9 @@ def _write_argilla(pair: Pair) -> Written:
 
 
 ULTRAFEEDBACK = Format("ultrafeedback", _is_ultrafeedback, _read_ultrafeedback, _write_ultrafeedback)
-PKU = Format("pku-saferlhf", _is_pku, read_pku, _write_pku)
-DISTILABEL = Format("distilabel", _is_distilabel, _read_distilabel, _write_distilabel)
-ARGILLA = Format("argilla", _is_argilla, _read_argilla, _write_argilla)
+PKU = Format("pku-saferlhf", _is_pku, read_pku, _write_pku, told_by=_pku_told_by)
+FARM = Format("alpaca-farm", _is_farm, _read_farm, _write_farm)
+DISTILABEL = Format(
+    "distilabel", _is_distilabel, _read_distilabel, _write_distilabel, told_by=_distilabel_told_by
+)
+ARGILLA = Format("argilla", _is_argilla, _read_argilla, _write_argilla, told_by=_argilla_told_by)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.pairs.all_formats import FORMATS, format_of, under_own_names
-from pipeline.pairs.format import Format
+from pipeline.pairs.all_formats import Found, format_named, format_of, under_own_names
+from pipeline.pairs.format import Format, Kind
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.rated_formats import PKU, read_pku
 from pipeline.pairs.turns import NotThisShape
 from pipeline.record_files import Record, Unreadable, records
+from pipeline.refusal import Sentence
 
 LOOKED_AT = 200  # records that decide on the format of a file
+_LACKING = ("side_absent", "label_absent")  # what makes a row of preference data look like a supervised one
 NAMED = 1000  # rows left out that are named; the others are counted
 # Columns a table can only hold as JSON text. Answers are not among them: one may well be JSON itself.
 _NESTED = ("history", "generations", "ratings", "input")
@@ -26,7 +28,7 @@ _NESTED = ("history", "generations", "ratings", "input")
 @dataclass(frozen=True)
 class LeftOut:
     """A row that gives no pair. line: from 1. reason: a Record's problem, a NotThisShape's reason, or `not_an_object`,
-    `unknown_columns` (detail names them)."""
+    `unknown_columns` (detail names them), `supervised_row` among preference data, `preference_row` among supervised."""
 
     line: int
     reason: str
@@ -35,87 +37,125 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Recognised:
-    """agreed: how many of the records looked at are in this format. columns: names that stand for others."""
+    """agreed: how many of the records looked at are in this format. columns: names that stand for others. reason: why
+    the first of those records is in it."""
 
     format: Format
     columns: Mapping[str, str]
     agreed: int
     looked_at: int
+    reason: Sentence
 
 
 def recognise(path: Path, columns: Mapping[str, str] | None = None) -> Recognised | None:
     """The format of most of the first records; None where none is known. Raises Unreadable, OSError."""
-    found: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+    return _most_common((_unpacked(path, record.value) for record in records(path)), columns)
+
+
+def _most_common(values: Iterable[Any], columns: Mapping[str, str] | None) -> Recognised | None:
+    counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+    first: dict[tuple[str, tuple[tuple[str, str], ...]], Found] = {}
     looked_at = 0
-    for record in islice(records(path), LOOKED_AT):
+    for value in islice(values, LOOKED_AT):
         looked_at += 1
-        if (one := format_of(_unpacked(path, record.value), columns)) is not None:
-            found[one[0].name, tuple(one[1].items())] += 1
-    if not found:
+        if (one := format_of(value, columns)) is not None:
+            key = (one.format.name, tuple(one.columns.items()))
+            counts[key] += 1
+            first.setdefault(key, one)
+    if not counts:
         return None
-    (name, renamed), agreed = found.most_common(1)[0]
-    return Recognised(FORMATS[name], dict(renamed), agreed, looked_at)
+    key, agreed = counts.most_common(1)[0]
+    return Recognised(first[key].format, first[key].columns, agreed, looked_at, first[key].reason)
 
 
-class PairFile:
-    """Iterate once for the pairs; what was left out is known afterwards.
+class PairSource:
+    """Iterate for the pairs; what was left out is known afterwards. Rows of supervised data have no `rejected`.
 
-    format: a name of FORMATS, None recognises it. columns: names of the file by what they stand for. axis: of PKU's
-    two, which decides. Raises Unreadable (also `no_known_columns`) and OSError when iterated.
+    open: the records, anew at each call. format: a name of EVERY_FORMAT, None recognises it. columns: what names of
+    the source stand for. axis: of PKU's two, which decides, as in read_pku. prepare: done to each record that is an
+    object. Raises UnknownFormat, and when iterated Unreadable (also `no_known_columns`, and `empty` for no record at
+    all) and OSError.
     """
 
     def __init__(
         self,
-        path: Path,
+        name: str,
+        open: Callable[[], Iterable[Record]],
         *,
         format: str | None = None,
         columns: Mapping[str, str] | None = None,
         axis: str | None = None,
+        prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        self.path = path
+        self.name = name
         self.recognised: Recognised | None = None
         self.left_out: list[LeftOut] = []
         self.reasons: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
         """How many pairs were read in each format."""
-        self._format = FORMATS[format] if format else None
-        self._columns, self._axis = columns, axis
+        self.absent = set(columns or ())
+        """Columns given that no record had so far."""
+        self._open, self._format = open, format_named(format) if format else None
+        self._columns, self._axis, self._prepare = columns, axis, prepare
+
+    @property
+    def format(self) -> Format | None:
+        """The one given or that of most of the first rows; None where none is known. Raises Unreadable, OSError."""
+        self._look()
+        return self._format
+
+    @property
+    def kind(self) -> Kind | None:
+        """What the rows of that format hold."""
+        return self.format.kind if self.format is not None else None
+
+    def _look(self) -> None:
+        if self._format is None:
+            self.recognised = _most_common((self._prepared(record.value) for record in self._open()), self._columns)
+            self._format = self.recognised.format if self.recognised is not None else None
 
     def __iter__(self) -> Iterator[Pair]:
-        renamed = self._columns or {}
-        if self._format is None:
-            self.recognised = recognise(self.path, self._columns)
-            if self.recognised is not None:
-                self._format, renamed = self.recognised.format, self.recognised.columns
-        for record in records(self.path):
+        self._look()
+        renamed = self.recognised.columns if self.recognised is not None else self._columns or {}
+        for record in self._open():
             found = self._pair(record, renamed)
             if isinstance(found, Pair):
-                found.line = record.line
+                found.line, found.origin = record.line, self.name
                 yield found
                 continue
             self.reasons[found.reason] += 1
             if len(self.left_out) < NAMED:
                 self.left_out.append(found)
+        if not self.formats and not self.reasons:
+            raise Unreadable("empty", self.name)
         if not self.formats and self._format is None:
-            detail = next((one.detail for one in self.left_out if one.reason == "unknown_columns"), self.path.name)
+            detail = next((one.detail for one in self.left_out if one.reason == "unknown_columns"), self.name)
             raise Unreadable("no_known_columns", detail)
+
+    def _prepared(self, value: Any) -> Any:
+        return self._prepare(value) if self._prepare is not None and isinstance(value, dict) else value
 
     def _pair(self, record: Record, renamed: Mapping[str, str]) -> Pair | LeftOut:
         if record.problem is not None:
             return LeftOut(record.line, record.problem, record.detail)
         if not isinstance(record.value, Mapping):
             return LeftOut(record.line, "not_an_object", type(record.value).__name__)
-        value = _unpacked(self.path, record.value)
+        value = self._prepared(record.value)
+        self.absent -= self.absent and value.keys()
         failed: NotThisShape | None = None
         if self._format is not None:
             try:
-                return self._read(self._format, under_own_names(value, renamed))
+                return self._read(self._format, under_own_names(value, renamed) if renamed else value)
             except NotThisShape as reason:
                 failed = reason
         other = format_of(value, self._columns)  # files in which several sources were put together
-        if other is not None and other[0] is not self._format:
+        if other is not None and other.format is not self._format:
+            if self._format is not None and (strange := _strange(self._format, other.format)) is not None:
+                if failed is not None and failed.args[0] in _LACKING:
+                    return LeftOut(record.line, *map(str, failed.args[:2]))
+                return LeftOut(record.line, strange, other.format.name)
             try:
-                return self._read(other[0], under_own_names(value, other[1]))
+                return self._read(other.format, under_own_names(value, other.columns))
             except NotThisShape as reason:
                 failed = reason
         if failed is None:
@@ -126,6 +166,34 @@ class PairFile:
         pair = read_pku(value, self._axis) if format is PKU else format.read(value)
         self.formats[format.name] += 1
         return pair
+
+
+def _strange(ours: Format, other: Format) -> str | None:
+    """Why a row of another format has no place beside the others; None where it has one."""
+    if (ours.kind == "supervised") == (other.kind == "supervised"):
+        return None
+    return "supervised_row" if other.kind == "supervised" else "preference_row"
+
+
+class PairFile(PairSource):
+    """Pairs of one file: .json, .jsonl, .csv, .tsv, .parquet. The options are those of PairSource."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        axis: str | None = None,
+        prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.path = path
+        super().__init__(
+            path.name, lambda: records(path), format=format, columns=columns, axis=axis, prepare=prepare
+        )
+
+    def _prepared(self, value: Any) -> Any:
+        return super()._prepared(_unpacked(self.path, value))
 
 
 def _unpacked(path: Path, value: Any) -> Any:

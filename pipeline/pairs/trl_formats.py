@@ -5,10 +5,13 @@ https://huggingface.co/docs/trl/dataset_formats
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.pairs.format import (
     Format,
     Record,
     Written,
+    asked_text,
     both,
     build,
     one_question,
@@ -27,10 +30,8 @@ def _is_text(record: Record) -> bool:
 
 
 def _read_text(record: Record) -> Pair:
-    if not isinstance(record.get("prompt"), str):
-        raise NotThisShape("prompt_is_no_text")
+    turns = [{"role": "user", "content": asked_text(record, "prompt")}]
     chosen, rejected = sides(record)
-    turns = [{"role": "user", "content": record["prompt"]}]
     return build(record, turns, chosen, rejected, ("prompt", "chosen", "rejected"))
 
 
@@ -40,11 +41,24 @@ def _write_text(pair: Pair) -> Written:
 
 
 def _is_conversational(record: Record) -> bool:
-    return all(bool(as_turns(record.get(k))) for k in ("prompt", "chosen", "rejected"))
+    sides = [record.get("chosen"), record.get("rejected")]
+    if as_turns(record.get("prompt")):
+        return all(isinstance(side, str) or bool(as_turns(side)) for side in sides)
+    # what the sides answer stands apart as text: neither of the layouts that TRL documents, but seen
+    answers = [as_turns(side) for side in sides]
+    return isinstance(record.get("prompt"), str) and all(turns and turns[0]["role"] != "user" for turns in answers)
+
+
+def _told_by(record: Record) -> tuple[str, dict[str, Any]]:
+    if isinstance(record["prompt"], str) and not as_turns(record["prompt"]):
+        return "text_prompt", {}
+    texts = [name for name in ("chosen", "rejected") if not as_turns(record[name])]
+    return ("text_answer", {"names": ", ".join(texts)}) if texts else ("", {})
 
 
 def _read_conversational(record: Record) -> Pair:
-    turns = as_turns(record.get("prompt"))
+    asked = record.get("prompt")
+    turns = as_turns(asked) or ([{"role": "user", "content": asked}] if isinstance(asked, str) else None)
     if not turns:
         raise NotThisShape("prompt_is_no_conversation")
     chosen, rejected = sides(record)
@@ -78,5 +92,7 @@ def _write_implicit(pair: Pair) -> Written:
 
 
 TRL = Format("trl", _is_text, _read_text, _write_text)
-TRL_CONVERSATIONAL = Format("trl-conversational", _is_conversational, _read_conversational, _write_conversational)
+TRL_CONVERSATIONAL = Format(
+    "trl-conversational", _is_conversational, _read_conversational, _write_conversational, told_by=_told_by
+)
 TRL_IMPLICIT = Format("trl-implicit", _is_implicit, _read_implicit, _write_implicit)

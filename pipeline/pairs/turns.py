@@ -10,7 +10,7 @@ from pipeline.pairs.pair import Message, Side
 
 # ShareGPT's names (from/value), OpenAI's (role/content) and those of OpenAssistant, by the role they mean.
 ROLES = {
-    "human": "user", "user": "user", "prompter": "user",
+    "human": "user", "user": "user", "prompter": "user", "question": "user", "answer": "assistant",
     "gpt": "assistant", "assistant": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
     "system": "system", "developer": "system",
     "observation": "tool", "tool": "tool", "function_response": "tool", "ipython": "tool",

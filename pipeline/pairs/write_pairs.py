@@ -6,9 +6,12 @@ The file appears when it is whole: what was there before stays until then, also 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import os
+import pickle
 import tempfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.pairs.all_formats import FORMATS
-from pipeline.pairs.format import CannotHold
+from pipeline.pairs.all_formats import format_named
+from pipeline.pairs.format import CannotHold, Format
 from pipeline.pairs.pair import Pair
+from pipeline.refusal import Refused
 from pipeline.whole_file import written_whole
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
@@ -26,73 +30,106 @@ _BATCH = 1000
 _NAMED = 100  # lines of rows left out that are named for each reason
 
 
-class UnknownSuffix(ValueError):
+class UnknownSuffix(Refused):
     """A file name that says none of SUFFIXES."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("suffix_unknown", path=path)
 
 
 @dataclass
 class WriteReport:
-    """left_out: rows the format has no place for, by reason; lines: where the first of them stand. dropped: columns,
-    with the number of rows that had them. replaced: rows with characters that the file type can't hold."""
+    """rows: pairs written; columns: of their records, in order. left_out: rows the format has no place for, by reason;
+    lines: where the first of them stand, origins: in which file. dropped: columns, with the number of rows that had
+    them. replaced: rows with characters that the file type can't hold."""
 
     rows: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     lines: dict[str, list[int]] = field(default_factory=dict)
+    origins: dict[str, list[str]] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     replaced: int = 0
 
 
-def write_pairs(pairs: Iterable[Pair], path: Path, format: str) -> WriteReport:
-    """Write all that `format` can hold. Raises UnknownSuffix, OSError, and what `pairs` raises.
+def write_pairs(
+    pairs: Iterable[Pair],
+    path: Path,
+    format: str,
+    *,
+    before_replacing: Callable[[WriteReport], None] = lambda report: None,
+) -> WriteReport:
+    """Write all that `format`, a name or the user's own columns, can hold. Raises UnknownSuffix, UnknownFormat,
+    OSError, and what `pairs` raises.
 
-    A format of pairs takes sides that stand apart, as KTO has them, together by their prompt.
+    A format of pairs takes sides that stand apart, as KTO has them, together by their prompt. before_replacing: called
+    when all is written but what was there before is still in its place; where it raises, that stays.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise UnknownSuffix(path.name)
+        raise UnknownSuffix(path)
     report = WriteReport()
-    if format != "kto":
+    into = format_named(format)
+    if into.kind == "pairs":
         pairs = together(pairs)
-    rows = _records(pairs, format, report)
     with written_whole(path, mode=0o666) as temporary:
-        _WRITERS[suffix](rows, temporary, report)
+        _WRITERS[suffix](_records(pairs, into, report), temporary, report)
+        before_replacing(report)
     return report
 
 
 def together(pairs: Iterable[Pair]) -> Iterator[Pair]:
     """Sides that stand apart under one prompt as pairs, the first wanted with the first unwanted and so on; whole pairs
     as they are. What finds no other side comes last."""
-    waiting: dict[str, tuple[deque[Pair], deque[Pair]]] = {}
-    for pair in pairs:
-        if pair.paired or (pair.chosen is None and pair.rejected is None):
-            yield pair
-            continue
-        key = json.dumps([pair.system, pair.prompt], sort_keys=True, default=str)
-        wanted, unwanted = waiting.setdefault(key, (deque(), deque()))
-        (wanted if pair.chosen is not None else unwanted).append(pair)
-        if wanted and unwanted:
-            better, worse = wanted.popleft(), unwanted.popleft()
+    # Of one prompt only one kind of side waits at a time. The pairs themselves wait on disk.
+    waiting: dict[bytes, list[int]] = {}
+    with tempfile.TemporaryFile() as aside:
+        for pair in pairs:
+            if pair.paired or (pair.chosen is None and pair.rejected is None):
+                yield pair
+                continue
+            question = json.dumps([pair.system, pair.prompt], sort_keys=True, default=str)
+            key = hashlib.blake2b(question.encode(), digest_size=16).digest()
+            held = waiting.setdefault(key, [])
+            wanted = pair.chosen is not None
+            if not held or (held[0] > 0) == wanted:
+                place = aside.seek(0, os.SEEK_END) + 1
+                pickle.dump(pair, aside, pickle.HIGHEST_PROTOCOL)
+                held.append(place if wanted else -place)
+                continue
+            other = _set_aside(aside, held.pop(0))
+            if not held:
+                del waiting[key]
+            better, worse = (pair, other) if wanted else (other, pair)
             better.rejected, better.score_rejected = worse.rejected, worse.score_rejected
             better.extra = {**worse.extra, **better.extra}
             yield better
-    for queues in waiting.values():
-        for queue in queues:
-            yield from queue
+        for held in waiting.values():
+            for place in held:
+                yield _set_aside(aside, place)
 
 
-def _records(pairs: Iterable[Pair], format: str, report: WriteReport) -> Iterator[dict[str, Any]]:
-    write = FORMATS[format].write
+def _set_aside(file: IO[bytes], place: int) -> Pair:
+    file.seek(abs(place) - 1)
+    pair: Pair = pickle.load(file)  # written a moment ago by `together`, to a file without a name
+    return pair
+
+
+def _records(pairs: Iterable[Pair], format: Format, report: WriteReport) -> Iterator[dict[str, Any]]:
     for pair in pairs:
         try:
-            written = write(pair)
+            written = format.write(pair)
         except CannotHold as reason:
             name = reason.args[0]
             report.left_out[name] += 1
             lines = report.lines.setdefault(name, [])
             if len(lines) < _NAMED:
                 lines.append(pair.line)
+                report.origins.setdefault(name, []).append(pair.origin)
             continue
         report.rows += 1
+        for record in written.records:
+            report.columns.update(dict.fromkeys(record))
         report.dropped.update(written.dropped)
         for what, there in (("source", pair.source), ("flags", pair.flags)):
             report.dropped[what] += bool(there)

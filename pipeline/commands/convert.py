@@ -1,0 +1,202 @@
+"""`python -m pipeline convert`: preference and supervised data from any format into any other."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, Progress, say, write_result
+from pipeline.pairs.all_formats import EVERY_FORMAT, columns_given, format_named
+from pipeline.pairs.convert_pairs import Conversion, Given, NewEntry, NothingWritten, as_json, as_text, convert
+from pipeline.pairs.dataset_info import FILE_NAME, entries_for, read_dataset_info
+from pipeline.pairs.mix_pairs import STRATEGIES
+from pipeline.pairs.rated_formats import AXES
+from pipeline.pairs.read_pairs import PairFile, PairSource
+from pipeline.pairs.write_pairs import SUFFIXES
+from pipeline.refusal import Refused, Sentence
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert", help="preference and supervised data from any format into any other",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Preference and supervised data from any format into any other. The format read is recognised by "
+                    "what stands in the rows.\nFormats: " + ", ".join(EVERY_FORMAT)
+                    + ";\nor columns of your own naming: prompt=question,chosen=good,rejected=bad",
+        epilog="examples:\n"
+               "  python -m pipeline convert pairs.csv --to trl --output pairs.jsonl\n"
+               "  python -m pipeline convert table.csv --column prompt=question --column chosen=good "
+               "--column rejected=bad --to llamafactory-sharegpt --output data/mine.json "
+               "--dataset-info data/dataset_info.json\n"
+               "  python -m pipeline convert a.json b.csv --weight 3 --weight 1 --seed 7 --to trl --output mix.jsonl\n"
+               "  python -m pipeline convert data/dataset_info.json:mine --to kto --output kto.jsonl\n"
+               "  python -m pipeline convert owner/name --split train --to trl --output pairs.parquet",
+    )  # fmt: skip
+    parser.add_argument("files", metavar="FILE", nargs="+",
+                        help="data file, dataset_info.json:NAME, or a data set of the Hub "
+                             "(owner/name[:config][@revision])")  # fmt: skip
+    parser.add_argument("--to", required=True, metavar="FORMAT")
+    parser.add_argument("--output", required=True, metavar="FILE", help=", ".join(SUFFIXES))
+    parser.add_argument("--from", dest="source_format", metavar="FORMAT", help="default: recognised")
+    parser.add_argument("--column", metavar="NAME=COLUMN", action="append", default=[],
+                        help="which column of the files is NAME, as in prompt=question (repeatable)")  # fmt: skip
+    parser.add_argument("--axis", choices=tuple(AXES), help="which label of PKU-SafeRLHF decides where both differ")
+    parser.add_argument("--weight", metavar="W", action="append", default=[],
+                        help="draw the rows of several files by weight; one for each file")  # fmt: skip
+    parser.add_argument("--seed", metavar="N", help="of that drawing; default 0")
+    parser.add_argument("--strategy", choices=STRATEGIES,
+                        help="when that drawing ends: with the first file, when each has ended once (short ones begin "
+                             "anew), or when every row was given once; default first_exhausted")  # fmt: skip
+    parser.add_argument("--split", metavar="NAME", default="train", help="of a data set of the Hub; default train")
+    parser.add_argument("--dataset-info", metavar="FILE", help="LLaMA-Factory's dataset_info.json, to add the file to")
+    parser.add_argument("--name", metavar="NAME", help="of that entry; default: the name of the file")
+    parser.add_argument("--replace-entry", action="store_true", help="where an entry of that name differs")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the account on standard output")
+    parser.add_argument("--lang", choices=("en", "zh"), default="en")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the account of the conversion. Returns the exit status."""
+    output = Path(options.output)
+    format_named(options.to)
+    if options.source_format is not None:
+        format_named(options.source_format)
+    _can_be_written(output)
+    given = _given(options)
+    entry = _entry(options, output)
+    seed = _seed(options.seed)
+    progress = Progress()
+
+    def tick(rows: int) -> None:
+        if progress.due():
+            progress.show(Sentence("convert_progress", {"rows": f"{rows:,}"}, "formats").said(options.lang))
+
+    try:
+        done = convert(
+            given, output, options.to, seed=seed, strategy=options.strategy or STRATEGIES[0], entry=entry,
+            progress=tick,
+        )  # fmt: skip
+    except NothingWritten as nothing:
+        progress.clear()
+        _show(nothing.args[0], options)
+        say(Sentence("nothing_written", {"path": output}).said(options.lang))
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        progress.clear()
+        say(Sentence("convert_interrupted", {"path": output}).said(options.lang))
+        return EXIT_INTERRUPTED
+    except OSError as failed:
+        raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
+    finally:
+        progress.clear()
+    _show(done, options)
+    return EXIT_DONE
+
+
+def _show(done: Conversion, options: argparse.Namespace) -> None:
+    if options.format == "json":
+        text = json.dumps(as_json(done, options.lang), ensure_ascii=False, indent=2) + "\n"
+    else:
+        text = as_text(done, options.lang)
+    write_result(text)
+
+
+# --- what was asked, looked at before anything is read ---
+
+
+def _can_be_written(output: Path) -> None:
+    """Raises Refused for a name that says no file type, and for a place where nothing can be written."""
+    if output.suffix.lower() not in SUFFIXES:
+        raise Refused("suffix_unknown", path=output)
+    try:
+        if output.is_dir():
+            raise Refused("output_is_folder", path=output)
+        if not output.parent.is_dir():
+            raise Refused("output_no_folder", path=output, folder=output.parent)
+        if not os.access(output.parent, os.W_OK):
+            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
+    except (OSError, ValueError) as failed:  # a loop of links, a null byte
+        raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
+
+
+def _given(options: argparse.Namespace) -> list[Given]:
+    """What to read. Raises Refused for what isn't there, and for weights that don't fit."""
+    columns = columns_given(options.column)
+    weights = [_weight(text) for text in options.weight]
+    if weights and len(weights) != len(options.files):
+        raise Refused("weights_count", weights=len(weights), files=len(options.files))
+    if not weights and (options.seed is not None or options.strategy is not None):
+        raise Refused("strategy_without_weight")
+    found = []
+    for number, file in enumerate(options.files):
+        path, open_source = _source(file, options, columns)
+        found.append(Given(file, open_source, path, weights[number] if weights else None))
+    return found
+
+
+def _source(
+    file: str, options: argparse.Namespace, columns: Mapping[str, str] | None
+) -> tuple[Path | None, Callable[[], PairSource]]:
+    how: dict[str, Any] = {"format": options.source_format, "columns": columns, "axis": options.axis}
+    path = Path(file)
+    if os.path.isfile(path):
+        if path.name == FILE_NAME:
+            names = list(read_dataset_info(path).entries)
+            raise Refused("info_name_needed", path=file, names=", ".join(names[:20]))
+        return path, lambda: PairFile(path, **how)
+    listed, _, name = file.rpartition(":")
+    if listed and os.path.isfile(listed):
+        info = read_dataset_info(Path(listed))
+        source = info.source(name, axis=options.axis)
+        return getattr(source, "path", None), lambda: info.source(name, axis=options.axis)
+    if os.path.isdir(path):
+        raise Refused("data_is_folder", path=file)
+    from pipeline.pairs.hub_pairs import HubPairs, hub_id
+
+    if hub_id(file) is None or path.suffix.lower() in (*SUFFIXES, ".tsv", ".gz", ".txt"):
+        raise Refused("data_not_found", path=file)
+    return None, lambda: HubPairs(file, split=options.split, **how)
+
+
+def _weight(text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or weight <= 0:
+        raise Refused("weight_wrong", value=text)
+    return weight
+
+
+def _seed(text: str | None) -> int:
+    try:
+        seed = int(text or "0") if len(text or "") < 40 else -1
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**63:
+        raise Refused("not_a_number", option="--seed", value=text, least=0)
+    return seed
+
+
+def _entry(options: argparse.Namespace, output: Path) -> NewEntry | None:
+    """Raises Refused for a list that can't be read, or a file it can't describe, before anything is converted."""
+    if options.dataset_info is None:
+        if options.name is not None or options.replace_entry:
+            raise Refused("info_without_output")
+        return None
+    path = Path(options.dataset_info)
+    if not path.parent.is_dir():
+        raise Refused("output_no_folder", path=path, folder=path.parent)
+    if path.absolute() == output.absolute():
+        raise Refused("output_is_input", path=output, option="--dataset-info", given=path)
+    info = read_dataset_info(path, absent_is_empty=True)
+    name = options.name or output.stem
+    entries_for(name, output, options.to, (), beside=path)
+    return NewEntry(info, name, options.replace_entry)
