@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +46,16 @@ class Piece:
 class Score:
     """nats: -log p of each answer token, NaN where the logits are not finite. entropy: of the distribution at each
     of them (empty unless asked for). hits: answer tokens that were the likeliest. end: probability of each asked id
-    in the place after the answer; end_top: the likeliest ids there with their probability."""
+    in the place after the answer; end_top: the likeliest ids there with their probability. hidden: sum over the
+    answer's tokens of the hidden state that each is predicted from, as it enters the output layer, float32 (width,);
+    None unless asked for, and where the model has no output layer that can be listened to."""
 
     nats: tuple[float, ...]
     entropy: tuple[float, ...] = ()
     hits: int = 0
     end: dict[int, float] = field(default_factory=dict)
     end_top: tuple[tuple[int, float], ...] = ()
+    hidden: Any = field(default=None, compare=False, repr=False)
 
     @property
     def total(self) -> float:
@@ -73,11 +77,13 @@ def position_limit(loaded: LoadedModel) -> int | None:
 
 def score_answers(
     loaded: LoadedModel, pieces: Sequence[Piece], *, entropy: bool = False, end_ids: Sequence[int] = (),
-    end: bool = False, cancel: threading.Event | None = None,
+    end: bool = False, hidden: bool = False, cancel: threading.Event | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> list[Score]:  # fmt: skip
     """One Score for each piece, in order; equal pieces are scored once. Raises NotScored.
 
-    end: also look at the place after the answer; end_ids: the ids asked for there.
+    end: also look at the place after the answer; end_ids: the ids asked for there. hidden: also sum the hidden
+    states. progress: told after each batch how many pieces are done, equal ones counted once.
     """
     import torch
 
@@ -92,10 +98,11 @@ def score_answers(
             if cancel is not None and cancel.is_set():
                 raise NotScored("cancelled")
             try:
-                scores = _score_batch(loaded, batch, entropy, tuple(end_ids), end or bool(end_ids))
+                scores = _score_batch(loaded, batch, entropy, tuple(end_ids), end or bool(end_ids), hidden)
             except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
                 raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
             found.update(zip(batch, scores, strict=True))
+            progress(len(found))
     return [found[piece] for piece in pieces]
 
 
@@ -147,35 +154,92 @@ def start_id(loaded: LoadedModel) -> int:
 
 
 def _score_batch(
-    loaded: LoadedModel, batch: Sequence[Piece], entropy: bool, end_ids: tuple[int, ...], end: bool
+    loaded: LoadedModel, batch: Sequence[Piece], entropy: bool, end_ids: tuple[int, ...], end: bool, hidden: bool
 ) -> list[Score]:  # fmt: skip
+    listening: AbstractContextManager[list[Any]] = entering_output_layer(loaded) if hidden else nullcontext([])
+    with listening as seen:
+        logits, firsts = logits_at_answers(loaded, batch)
+    states = seen[-1] if seen and seen[-1].shape[:2] == logits.shape[:2] else None
+    rows = [_Row() for _ in batch]
+    for spans in _spans(batch, int(end), loaded.vocabulary):
+        _score_spans(logits, spans, batch, firsts, rows, entropy, end_ids)
+    scores = []
+    for place, (piece, first, row) in enumerate(zip(batch, firsts, rows, strict=True)):
+        n = len(piece.answer)
+        summed = None if states is None else states[place, first : first + n].float().sum(0).cpu().numpy()
+        scores.append(
+            Score(tuple(row.nats[:n]), tuple(row.entropy[:n]), sum(row.top[:n]), row.end, row.end_top, summed)
+        )  # fmt: skip
+    return scores
+
+
+@dataclass
+class _Row:
+    """What was found so far of one piece of a batch."""
+
+    nats: list[float] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
+    top: list[bool] = field(default_factory=list)
+    end: dict[int, float] = field(default_factory=dict)
+    end_top: tuple[tuple[int, float], ...] = ()
+
+
+def _spans(batch: Sequence[Piece], end: int, vocabulary: int) -> Iterator[list[tuple[int, int, int]]]:
+    """(row, first place, last place + 1) of all answers: together, or in parts where one answer alone is so long that
+    the numbers made of its logits would pass the bound."""
+    most = max(1, int(load_config("prompt_formats.yaml")["max_logits"] // vocabulary))
+    spans = [(row, 0, len(piece.answer) + end) for row, piece in enumerate(batch)]
+    if sum(stop for _, _, stop in spans) <= most:
+        yield spans
+        return
+    for row, _, stop in spans:
+        for start in range(0, stop, most):
+            yield [(row, start, min(stop, start + most))]
+
+
+def _score_spans(
+    logits: Any, spans: Sequence[tuple[int, int, int]], batch: Sequence[Piece], firsts: Sequence[int],
+    rows: Sequence[_Row], entropy: bool, end_ids: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Adds what these places say to `rows`."""
     import torch
 
-    logits, firsts = logits_at_answers(loaded, batch)
-    rows: list[Any] = []
-    for row, (piece, first) in enumerate(zip(batch, firsts, strict=True)):
-        rows.append(logits[row, first : first + len(piece.answer) + int(end)])
-    flat = torch.cat(rows).float()
+    flat = torch.cat([logits[row, firsts[row] + start : firsts[row] + stop] for row, start, stop in spans]).float()
     logs = flat - torch.logsumexp(flat, -1, keepdim=True)
-    answers = [i for piece in batch for i in (*piece.answer, *((0,) if end else ()))]
-    picked = -logs.gather(1, torch.tensor(answers, device=logs.device)[:, None])[:, 0]
-    top = (logs.argmax(-1) == torch.tensor(answers, device=logs.device)).tolist()
+    answers = [i for row, start, stop in spans for i in (*batch[row].answer, 0)[start:stop]]
+    wanted = torch.tensor(answers, device=logs.device)
+    nats = (-logs.gather(1, wanted[:, None])[:, 0]).tolist()
+    top = (logs.argmax(-1) == wanted).tolist()
     spread = torch.special.entr(logs.exp()).sum(-1).tolist() if entropy else []
-    nats = picked.tolist()
-    scores, at = [], 0
-    for piece in batch:
-        n = len(piece.answer)
-        after: dict[int, float] = {}
-        likeliest: tuple[tuple[int, float], ...] = ()
-        if end:
-            last = logs[at + n].exp()
-            after = {i: float(last[i]) for i in end_ids if i < last.shape[0]}
+    at = 0
+    for row, start, stop in spans:
+        mine = slice(at, at + stop - start)
+        at = mine.stop
+        found = rows[row]
+        found.nats += nats[mine]
+        found.entropy += spread[mine]
+        found.top += top[mine]
+        if stop > len(batch[row].answer):  # the place after the answer
+            last = logs[at - 1].exp()
+            found.end = {i: float(last[i]) for i in end_ids if i < last.shape[0]}
             best = last.topk(min(5, last.shape[0]))
-            likeliest = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-        mine = slice(at, at + n)
-        scores.append(Score(tuple(nats[mine]), tuple(spread[mine]), sum(top[mine]), after, likeliest))
-        at += n + int(end)
-    return scores
+            found.end_top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+@contextmanager
+def entering_output_layer(loaded: LoadedModel) -> Iterator[list[Any]]:
+    """Collects what enters the output layer in each forward pass, (rows, places, width): the last hidden states as
+    they are multiplied with the output embeddings, whatever the architecture norms or scales before."""
+    seen: list[Any] = []
+    head = loaded.core.get_output_embeddings()
+    if head is None or not hasattr(head, "register_forward_pre_hook"):
+        yield seen
+        return
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]) if inputs else None)
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def logits_at_answers(loaded: LoadedModel, batch: Sequence[Piece]) -> tuple[Any, list[int]]:
