@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check docs demo bench clean
+.PHONY: run test check docs demo bench interop clean
 
 run: $(STAMP)
 	$(BIN)/python app.py
@@ -29,6 +29,10 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/planted_faults.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/log_reading.py
+
+# LLaMA-Factory trains on what we export; the first time it installs it in the user's cache, which takes minutes
+interop: $(STAMP)
+	$(BIN)/python interop/llamafactory_trains.py
 
 $(STAMP): requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
