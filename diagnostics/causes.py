@@ -83,8 +83,9 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
 
 
 def _weight(row: Mapping[str, Any], finding: Finding) -> float:
-    """Weight of a finding: its outcome by name, or any warning/error of its code (`TOK004: 2`)."""
-    exact = row.get(finding.signal)
+    """Weight of a finding: its outcome by name, first at this severity alone (`PRF005/nearly_repeated@warning: 4`), or
+    any warning/error of its code (`TOK004: 2`)."""
+    exact = row.get(f"{finding.signal}@{finding.severity}", row.get(finding.signal))
     if exact is not None:
         return float(exact)
     if finding.severity in ("warning", "error"):

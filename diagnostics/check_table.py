@@ -126,4 +126,48 @@ LOG_CHECKS: tuple[Check, ...] = (
     Check("RWD007", "reward-rises", "reward_log.reward_does_not_rise", "files"),
 )
 
-ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS
+PAIR_CHECKS: tuple[Check, ...] = (
+    Check("PRF001", "data-is-readable", "pairs.data_unreadable", "files"),
+    Check("PRF003", "sides-are-filled", "pairs.sides_empty", "files"),
+    Check("PRF002", "sides-differ", "pairs.sides_identical", "files"),
+    Check("PRF004", "pairs-stand-once", "pairs.pairs_repeated", "files"),
+    Check("PRF005", "no-near-duplicates", "pairs.pairs_nearly_repeated", "files"),
+    Check("PRF006", "one-order-only", "pairs.pairs_contradict", "files"),
+    Check("PRF007", "prompt-not-in-answers", "pairs.prompt_in_answers", "files"),
+    Check("PRF018", "prompt-split-at-last-turn", "pairs.prompt_left_in_sides", "files"),
+    Check("PRF008", "no-template-in-text", "pairs.template_in_text", "files"),
+    Check("PRF009", "answers-end", "pairs.end_markers", "files"),
+    Check("PRF010", "sides-in-order", "pairs.sides_swapped", "files"),
+    Check("PRF011", "length-does-not-decide", "pairs.length_bias", "files"),
+    Check("PRF012", "no-feature-decides", "pairs.single_feature", "files"),
+    Check("PRF013", "rejected-on-topic", "pairs.rejected_off_topic", "files"),
+    Check("PRF014", "rejected-varied", "pairs.rejected_from_templates", "files"),
+    Check("PRF015", "answers-do-not-loop", "pairs.answers_loop", "files"),
+    Check("PRF016", "text-undamaged", "pairs.text_damaged", "files"),
+    Check("PRF017", "personal-data", "pairs.personal_data", "files"),
+    # with a tokenizer
+    Check("PRF019", "nothing-lost-by-truncation", "pairs.truncation", "files"),
+    Check("PRF020", "one-end-token", "pairs.end_tokens", "files"),
+    Check("PRF021", "prompt-boundary", "pairs.prompt_boundary", "files"),
+    # with a model
+    Check("PRF022", "chosen-is-probable", "pairs.off_policy", "forward"),
+    Check("PRF023", "displacement-ranked", "pairs.displacement", "forward"),
+    Check("PRF024", "rejected-gain-by-prompt", "pairs.off_topic_by_model", "forward"),
+)
+
+SUPERVISED_CHECKS: tuple[Check, ...] = (
+    Check("SFT001", "data-is-readable", "pairs.data_unreadable", "files"),
+    Check("SFT002", "answers-are-filled", "pairs.sides_empty", "files"),
+    Check("SFT003", "rows-stand-once", "pairs.pairs_repeated", "files"),
+    Check("SFT004", "no-near-duplicates", "pairs.pairs_nearly_repeated", "files"),
+    Check("SFT005", "prompt-not-in-answers", "pairs.prompt_in_answers", "files"),
+    Check("SFT006", "no-template-in-text", "pairs.template_in_text", "files"),
+    Check("SFT007", "answers-end", "pairs.end_markers", "files"),
+    Check("SFT008", "answers-do-not-loop", "pairs.answers_loop", "files"),
+    Check("SFT009", "text-undamaged", "pairs.text_damaged", "files"),
+    Check("SFT010", "personal-data", "pairs.personal_data", "files"),
+    Check("SFT011", "nothing-lost-by-truncation", "pairs.truncation", "files"),
+    Check("SFT012", "one-end-token", "pairs.end_tokens", "files"),
+)
+
+ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS + PAIR_CHECKS + SUPERVISED_CHECKS

@@ -102,6 +102,29 @@ def _parser() -> _Parser:
                      help="which column or key is the metric NAME, as in loss=objective (repeatable)")  # fmt: skip
     log.add_argument("--vocab-size", metavar="N", help="of the model: ln(N) is the loss of a model that knows nothing")
 
+    pairs = commands.add_parser(
+        "pairs", parents=[common], help="diagnose a set of preference pairs or supervised rows",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Diagnose a set of preference pairs or supervised rows before anything is trained on it: .json, "
+                    ".jsonl, .csv, .parquet in any of the usual formats.",
+        epilog="examples:\n"
+               "  python -m diagnostics pairs pairs.jsonl\n"
+               "  python -m diagnostics pairs pairs.json --tokenizer ./outputs/sft --max-length 2048 --lang zh\n"
+               "  python -m diagnostics pairs pairs.csv --column prompt=question --column chosen=good "
+               "--column rejected=bad\n"
+               "  python -m diagnostics pairs pairs.jsonl --model ./outputs/sft --format json --output report.json",
+    )  # fmt: skip
+    pairs.add_argument("path", metavar="FILE")
+    pairs.add_argument("--tokenizer", metavar="PATH", help="of the model to be trained: what a trainer cuts")
+    pairs.add_argument("--model", metavar="PATH", help="the model to be trained: how probable it finds both sides")
+    pairs.add_argument("--max-length", metavar="N", help="tokens of prompt and answer together; default 1024")
+    pairs.add_argument("--from", dest="source_format", metavar="FORMAT", help="default: recognised by content")
+    pairs.add_argument("--column", metavar="NAME=COLUMN", action="append", default=[],
+                       help="which column is NAME, as in prompt=question (repeatable)")  # fmt: skip
+    pairs.add_argument("--axis", choices=("better", "safer"), help="which label of PKU-SafeRLHF decides")
+    pairs.add_argument("--seed", default="0", metavar="N")
+    pairs.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
     explain = commands.add_parser(
         "explain", parents=[common], help="documentation of one check or cause",
         epilog="examples: python -m diagnostics explain TOK004; python -m diagnostics explain eos_is_plain_text; "
@@ -118,7 +141,9 @@ def run_command(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(given)
         lang = options.lang
-        status = {"explain": _explain, "checkpoint": _checkpoint, "log": _log}[options.command](options)
+        status = {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs}[
+            options.command
+        ](options)
         return status if _flushed(lang) else EXIT_UNUSABLE
     except SystemExit as done:  # --help
         return int(done.code or 0) if _flushed(lang) else EXIT_UNUSABLE
@@ -326,6 +351,30 @@ def _log(options: argparse.Namespace) -> int:
             options.files, vocab_size=vocab_size, thresholds=options.threshold, lang=options.lang,
             own=own, on_event=progress.event,
         )  # fmt: skip
+
+    return _report(diagnose, options)
+
+
+def _pairs(options: argparse.Namespace) -> int:
+    max_length = None
+    if options.max_length is not None:
+        max_length = _whole_number("--max-length", options.max_length, 1, 2**31, "not_a_number")
+    seed = _whole_number("--seed", options.seed, -(2**63), 2**63 - 1, "not_a_seed")
+    inputs = [("", options.path)]
+    inputs += [(f"--{n}", path) for n in ("tokenizer", "model") if (path := getattr(options, n)) is not None]
+    _check_output(options.output, inputs)
+    from diagnostics.diagnose_pairs import diagnose_pairs
+    from pipeline.pairs.all_formats import columns_given
+
+    columns = columns_given(options.column)
+
+    def diagnose(progress: _Progress) -> Report:
+        return diagnose_pairs(
+            options.path, tokenizer=options.tokenizer, model=options.model, max_length=max_length,
+            format=options.source_format, columns=columns, axis=options.axis, seed=seed,
+            device=options.device, thresholds=options.threshold, lang=options.lang, on_event=progress.event,
+            on_rows=lambda rows: progress.note(f"{rows:,}"), on_note=progress.note,
+        ).report  # fmt: skip
 
     return _report(diagnose, options)
 

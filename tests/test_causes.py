@@ -42,7 +42,7 @@ def test_rows_name_only_what_exists(cause: str) -> None:
     }
     for side in ("for", "against"):
         for signal, weight in (TABLE[cause].get(side) or {}).items():
-            code, _, outcome = signal.partition("/")
+            code, _, outcome = signal.partition("@")[0].partition("/")
             assert code in codes, signal
             assert not outcome or outcome in words[code], f"{signal}: no such outcome"
             assert 0 < float(weight) <= 10

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diagnostics.check_table import ALL_CHECKS, CHECKPOINT_CHECKS, LOG_CHECKS
+from diagnostics.check_table import ALL_CHECKS, CHECKPOINT_CHECKS, LOG_CHECKS, PAIR_CHECKS, SUPERVISED_CHECKS
 from diagnostics.explain import SECTIONS, docstring_sections
 from diagnostics.report import Skipped
 from diagnostics.run_checks import DEPTHS
@@ -26,9 +26,18 @@ def _load(lang: str, name: str) -> dict:
 
 
 def _outcomes(function: object) -> set[tuple[str, str]]:
-    """(severity, outcome) of every ok/info/warning/error call with a literal outcome in the function's source."""
-    found = set()
+    """(severity, outcome) of every ok/info/warning/error call with a literal outcome in the function's source; what
+    grades itself by the share of rows may be an error. OUTCOMES of its module are named by a table there."""
+    found = {("error", outcome) for outcome in getattr(inspect.getmodule(function), "OUTCOMES", {}).values()}
     for node in ast.walk(ast.parse(inspect.getsource(function))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "observed":
+            first = node.args[0]
+            severity = "info" if _severity(node) == "info" else "error"
+            if isinstance(first, ast.Constant):
+                found.add((severity, first.value))
+            elif isinstance(first, ast.JoinedStr):  # f"{side}_...": of either side
+                rest = "".join(part.value for part in first.values if isinstance(part, ast.Constant))
+                found |= {(severity, side + rest) for side in ("chosen", "rejected")}
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ok", "info", "warning", "error"):
             first = node.args[0] if node.args else None
             if first is None and node.func.id == "ok":
@@ -36,6 +45,11 @@ def _outcomes(function: object) -> set[tuple[str, str]]:
             elif isinstance(first, ast.Constant) and isinstance(first.value, str):
                 found.add((node.func.id, first.value))
     return found
+
+
+def _severity(call: ast.Call) -> str:
+    given = next((k.value for k in call.keywords if k.arg == "severity"), None)
+    return str(given.value) if isinstance(given, ast.Constant) else ""
 
 
 @pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda c: c.code)
@@ -75,7 +89,7 @@ def test_every_check_is_documented(check) -> None:
 def test_codes_are_unique_and_depths_known() -> None:
     codes = [c.code for c in ALL_CHECKS]
     assert len(codes) == len(set(codes))
-    for table in (CHECKPOINT_CHECKS, LOG_CHECKS):
+    for table in (CHECKPOINT_CHECKS, LOG_CHECKS, PAIR_CHECKS, SUPERVISED_CHECKS):
         depths = [DEPTHS.index(c.depth) for c in table]
         assert depths == sorted(depths), "cheapest first"
 

@@ -1,0 +1,1 @@
+"""Checks of preference pairs and supervised rows."""

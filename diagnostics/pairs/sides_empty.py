@@ -1,0 +1,46 @@
+"""PRF003, SFT002: answers and prompts with nothing in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diagnostics.pairs_subject import PairsSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import ok
+from diagnostics.thresholds import Thresholds
+
+
+def sides_empty(subject: PairsSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether prompts or answers are empty or only white space.
+    Why it matters:
+        An empty rejected answer teaches that any text is better than ending at once; an empty chosen one teaches to say
+        nothing. Some trainers divide by the length of the answer and reach NaN.
+    How it is measured:
+        Characters left after white space is taken away.
+    Known false alarms:
+        An empty answer may be meant (stay silent, no tool call), an empty prompt in free continuation.
+    Fix:
+        Drop these rows, or generate the missing side. A column that is empty throughout was never filled: give the file
+        to `python -m pipeline generate` or map the right column.
+    References:
+        https://github.com/huggingface/trl/issues/6548
+    """
+    table = subject.table
+    nothing = True
+    for side in (*subject.answers, "prompt"):
+        rows = table.flagged(f"empty_{side}")
+        if not rows.any():
+            continue
+        nothing = False
+        found = subject.found(rows, table.there[side])
+        if side == "chosen":
+            yield found.observed("chosen_empty", side="prompt")
+        elif side == "rejected" and found.share > 0.98:
+            yield found.observed("rejected_never_filled", side="prompt", severity="error")
+        elif side == "rejected":
+            yield found.observed("rejected_empty", side="prompt")
+        else:
+            yield found.observed("prompt_empty", side="chosen")
+    if nothing:
+        yield ok(of=table.rows)

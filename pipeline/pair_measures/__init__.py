@@ -1,0 +1,1 @@
+"""What can be measured of preference pairs without a model, block by block, kept as arrays over the rows."""

@@ -1,0 +1,369 @@
+"""All rows of a set of pairs as arrays, measured in one pass: what checks judge and plots show.
+
+About 700 bytes a row stay in memory, whatever the length of the texts.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from pipeline.pair_measures.near_duplicates import Signatures
+from pipeline.pair_measures.shared_words import SharedWords, StockPhrases
+from pipeline.pair_measures.text_block import TextBlock, contained, jaccard
+from pipeline.pair_measures.topic_overlap import TopicOverlap
+from pipeline.pair_measures.written_signs import (
+    LEAST_DIGITS,
+    end_marker,
+    ends_finished,
+    hints_in,
+    misread,
+    personal_data,
+    refuses,
+    template_marker,
+    written_in_sentences,
+)
+from pipeline.pairs.pair import Pair, text_of
+
+BLOCK = 500
+SAMPLE = 512  # pairs kept whole, spread over the file: examples, and texts that name what was counted
+EXAMPLES = 5
+SIDES = ("prompt", "chosen", "rejected")
+ANSWERS = ("chosen", "rejected")
+FEATURES = ("chinese", "digits", "lines", "markdown", "finished", "repeated", "refuses")
+"""What is measured of an answer beside its length: shares of characters, counts, and 0 or 1."""
+_LEAST_PROMPT = 8  # characters of a prompt that an answer may be said to repeat
+_LEAST_SENTENCES = 24  # characters of an answer whose end is looked at; labels and titles end as they like
+_CUT = 2000  # characters of a text kept in the sample
+_EXCERPT = 120
+_MARKDOWN = ("**", "```", "\n- ", "\n* ", "\n# ", "\n## ", "\n### ", "\n1. ")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A row kept with its texts, each cut at 2,000 characters."""
+
+    position: int
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass
+class PairTable:
+    """(n,) arrays over the rows in reading order.
+
+    line: in the file. there, chars, hashes: by side; whether it is there, characters, hash of the text without case and
+    runs of white space. similarity: Jaccard of the answers' 4-grams. rejected_fit, prompt_fit: as Fits has
+    them. in_prompt: by answer, share of its 4-grams that the prompt has. stock: by answer, as
+    StockPhrases has it. features: FEATURES by answer. flags: what was
+    found in a row, by name. examples: for a flag, a few (position, what was found). duplicate_of: the first row of a
+    group of near-duplicates. words: what tells the sides apart.
+    """
+
+    rows: int = 0
+    line: Any = None
+    there: dict[str, Any] = field(default_factory=dict)
+    chars: dict[str, Any] = field(default_factory=dict)
+    hashes: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    turns: Any = None
+    similarity: Any = None
+    rejected_fit: Any = None
+    prompt_fit: dict[str, Any] = field(default_factory=dict)
+    in_prompt: dict[str, Any] = field(default_factory=dict)
+    stock: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, dict[str, Any]] = field(default_factory=dict)
+    flags: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    duplicate_of: Any = None
+    words: SharedWords = field(default_factory=SharedWords)
+    sample: list[Sampled] = field(default_factory=list)
+    extra_columns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def paired(self) -> Any:
+        """(n,) whether both sides are there."""
+        return self.there["chosen"] & self.there["rejected"]
+
+    def flagged(self, *names: str) -> Any:
+        """(n,) whether one of these was found."""
+        found = np.zeros(self.rows, bool)
+        for name in names:
+            if name in self.flags:
+                found |= self.flags[name]
+        return found
+
+
+def measure_pairs(
+    pairs: Iterable[Pair],
+    *,
+    least_similar: tuple[float, float],
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> PairTable:
+    """One pass over `pairs`. least_similar: of answers and of prompts, from which rows are near-duplicates.
+
+    progress: called with the rows measured so far. cancel: when set, what was measured by then is returned.
+    """
+    made = _Measuring(seed)
+    source = iter(pairs)
+    while block := list(islice(source, BLOCK)):
+        made.add(block)
+        if progress is not None:
+            progress(made.table.rows)
+        if cancel is not None and cancel.is_set():
+            break
+    return made.finished(*least_similar)
+
+
+class _Measuring:
+    def __init__(self, seed: int) -> None:
+        self.table = PairTable()
+        self._columns: dict[str, list[Any]] = {}
+        self._flags: dict[str, list[np.ndarray]] = {}
+        self._signatures = Signatures()
+        self._topic = TopicOverlap(seed)
+        self._stock = StockPhrases()
+        self._rng = np.random.default_rng(seed)
+        self._digits: dict[str, np.ndarray] = {}  # of the block's texts, by side
+
+    def add(self, block: list[Pair]) -> None:
+        raw = {
+            "prompt": [_prompt_text(pair) for pair in block],
+            "chosen": [text_of(pair.chosen) for pair in block],
+            "rejected": [text_of(pair.rejected) for pair in block],
+        }
+        plain = {side: [_plain(text) for text in texts] for side, texts in raw.items()}
+        there = {
+            "prompt": np.ones(len(block), bool),
+            "chosen": np.array([pair.chosen is not None for pair in block]),
+            "rejected": np.array([pair.rejected is not None for pair in block]),
+        }
+        blocks = {side: TextBlock(texts) for side, texts in plain.items()}
+        for side in SIDES:
+            self._put(f"there.{side}", there[side])
+            self._put(f"chars.{side}", np.array([len(text) for text in raw[side]], np.int32))
+            self._put(f"hashes.{side}", np.array([_hash(text) for text in plain[side]], np.uint64))
+        self._put("line", np.array([pair.line for pair in block], np.int64))
+        self._put("turns", np.array([len(pair.prompt) for pair in block], np.int32))
+        for side in ANSWERS:
+            found = [getattr(pair, f"score_{side}") for pair in block]
+            self._put(f"scores.{side}", np.array([np.nan if v is None else v for v in found], np.float64))
+        for pair in block:
+            for name in pair.extra:
+                self.table.extra_columns[name] = self.table.extra_columns.get(name, 0) + 1
+        self._compare(blocks, there)
+        self._features(raw, blocks)
+        last = [_plain(text_of(pair.prompt[-1:])) if len(pair.prompt) > 1 or pair.system else "" for pair in block]
+        self._look(raw, plain, last, there)
+        self._sample(raw)
+        self.table.rows += len(block)
+
+    def finished(self, least_answers: float, least_prompts: float) -> PairTable:
+        table = self.table
+        for name, parts in self._columns.items():
+            whole = np.concatenate(parts)
+            owner, _, key = name.partition(".")
+            if owner == "features":
+                feature, _, side = key.partition(".")
+                table.features.setdefault(feature, {})[side] = whole
+            elif key:
+                getattr(table, owner)[key] = whole
+            else:
+                setattr(table, owner, whole)
+        table.flags = {name: np.concatenate(parts) for name, parts in self._flags.items()}
+        table.duplicate_of = self._signatures.groups(least_answers=least_answers, least_prompts=least_prompts)
+        table.sample.sort(key=lambda one: one.position)
+        return table
+
+    def _put(self, name: str, values: np.ndarray) -> None:
+        self._columns.setdefault(name, []).append(values)
+
+    def _compare(self, blocks: dict[str, TextBlock], there: dict[str, np.ndarray]) -> None:
+        rows = len(blocks["prompt"])
+        both = there["chosen"] & there["rejected"]
+        grams = {side: block.fours for side, block in blocks.items()}
+        similarity = jaccard(grams["chosen"], grams["rejected"], rows)
+        similarity[~both] = np.nan
+        self._put("similarity", similarity)
+        for side in ANSWERS:
+            self._put(f"in_prompt.{side}", contained(grams[side], grams["prompt"], rows))
+        fits = self._topic.add(
+            blocks["prompt"], blocks["chosen"], blocks["rejected"], self._columns["hashes.prompt"][-1]
+        )
+        self._put("rejected_fit", fits.rejected)
+        self._put("prompt_fit.chosen", fits.chosen_to_prompt)
+        self._put("prompt_fit.rejected", fits.rejected_to_prompt)
+        for side, share in zip(ANSWERS, self._stock.add(blocks["chosen"], blocks["rejected"]), strict=True):
+            self._put(f"stock.{side}", share)
+        self._signatures.add(blocks["prompt"], blocks["chosen"], blocks["rejected"])
+        self.table.words.add(blocks["chosen"], blocks["rejected"], (there["chosen"], there["rejected"]))
+
+    def _features(self, raw: dict[str, list[str]], blocks: dict[str, TextBlock]) -> None:
+        self._digits["prompt"] = blocks["prompt"].count(_table("digits"))
+        for side in ANSWERS:
+            block, texts = blocks[side], raw[side]
+            size = np.maximum(block.lengths, 1)
+            together = "\n".join(texts)
+            marks = [mark for mark in _MARKDOWN if mark in together]
+            digits = block.count(_table("digits"))
+            self._digits[side] = digits
+            found: dict[str, Any] = {
+                "chinese": block.count(_table("chinese")) / size,
+                "digits": digits / size,
+                "repeated": block.repeated(),
+                "lines": [text.count("\n") for text in texts],
+                "markdown": [sum(map(text.count, marks)) for text in texts],
+                "finished": [ends_finished(text) for text in texts],
+                "refuses": [refuses(text) for text in texts],
+            }
+            for name in FEATURES:
+                self._put(f"features.{name}.{side}", np.asarray(found[name], np.float32))
+
+    def _look(
+        self, raw: dict[str, list[str]], plain: dict[str, list[str]], asked_last: list[str],
+        there: dict[str, np.ndarray],
+    ) -> None:  # fmt: skip
+        """What is found text by text. asked_last: the last turn of each prompt, plain."""
+        rows = len(raw["prompt"])
+        before = self.table.rows
+        flags: dict[str, np.ndarray] = {}
+
+        def mark(name: str, row: int, what: str = "") -> None:
+            if name not in flags:
+                flags[name] = np.zeros(rows, bool)
+            flags[name][row] = True
+            examples = self.table.examples.setdefault(name, [])
+            if len(examples) < EXAMPLES:
+                examples.append((before + row, what[:_EXCERPT]))
+
+        hints = hints_in("\n".join(text for side in SIDES for text in plain[side]))
+        for row in range(rows):
+            asked, last = plain["prompt"][row], asked_last[row]
+            if not asked:
+                mark("empty_prompt", row)
+            for side in ANSWERS:
+                text, lowered = raw[side][row], plain[side][row]
+                if not there[side][row]:
+                    continue
+                if not lowered:
+                    mark(f"empty_{side}", row)
+                    continue
+                for repeated in (asked, last):
+                    if len(repeated) < _LEAST_PROMPT or repeated not in lowered or repeated == lowered:
+                        continue
+                    mark(f"{'starts_with' if lowered.startswith(repeated) else 'holds'}_prompt_{side}", row, text)
+                    break
+                if ended := end_marker(text):
+                    mark(f"end_marker_{side}", row, ended)
+                if not ends_finished(text) and len(text) > _LEAST_SENTENCES and written_in_sentences(text):
+                    mark(f"cut_{side}", row, text[-_EXCERPT:])
+            if (
+                there["chosen"][row] and there["rejected"][row]
+                and plain["chosen"][row] and plain["chosen"][row] == plain["rejected"][row]
+            ):  # fmt: skip
+                equal = raw["chosen"][row] == raw["rejected"][row]
+                mark("identical" if equal else "identical_but_for_space", row, raw["chosen"][row])
+            written_in = 0
+            for side in SIDES:
+                text, lowered = raw[side][row], plain[side][row]
+                written, hard = template_marker(text, lowered, hints, answer=side != "prompt")
+                if written:
+                    written_in += side != "prompt"
+                    mark(f"{'template' if hard else 'speaker'}_{side}", row, written)
+                if not text.isascii():
+                    if "\ufffd" in text:
+                        mark(f"replaced_{side}", row, _around(text, "\ufffd"))
+                    elif stretch := misread(text):
+                        mark(f"misread_{side}", row, _around(text, stretch))
+                    if _is_half(text):
+                        mark(f"half_characters_{side}", row)
+                if (self._digits[side][row] >= LEAST_DIGITS or "@" in text) and (
+                    kind := personal_data(text, int(self._digits[side][row]))
+                ):
+                    mark(f"personal_{kind}", row)
+            if written_in == 2:
+                same = len(os.path.commonprefix([raw["chosen"][row], raw["rejected"][row]]))
+                if same * 2 > min(len(raw["chosen"][row]), len(raw["rejected"][row])):
+                    mark("shared_turns", row, raw["chosen"][row][:same])
+        self._keep(flags, rows)
+
+    def _keep(self, flags: dict[str, np.ndarray], rows: int) -> None:
+        for name, found in flags.items():
+            if name not in self._flags:
+                self._flags[name] = [np.zeros(self.table.rows, bool)] if self.table.rows else []
+            self._flags[name].append(found)
+        for name, parts in self._flags.items():
+            if name not in flags:
+                parts.append(np.zeros(rows, bool))
+
+    def _sample(self, raw: dict[str, list[str]]) -> None:
+        """Reservoir sampling (Vitter 1985, algorithm R): every row is as likely to be in the sample."""
+        sample, before = self.table.sample, self.table.rows
+        for row in range(len(raw["prompt"])):
+            place = before + row
+            if place >= SAMPLE:
+                place = int(self._rng.integers(0, place + 1))
+                if place >= SAMPLE:
+                    continue
+            one = Sampled(before + row, *(raw[side][row][:_CUT] for side in SIDES))
+            if place < len(sample):
+                sample[place] = one
+            else:
+                sample.append(one)
+
+
+def _prompt_text(pair: Pair) -> str:
+    """What was asked: all turns, and the system's text before them."""
+    asked = text_of(pair.prompt)
+    return f"{pair.system}\n{asked}" if pair.system else asked
+
+
+def _plain(text: str) -> str:
+    """Lower case, every run of white space as one space."""
+    return " ".join(text.lower().split())
+
+
+def _hash(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def _around(text: str, stretch: str) -> str:
+    at = text.find(stretch)
+    return text[max(0, at - 20) : at + 40]
+
+
+def _is_half(text: str) -> bool:
+    """Whether a lone surrogate stands in the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+_TABLES: dict[str, np.ndarray] = {}
+
+
+def _table(name: str) -> np.ndarray:
+    """Which code points are of a kind, for TextBlock.count."""
+    if not _TABLES:
+        chinese, digits = np.zeros(0x20001, bool), np.zeros(0x20001, bool)
+        chinese[0x3400:0x9FFF] = chinese[0xF900:0xFAFF] = True
+        digits[0x30:0x3A] = True
+        _TABLES.update(chinese=chinese, digits=digits)
+    return _TABLES[name]
+
+
+def positions(found: np.ndarray) -> Iterator[int]:
+    """Row numbers where a boolean array is true."""
+    yield from np.flatnonzero(found).tolist()
