@@ -17,7 +17,7 @@ def answers_loop(subject: PairsSubject, limits: Thresholds) -> Iterator[Observat
         Loops in chosen or supervised answers are learned. Loops in rejects are an easy mark: the model learns not to
         loop, which may be wanted, but nothing about the answer.
     How it is measured:
-        The share of stretches of 12 characters that stood in the answer before (rep-12); from `loop_repeated` on an
+        The share of stretches of 10 characters that stood in the answer before (rep-10); from `loop_repeated` on an
         answer of more than 60 characters is a loop.
     Known false alarms:
         Tables, code with equal lines, verse with a refrain.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,7 +19,7 @@ import xxhash
 
 from pipeline.pair_measures.near_duplicates import Signatures
 from pipeline.pair_measures.shared_words import SharedWords, StockPhrases
-from pipeline.pair_measures.text_block import TextBlock, contained, jaccard
+from pipeline.pair_measures.text_block import TextBlock, jaccard
 from pipeline.pair_measures.topic_overlap import TopicOverlap
 from pipeline.pair_measures.written_signs import (
     LEAST_DIGITS,
@@ -62,9 +64,8 @@ class PairTable:
 
     line: in the file. there, chars, hashes: by side; whether it is there, characters, hash of the text without case and
     runs of white space. similarity: Jaccard of the answers' 4-grams. rejected_fit, prompt_fit: as Fits has
-    them. in_prompt: by answer, share of its 4-grams that the prompt has. stock: by answer, as
-    StockPhrases has it. features: FEATURES by answer. flags: what was
-    found in a row, by name. examples: for a flag, a few (position, what was found). duplicate_of: the first row of a
+    them. stock: by answer, as StockPhrases has it. features: FEATURES by answer. flags: what was found in a row, by
+    name. examples: for a flag, a few (position, what was found). duplicate_of: the first row of a
     group of near-duplicates. words: what tells the sides apart.
     """
 
@@ -78,7 +79,6 @@ class PairTable:
     similarity: Any = None
     rejected_fit: Any = None
     prompt_fit: dict[str, Any] = field(default_factory=dict)
-    in_prompt: dict[str, Any] = field(default_factory=dict)
     stock: dict[str, Any] = field(default_factory=dict)
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
@@ -114,20 +114,24 @@ def measure_pairs(
 
     progress: called with the rows measured so far. cancel: when set, what was measured by then is returned.
     """
-    made = _Measuring(seed)
     source = iter(pairs)
-    while block := list(islice(source, BLOCK)):
-        made.add(block)
-        if progress is not None:
-            progress(made.table.rows)
-        if cancel is not None and cancel.is_set():
-            break
-    return made.finished(*least_similar)
+    # Counting n-grams leaves the interpreter's lock free most of the time: the next rows are read meanwhile.
+    with ThreadPoolExecutor(1, "pair_measures") as counting:
+        made = _Measuring(seed, counting)
+        while block := list(islice(source, BLOCK)):
+            made.add(block)
+            if progress is not None:
+                progress(made.table.rows)
+            if cancel is not None and cancel.is_set():
+                break
+        return made.finished(*least_similar)
 
 
 class _Measuring:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, counting: ThreadPoolExecutor) -> None:
         self.table = PairTable()
+        self._counting = counting
+        self._counted: deque[Future[None]] = deque()
         self._columns: dict[str, list[Any]] = {}
         self._flags: dict[str, list[np.ndarray]] = {}
         self._signatures = Signatures()
@@ -149,10 +153,13 @@ class _Measuring:
             "rejected": np.array([pair.rejected is not None for pair in block]),
         }
         blocks = {side: TextBlock(texts) for side, texts in plain.items()}
+        ids = np.array([_hash(text) for text in plain["prompt"]], np.uint64)
+        self._count(blocks, there, ids)
         for side in SIDES:
             self._put(f"there.{side}", there[side])
             self._put(f"chars.{side}", np.array([len(text) for text in raw[side]], np.int32))
-            self._put(f"hashes.{side}", np.array([_hash(text) for text in plain[side]], np.uint64))
+            hashes = ids if side == "prompt" else np.array([_hash(text) for text in plain[side]], np.uint64)
+            self._put(f"hashes.{side}", hashes)
         self._put("line", np.array([pair.line for pair in block], np.int64))
         self._put("turns", np.array([len(pair.prompt) for pair in block], np.int32))
         for side in ANSWERS:
@@ -161,7 +168,6 @@ class _Measuring:
         for pair in block:
             for name in pair.extra:
                 self.table.extra_columns[name] = self.table.extra_columns.get(name, 0) + 1
-        self._compare(blocks, there)
         self._features(raw, blocks)
         last = [_plain(text_of(pair.prompt[-1:])) if len(pair.prompt) > 1 or pair.system else "" for pair in block]
         self._look(raw, plain, last, there)
@@ -170,6 +176,8 @@ class _Measuring:
 
     def finished(self, least_answers: float, least_prompts: float) -> PairTable:
         table = self.table
+        while self._counted:
+            self._counted.popleft().result()
         for name, parts in self._columns.items():
             whole = np.concatenate(parts)
             owner, _, key = name.partition(".")
@@ -188,18 +196,21 @@ class _Measuring:
     def _put(self, name: str, values: np.ndarray) -> None:
         self._columns.setdefault(name, []).append(values)
 
-    def _compare(self, blocks: dict[str, TextBlock], there: dict[str, np.ndarray]) -> None:
+    def _count(self, blocks: dict[str, TextBlock], there: dict[str, np.ndarray], ids: np.ndarray) -> None:
+        """Has the block counted, blocks in order. Raises what counting an earlier one raised."""
+        while len(self._counted) > 1:  # no more than two blocks wait
+            self._counted.popleft().result()
+        self._counted.append(self._counting.submit(self._compare, blocks, there, ids))
+
+    def _compare(self, blocks: dict[str, TextBlock], there: dict[str, np.ndarray], ids: np.ndarray) -> None:
         rows = len(blocks["prompt"])
         both = there["chosen"] & there["rejected"]
-        grams = {side: block.fours for side, block in blocks.items()}
-        similarity = jaccard(grams["chosen"], grams["rejected"], rows)
+        similarity = jaccard(blocks["chosen"].fours, blocks["rejected"].fours, rows)
         similarity[~both] = np.nan
-        self._put("similarity", similarity)
         for side in ANSWERS:
-            self._put(f"in_prompt.{side}", contained(grams[side], grams["prompt"], rows))
-        fits = self._topic.add(
-            blocks["prompt"], blocks["chosen"], blocks["rejected"], self._columns["hashes.prompt"][-1]
-        )
+            self._put(f"features.repeated.{side}", blocks[side].repeated())
+        self._put("similarity", similarity)
+        fits = self._topic.add(blocks["prompt"], blocks["chosen"], blocks["rejected"], ids)
         self._put("rejected_fit", fits.rejected)
         self._put("prompt_fit.chosen", fits.chosen_to_prompt)
         self._put("prompt_fit.rejected", fits.rejected_to_prompt)
@@ -220,13 +231,12 @@ class _Measuring:
             found: dict[str, Any] = {
                 "chinese": block.count(_table("chinese")) / size,
                 "digits": digits / size,
-                "repeated": block.repeated(),
                 "lines": [text.count("\n") for text in texts],
                 "markdown": [sum(map(text.count, marks)) for text in texts],
                 "finished": [ends_finished(text) for text in texts],
                 "refuses": [refuses(text) for text in texts],
             }
-            for name in FEATURES:
+            for name in found:
                 self._put(f"features.{name}.{side}", np.asarray(found[name], np.float32))
 
     def _look(

@@ -1,8 +1,8 @@
 """Which short piece of text tells the two sides apart best: a word, an ending, a mark that one side has and the other
 lacks.
 
-Counted is in how many answers of each side an n-gram of 1, 2 or 4 characters stands, under a hash, so that memory
-doesn't grow with the text. For what is there or not, the area under the ROC curve of a pair is exactly
+Counted is in how many answers of each side an n-gram of 2 or 4 characters or a single mark stands, under a hash, so
+that memory doesn't grow with the text. For what is there or not, the area under the ROC curve of a pair is exactly
 0.5 + (share of chosen - share of rejected) / 2.
 """
 
@@ -14,15 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.pair_measures.text_block import TextBlock, distinct_sorted
+from pipeline.pair_measures.text_block import LONG_PIECE, SPREAD, TextBlock, distinct_sorted
 
 _BINS = 1 << 16
 _SIZES = (1, 2, 4)
 _CANDIDATES = 40  # best n-grams of each size that are looked for in the sample
 STOCK = 0.04  # share of chosen answers that hold a piece from which it is a stock phrase
-_PIECE = 8
 _LEAST_ROWS = 2
 MAX_PIECE = 60  # characters of a piece that is shown
+
+
+_LETTERS = np.array([chr(code).isalnum() or chr(code).isspace() for code in range(0x80)])
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class SharedWords:
         self._answers = [of + int(here.sum()) for of, here in zip(self._answers, there, strict=True)]
         for n, counts in self._counts.items():
             for side, count in zip((chosen, rejected), counts, strict=True):
-                bins = distinct_sorted(side.keys(n) >> np.uint64(32)) & np.uint64(_BINS - 1)
+                keys = side.keys(n) if n > 1 else side.keys_of(_sign(side.characters))
+                bins = distinct_sorted(keys >> np.uint64(32)) & np.uint64(_BINS - 1)
                 count += np.bincount(bins.astype(np.int64), minlength=_BINS)
 
     def best(self, chosen: Sequence[str], rejected: Sequence[str]) -> Piece | None:
@@ -75,7 +78,7 @@ class SharedWords:
 class StockPhrases:
     """How much of an answer is phrases that many chosen answers hold, block by block: refusals, greetings, forms.
 
-    Pieces of 8 characters, about two words or half a sentence of Chinese; half a megabyte.
+    In pieces of LONG_PIECE characters; half a megabyte.
     """
 
     def __init__(self) -> None:
@@ -84,7 +87,7 @@ class StockPhrases:
 
     def add(self, chosen: TextBlock, rejected: TextBlock) -> tuple[np.ndarray, np.ndarray]:
         """(n,) share of the pieces of chosen and of rejected that at least STOCK of the chosen answers so far hold."""
-        keys = [distinct_sorted(side.keys(_PIECE) >> np.uint64(32)) for side in (chosen, rejected)]
+        keys = [distinct_sorted(side.keys(LONG_PIECE) >> np.uint64(32)) for side in (chosen, rejected)]
         bins = [(key & np.uint64(_BINS - 1)).astype(np.int64) for key in keys]
         self._counts += np.bincount(bins[0], minlength=_BINS)
         self._answers += len(chosen)
@@ -97,11 +100,21 @@ class StockPhrases:
         return shares[0], shares[1]
 
 
+def _sign(characters: np.ndarray) -> np.ndarray:
+    """Which characters are marks and pictures rather than letters: of letters, one alone tells nothing."""
+    ascii_mark = (characters < 0x80) & ~_LETTERS[np.minimum(characters, 0x7F)]
+    general = (characters >= 0x2000) & (characters < 0x2E80)
+    wide = ((characters >= 0x3000) & (characters < 0x3020)) | ((characters >= 0xFF00) & (characters < 0xFFEF))
+    marks: np.ndarray = ascii_mark | general | wide | ((characters >= 0x1F000) & (characters < 0x20000))
+    return marks
+
+
 def _named(bin: int, n: int, texts: Sequence[str]) -> str:
     """The n-gram of this bin, lengthened as far as most texts that hold it go on alike."""
     holders = []
     for text in texts:
-        hashed, _ = TextBlock([text]).ngrams(n)
+        block = TextBlock([text])
+        hashed = block.ngrams(n)[0] if n > 1 else block.characters[:-1].astype(np.uint64) * SPREAD
         places = np.flatnonzero((hashed >> np.uint64(48)) == bin)
         if len(places):
             holders.append((text, int(places[0])))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 MAX_CHARS = 20_000  # of one text; the measures here don't change any more behind it
+LONG_PIECE = 10  # characters of a piece that says something by itself: two words, half a sentence of Chinese
 _BETWEEN = "\0"
 _ROW = np.uint64(48)  # a key is the row in the high bits and 48 bits of the n-gram's hash
-_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+SPREAD = np.uint64(0xBF58476D1CE4E5B9)
 
 
 class TextBlock:
@@ -19,6 +21,7 @@ class TextBlock:
         cut = [text if len(text) <= MAX_CHARS else text[:MAX_CHARS] for text in texts]
         joined = _BETWEEN.join(cut) + _BETWEEN
         self.characters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        self._wide = self.characters.astype(np.uint64)
         self.lengths = np.fromiter(map(len, cut), dtype=np.int64, count=len(cut))
         self.starts = np.concatenate([[0], np.cumsum(self.lengths + 1)[:-1]]).astype(np.int64)
         self._rows = np.repeat(np.arange(len(cut)), self.lengths + 1)
@@ -37,12 +40,16 @@ class TextBlock:
 
     def _ngrams(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if n not in self._found:
-            at = np.flatnonzero(self._left >= n)
-            hashed = self.characters[at].astype(np.uint64)
-            for k in range(1, n):
-                hashed *= _MIX[0]
-                hashed += self.characters[at + k]
-            self._found[n] = _mixed(hashed), self._rows[at], at
+            size = max(0, len(self.characters) - n + 1)
+            hashed = self._wide[:size].copy()
+            for k in range(1, n):  # over whole slices: picking those within a text first costs more
+                hashed *= _FACTOR
+                hashed += self._wide[k : k + size]
+            at = np.flatnonzero(self._left[:size] >= n)
+            hashed = hashed[at]
+            hashed ^= hashed >> np.uint64(32)
+            hashed *= SPREAD  # what differs in few low bits differs in the high ones, which keys and bins are made of
+            self._found[n] = hashed, self._rows[at], at
         return self._found[n]
 
     def keys(self, n: int) -> np.ndarray:
@@ -51,6 +58,11 @@ class TextBlock:
             hashed, rows, _ = self._ngrams(n)
             self._keys[n] = distinct(keyed(hashed, rows))
         return self._keys[n]
+
+    def keys_of(self, kind: np.ndarray) -> np.ndarray:
+        """(m,) sorted distinct keys of single characters of a kind. kind: (characters,)."""
+        at = np.flatnonzero(kind & (self._left > 0))
+        return distinct(keyed(self._wide[at] * SPREAD, self._rows[at]))
 
     def keys_within(self, n: int, kind: np.ndarray) -> np.ndarray:
         """(m,) keys of the n-grams all of whose characters are of a kind, with repetitions. kind: (characters,)."""
@@ -65,10 +77,10 @@ class TextBlock:
         """Keys of the 4-grams: long enough to tell texts apart, short enough to survive an edit nearby."""
         return self.keys(4)
 
-    def repeated(self, n: int = 12) -> np.ndarray:
+    def repeated(self, n: int = LONG_PIECE) -> np.ndarray:
         """(n,) rep-n over characters: 1 - distinct/all n-grams (https://arxiv.org/abs/2202.06417); 0 without any.
 
-        n: 12 characters hardly ever come again by chance, however long a text is; 4 do.
+        n: 10 characters seldom come again by chance, however long a text is; 4 do.
         """
         total = np.maximum(self.lengths - n + 1, 0)
         found = per_row(self.keys(n), len(self))
@@ -78,15 +90,6 @@ class TextBlock:
         """(n,) how many characters of each text are in `wanted`, a boolean table over code points."""
         hit = wanted[np.minimum(self.characters, len(wanted) - 1)]
         return np.add.reduceat(hit.astype(np.int32), self.starts) if len(self) else np.zeros(0, np.int32)
-
-
-def _mixed(value: np.ndarray) -> np.ndarray:
-    """Spreads what differs in few bits over all of them (the finaliser of SplitMix64)."""
-    for shift, factor in zip((30, 27), _MIX[1:], strict=True):
-        value ^= value >> np.uint64(shift)
-        value *= factor
-    value ^= value >> np.uint64(31)
-    return value
 
 
 def keyed(hashed: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -121,9 +124,3 @@ def jaccard(left: np.ndarray, right: np.ndarray, rows: int) -> np.ndarray:
     common = shared(left, right, rows)
     together = per_row(left, rows) + per_row(right, rows) - common
     return np.where(together > 0, common / np.maximum(together, 1), np.nan).astype(np.float32)
-
-
-def contained(part: np.ndarray, whole: np.ndarray, rows: int) -> np.ndarray:
-    """(rows,) share of `part`'s keys that `whole` has too; NaN where it has none."""
-    size = per_row(part, rows)
-    return np.where(size > 0, shared(part, whole, rows) / np.maximum(size, 1), np.nan).astype(np.float32)

@@ -31,7 +31,8 @@ _CLOSERS = "\"'”’」』）)]}>*`】》~～"
 _FINISHING = frozenset(_SENTENCE_ENDS + _CLOSERS)
 _SYMBOLS = ("So", "Sk", "Mn", "Me", "Cf")  # emoji with their variation marks, arrows, ticks
 # After these the last character needn't end a sentence: code, a list, a table, a formula, a link, a colon.
-_UNSENTENCED = re.compile(r"(?:```|\||\$|https?://\S+|\d|[:：;；])\s*$")
+_UNSENTENCED = frozenset("`|$:：;；")
+_LINK = re.compile(r"https?://\S+$")
 
 
 @cache
@@ -110,7 +111,7 @@ def ends_finished(text: str) -> bool:
     tail = text[-80:].rstrip()
     if not tail or tail[-1] in _FINISHING or unicodedata.category(tail[-1]) in _SYMBOLS:
         return True
-    return _UNSENTENCED.search(tail) is not None
+    return tail[-1] in _UNSENTENCED or tail[-1].isdigit() or ("http" in tail and _LINK.search(tail) is not None)
 
 
 def written_in_sentences(text: str) -> bool:
