@@ -22,13 +22,14 @@ sys.path.insert(0, str(ROOT))
 
 CHARACTERS = 400  # a side
 NEAR = 0.03  # of the rows are copies of earlier ones with four characters changed
-_WORDS = (
+_COMMON = (
     "time|person|year|way|day|thing|man|world|life|hand|part|child|eye|woman|place|work|week|case|point|government|"
     "company|number|group|problem|fact|water|room|mother|area|money|story|month|lot|right|study|book|word|business|"
     "side|kind|head|house|service|friend|father|power|hour|game|line|end|member|law|car|city|community|name|president|"
     "minute|idea|body|information|back|parent|face|others|level|office|door|health|art|war|history|party|result|change|"
     "morning|reason|research|girl|guy|moment|air|teacher|force|education|issue|team"
-).split("|")
+)
+_WORDS = _COMMON.split("|")
 
 
 def write_pairs(path: Path, rows: int) -> list[int]:

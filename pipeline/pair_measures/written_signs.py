@@ -26,6 +26,7 @@ _DECLINING = (
     "sorry", "unable", "not", "afraid", "decline", "refuse", "n't", "n’t", "cant", "wont", "as an ai",
     "无法", "不能", "不便", "没办法", "不会", "帮不了", "拒绝", "不行",
 )  # fmt: skip
+_MISREAD = "ÃÂÐàáâãäåæçèéêëìíîï锟烫锛銆鈥鐨浣涓"  # every pattern of misread text begins with one of these
 _SENTENCE_ENDS = ".!?。！？…"
 _CLOSERS = "\"'”’」』）)]}>*`】》~～"
 _FINISHING = frozenset(_SENTENCE_ENDS + _CLOSERS)
@@ -129,7 +130,7 @@ def refuses(text: str) -> bool:
 
 def misread(text: str) -> str:
     """A stretch that was decoded with the wrong encoding, as it stands; empty for none."""
-    if text.isascii():
+    if text.isascii() or not any(character in text for character in _MISREAD):
         return ""
     found = _patterns("misread").search(text[:_LOOKED_THROUGH])
     return found.group()[:20] if found else ""
