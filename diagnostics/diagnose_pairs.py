@@ -111,7 +111,7 @@ def _measured(
     pairs: Iterable[Pair], limits: Thresholds, *, seed: int, cancel: threading.Event | None,
     on_rows: Callable[[int], None] | None,
 ) -> PairsSubject:  # fmt: skip
-    least = limits["near_answers"], limits["near_prompts"]
+    least = limits["near_answers"], limits["near_prompts"], limits["near_answers_short"]
     try:
         table = measure_pairs(pairs, least_similar=least, seed=seed, progress=on_rows, cancel=cancel)
     except Unreadable as reason:

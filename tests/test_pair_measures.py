@@ -103,7 +103,7 @@ def test_near_duplicates_are_the_edited_copies() -> None:
     made = Signatures()
     for start in range(0, len(rows), 310):
         made.add(*(TextBlock(side) for side in zip(*rows[start : start + 310], strict=True)))
-    first = made.groups(least_answers=0.6, least_prompts=0.5)
+    first = made.groups(least_answers=0.6, least_prompts=0.5, least_short=0.6)
     assert {row: int(first[row]) for row in np.flatnonzero(first != np.arange(930))} == copies
 
 
@@ -111,7 +111,7 @@ def test_equal_answers_to_other_prompts_are_no_duplicates() -> None:
     made = Signatures()
     answer = ["The answer to this question is forty-two, as everybody knows by now."] * 2
     made.add(TextBlock(["what is the meaning of life", "how many roads lead to rome"]), TextBlock(answer), TextBlock(answer))
-    assert made.groups(least_answers=0.6, least_prompts=0.5).tolist() == [0, 1]
+    assert made.groups(least_answers=0.6, least_prompts=0.5, least_short=0.6).tolist() == [0, 1]
 
 
 def test_a_template_that_wrote_everything_stays_linear() -> None:
@@ -120,7 +120,7 @@ def test_a_template_that_wrote_everything_stays_linear() -> None:
     texts = [f"the quick brown fox jumps over the lazy dog number {n}" for n in range(500)]
     for _ in range(8):
         made.add(TextBlock(texts), TextBlock(texts), TextBlock(texts))
-    first = made.groups(least_answers=0.6, least_prompts=0.5)
+    first = made.groups(least_answers=0.6, least_prompts=0.5, least_short=0.6)
     assert (first == 0).mean() > 0.9
 
 
@@ -245,7 +245,7 @@ def test_personal_data(text: str, kind: str) -> None:
 
 def test_rows_keep_their_places_over_blocks() -> None:
     pairs = [_pair(f"question number {n} of many", f"answer {n} is right", "" if n % 97 == 0 else f"answer {n} is wrong", line=n + 2) for n in range(BLOCK * 2 + 10)]
-    table = measure_pairs(pairs, least_similar=(0.6, 0.5))
+    table = measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8))
     assert table.rows == len(pairs) and table.line.tolist() == [pair.line for pair in pairs]
     assert np.flatnonzero(table.flags["empty_rejected"]).tolist() == [n for n in range(len(pairs)) if n % 97 == 0]
     assert {one.position for one in table.sample} <= set(range(len(pairs)))
@@ -257,17 +257,17 @@ def test_rows_keep_their_places_over_blocks() -> None:
 
 def test_odd_rows_are_measured_too() -> None:
     pairs = [_pair(text, text, other) for text in ODD for other in (*ODD, None)] + [_pair("p", None, "x")]
-    table = measure_pairs(pairs, least_similar=(0.6, 0.5))
+    table = measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8))
     assert table.rows == len(pairs)
     assert table.flags["identical"].sum() == len([t for t in ODD if t])
     assert table.flags["half_characters_chosen"].any()
     assert not table.there["rejected"][10] and table.there["rejected"][0]
-    assert measure_pairs([], least_similar=(0.6, 0.5)).rows == 0
+    assert measure_pairs([], least_similar=(0.6, 0.5, 0.8)).rows == 0
 
 
 def test_one_seed_gives_one_result() -> None:
     rng = random.Random(6)
     pairs = [_pair(_about("law", rng, 5), _about("law", rng, 9), _about("bread", rng, 9)) for _ in range(1300)]
-    one, other = (measure_pairs(pairs, least_similar=(0.6, 0.5), seed=3) for _ in range(2))
+    one, other = (measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8), seed=3) for _ in range(2))
     assert np.array_equal(one.rejected_fit, other.rejected_fit, equal_nan=True)
     assert [s.position for s in one.sample] == [s.position for s in other.sample]

@@ -14,6 +14,7 @@ from pipeline.pair_measures.text_block import TextBlock
 SLOTS = 64  # of each text
 SLOTS_OF_A_BAND = 4
 LEAST_NGRAMS = 24  # of both answers together; fewer say yes and no, and equal ones are no duplicates of each other
+SHORT = 160  # n-grams of both answers: in shorter ones one other word is another row and no copy
 _SEED = 7
 
 
@@ -23,7 +24,7 @@ class Signatures:
     def __init__(self) -> None:
         self._answers: list[np.ndarray] = []
         self._prompts: list[np.ndarray] = []
-        self._long_enough: list[np.ndarray] = []
+        self._sizes: list[np.ndarray] = []
 
     def add(self, prompts: TextBlock, chosen: TextBlock, rejected: TextBlock) -> None:
         """The next rows."""
@@ -35,19 +36,22 @@ class Signatures:
             size += counts
             digests.append(_digests(hashed, counts))
         self._answers.append(np.concatenate(digests, axis=1))
-        self._long_enough.append(size >= LEAST_NGRAMS)
+        self._sizes.append(size)
         hashed, at = prompts.ngrams(4)
         self._prompts.append(_digests(hashed, np.bincount(at, minlength=rows)))
 
-    def groups(self, *, least_answers: float, least_prompts: float) -> np.ndarray:
+    def groups(self, *, least_answers: float, least_prompts: float, least_short: float) -> np.ndarray:
         """(n,) the first row of the group of near-duplicates a row is in; its own number where there is none.
 
         least_answers, least_prompts: estimated Jaccard similarity of the 4-grams of either answer, and of prompts.
+        least_short: of answers with fewer than SHORT of them together.
         """
         if not self._answers:
             return np.zeros(0, np.int64)
         answers, prompts = np.concatenate(self._answers), np.concatenate(self._prompts)
-        usable = np.flatnonzero(np.concatenate(self._long_enough))
+        sizes = np.concatenate(self._sizes)
+        usable = np.flatnonzero(sizes >= LEAST_NGRAMS)
+        needed = np.where(sizes < SHORT, max(least_answers, least_short), least_answers)
         first = np.arange(len(answers))
         bands = np.ascontiguousarray(answers).view(np.uint64)
         for band in range(bands.shape[1]):
@@ -65,7 +69,7 @@ class Signatures:
                     left, right = rows[part], others[part]
                     alike = _agreement(prompts, left, right) >= least_prompts
                     for side in (answers[:, :SLOTS], answers[:, SLOTS:]):
-                        alike &= _agreement(side, left, right) >= least_answers
+                        alike &= _agreement(side, left, right) >= needed[left]
                     for one, other in zip(left[alike].tolist(), right[alike].tolist(), strict=True):
                         _join(first, one, other)
         for row in range(len(first)):  # roots have the lowest number of their group

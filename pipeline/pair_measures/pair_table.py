@@ -105,12 +105,13 @@ class PairTable:
 def measure_pairs(
     pairs: Iterable[Pair],
     *,
-    least_similar: tuple[float, float],
+    least_similar: tuple[float, float, float],
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> PairTable:
-    """One pass over `pairs`. least_similar: of answers and of prompts, from which rows are near-duplicates.
+    """One pass over `pairs`. least_similar: of answers and of prompts, from which rows are near-duplicates, and of
+    short answers.
 
     progress: called with the rows measured so far. cancel: when set, what was measured by then is returned.
     """
@@ -174,7 +175,7 @@ class _Measuring:
         self._sample(raw)
         self.table.rows += len(block)
 
-    def finished(self, least_answers: float, least_prompts: float) -> PairTable:
+    def finished(self, least_answers: float, least_prompts: float, least_short: float) -> PairTable:
         table = self.table
         while self._counted:
             self._counted.popleft().result()
@@ -189,7 +190,9 @@ class _Measuring:
             else:
                 setattr(table, owner, whole)
         table.flags = {name: np.concatenate(parts) for name, parts in self._flags.items()}
-        table.duplicate_of = self._signatures.groups(least_answers=least_answers, least_prompts=least_prompts)
+        table.duplicate_of = self._signatures.groups(
+            least_answers=least_answers, least_prompts=least_prompts, least_short=least_short
+        )
         table.sample.sort(key=lambda one: one.position)
         return table
 
