@@ -361,6 +361,7 @@ def rows_nearly_twice(rows: list[Row], rng: Random, share: float, m: Material) -
 
 
 def few_rows_again_and_again(rows: list[Row], rng: Random, share: float, m: Material) -> list[Row]:
+    """`share` is the number of different rows here."""
     return [rows[i % max(2, round(share))] for i in range(len(rows))]
 
 

@@ -216,7 +216,6 @@ def _event(block: str) -> Event:
 
 
 def _facts(lang: Lang, number: int) -> Facts:
-    all_facts = planted_pairs_facts
     own = 0 if lang == "en" else 1
 
     def columns(line: str, both: int) -> list[str]:
@@ -224,17 +223,17 @@ def _facts(lang: Lang, number: int) -> Facts:
         cells = line.split("|")
         return [*cells[own : 2 * both : 2], *cells[2 * both :]]
 
-    countries = [Country(*columns(line, 7)) for line in _lines(all_facts.COUNTRIES[number])]
+    countries = [Country(*columns(line, 7)) for line in _lines(planted_pairs_facts.COUNTRIES[number])]
     animals = []
-    for line in _lines(all_facts.ANIMALS[number]):
+    for line in _lines(planted_pairs_facts.ANIMALS[number]):
         cells = line.split("|")
         animals.append(Animal(*cells[own:8:2], cells[8], cells[9], cells[10 + own]))
     inventions = []
-    for line in _lines(all_facts.INVENTIONS[number]):
+    for line in _lines(planted_pairs_facts.INVENTIONS[number]):
         cells = line.split("|")
         inventions.append(Invention(cells[own], cells[2 + own], cells[4], cells[5 + own]))
     lists = []
-    for line in _lines(all_facts.LISTS[number]):
+    for line in _lines(planted_pairs_facts.LISTS[number]):
         names, _, members = line.partition(":")
         lists.append((names.split("|")[own], tuple(members.split(";")[own].split(","))))
 
@@ -243,6 +242,6 @@ def _facts(lang: Lang, number: int) -> Facts:
 
     return Facts(
         tuple(countries), tuple(animals), tuple(inventions), tuple(lists),
-        side(_lines(all_facts.PARALLEL[number])), side(all_facts.NAMES[number].split(",")),
-        side(all_facts.PLACES[number].split(",")), side(all_facts.WEEKDAYS.split(",")),
+        side(_lines(planted_pairs_facts.PARALLEL[number])), side(planted_pairs_facts.NAMES[number].split(",")),
+        side(planted_pairs_facts.PLACES[number].split(",")), side(planted_pairs_facts.WEEKDAYS.split(",")),
     )  # fmt: skip

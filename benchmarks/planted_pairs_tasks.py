@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from benchmarks.planted_pairs_code import WRITTEN
-from benchmarks.planted_pairs_material import Lang, Material
+from benchmarks.planted_pairs_material import Facts, Lang, Material
 from benchmarks.planted_pairs_talk import ANIMAL, COUNTRY, INVENTION, Row, asked, joined
 
 # --- grammar correction: the worse answer is the text as it was, half corrected, or corrected too far
@@ -384,10 +384,10 @@ def _both(m: Material, rng: Random) -> tuple[str, str, str, str]:
         day = rng.randrange(7)
         plain = {"number": rng.randint(3, 29), "hour": rng.randint(2, 11)}
 
-        def filled(facts: object, template: str, shift: int) -> str:
+        def filled(facts: Facts, template: str, shift: int) -> str:
             words = {s: getattr(facts, f"{s}s")[(j + shift) % len(getattr(facts, f"{s}s"))] for s, j in slots.items()}
             numbers = {k: v + shift for k, v in plain.items()}
-            return template.format(**words, **numbers, day=getattr(facts, "weekdays")[(day + shift) % 7])  # noqa: B009
+            return template.format(**words, **numbers, day=facts.weekdays[(day + shift) % 7])
 
         shift = rng.choice((1, 2, 3))
         mine = here.parallel[i]
