@@ -84,7 +84,10 @@ def rank_causes(findings: Sequence[Finding], skipped: Sequence[Skipped], limits:
 
 def _weight(row: Mapping[str, Any], finding: Finding) -> float:
     """Weight of a finding: its outcome by name, first at this severity alone (`PRF005/nearly_repeated@warning: 4`), or
-    any warning/error of its code (`TOK004: 2`)."""
+    any warning/error of its code (`TOK004: 2`). An outcome that is weighed as a warning counts nothing as information:
+    a single odd row speaks for nothing."""
+    if finding.severity == "info" and f"{finding.signal}@warning" in row:
+        return 0.0
     exact = row.get(f"{finding.signal}@{finding.severity}", row.get(finding.signal))
     if exact is not None:
         return float(exact)

@@ -3,56 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from pipeline.commands import terminal
+from pipeline.commands.terminal import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_UNUSABLE,
+    Parser,
+    whole_number,
+    write_result,
+)
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
     from diagnostics.report import Report
 
-EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3
-# What argparse says, with the entry of refusals.yaml that says it in both languages.
-_ARGPARSE_SAYS = (
-    (r"the following arguments are required: (?P<names>.+)", "argument_missing"),
-    (r"unrecognized arguments: (?P<names>.+)", "argument_unknown"),
-    (r"argument (?P<option>\S+): expected one argument", "argument_without_value"),
-    (r"argument (?P<option>\S+): invalid choice: (?P<value>.*) \(choose from (?P<choices>.+)\)", "argument_choice"),
-    (r"ambiguous option: (?P<option>.+) could match (?P<choices>.+)", "argument_ambiguous"),
-    (r"(?P<detail>.+)", "argument_wrong"),
-)
+EXIT_PROBLEMS = 1
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print as a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        for says, entry in _ARGPARSE_SAYS:
-            if (found := re.fullmatch(says, message, re.DOTALL)) is not None:
-                line = Sentence(entry, {name: text.replace("'", "") for name, text in found.groupdict().items()})
-                raise Refused("see_help", line=line, program=self.prog)
-        raise AssertionError(message)
-
-    def print_help(self, file: object = None) -> None:
-        _write(self.format_help(), None)  # argparse itself keeps silent when it can't be written
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m diagnostics",
         description="Why an SFT -> DPO pipeline goes wrong: ranked root causes with evidence.",
         epilog="example: python -m diagnostics checkpoint ./my_model --data train.jsonl",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    common = _Parser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--format", choices=("text", "json", "md", "html"), default="text")
     common.add_argument("--output", metavar="FILE", help="write the report there instead of standard output")
     common.add_argument("--lang", choices=("en", "zh"), default="en")
@@ -137,82 +121,11 @@ def _parser() -> _Parser:
 def run_command(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status; a line on standard error explains every 2."""
     given = list(sys.argv[1:] if argv is None else argv)
-    lang = _language(given)
-    try:
-        options = _parser().parse_args(given)
-        lang = options.lang
-        status = {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs}[
-            options.command
-        ](options)
-        return status if _flushed(lang) else EXIT_UNUSABLE
-    except SystemExit as done:  # --help
-        return int(done.code or 0) if _flushed(lang) else EXIT_UNUSABLE
-    except Refused as reason:
-        _say(reason.said(lang))
-        return EXIT_UNUSABLE
-    except KeyboardInterrupt:
-        _say(Sentence("interrupted").said(lang))
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `... | head`
-        _drop_stdout()
-        return EXIT_FINE
+    return terminal.run_command("diagnostics", _parser, _run, given, stopped="interrupted")
 
 
-def _language(argv: Sequence[str]) -> str:
-    """The language asked for, also where the other arguments make no sense."""
-    named = [after for before, after in zip(argv, argv[1:], strict=False) if before == "--lang"]
-    named += [word.partition("=")[2] for word in argv if word.startswith("--lang=")]
-    return "zh" if "zh" in named else "en"
-
-
-def _say(line: str) -> None:
-    """One line on standard error, where there is one."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # it writes what its encoding can't in backslashes
-            print(f"diagnostics: {line}", file=sys.stderr, flush=True)
-
-
-def _drop_stdout() -> None:
-    """Nothing more can be written there, not even by the interpreter at its end."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _flushed(lang: str) -> bool:
-    """Whether everything written to standard output went there; a line says why not."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return True
-    except BrokenPipeError:
-        raise
-    except OSError as failed:
-        _drop_stdout()
-        _say(Sentence("stdout_failed", {"why": failed.strerror or failed}).said(lang))
-        return False
-
-
-def _write(text: str, output: str | None) -> None:
-    """Put the result where it was asked for. Raises Refused when it can't be put there."""
-    if output is not None:
-        try:
-            Path(output).write_text(text, encoding="utf-8", errors="replace")  # file names may be no text
-        except OSError as failed:
-            raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
-        return
-    if sys.stdout is None:
-        raise Refused("stdout_closed")
-    try:
-        try:
-            sys.stdout.write(text)
-        except UnicodeEncodeError:  # a terminal of another encoding shows what it can
-            sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "ascii", errors="backslashreplace"))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as failed:
-        _drop_stdout()
-        raise Refused("stdout_failed", why=failed.strerror or failed) from None
+def _run(options: argparse.Namespace) -> int:
+    return {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs}[options.command](options)
 
 
 def _check_output(output: str | None, inputs: Sequence[tuple[str, str]] = ()) -> None:
@@ -287,16 +200,6 @@ def _is_file(option: str, path: str) -> None:
     raise Refused("file_is_hub_id" if is_hub_id else "file_not_found", option=option, path=path)
 
 
-def _whole_number(option: str, text: str, least: int, most: int, entry: str) -> int:
-    try:
-        number = int(text) if len(text) < 40 else most + 1
-    except ValueError:
-        raise Refused(entry, option=option, value=text, least=least) from None
-    if not least <= number <= most:
-        raise Refused(entry, option=option, value=text, least=least)
-    return number
-
-
 def _check_prompts(path: str) -> None:
     """Raises Refused when not one prompt can be read there."""
     from pipeline.prompt_file import read_prompts
@@ -309,8 +212,8 @@ def _check_prompts(path: str) -> None:
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
-    max_rows = _whole_number("--max-rows", options.max_rows, 1, 2**31, "not_a_number")
-    seed = _whole_number("--seed", options.seed, -(2**63), 2**63 - 1, "not_a_seed")
+    max_rows = whole_number("--max-rows", options.max_rows, 1, 2**31)
+    seed = whole_number("--seed", options.seed, -(2**63), 2**63 - 1, "not_a_seed")
     inputs = [("", options.path)]
     inputs += [(f"--{name}", path) for name in ("data", "log") for path in getattr(options, name)]
     apart = ("tokenizer", "model_config", "base", "prompts")
@@ -330,7 +233,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
             options.path, tokenizer=options.tokenizer, model_config=options.model_config, base=options.base,
             data=options.data, log=options.log, prompts=options.prompts, depth=depth, max_rows=max_rows,
             seed=seed, device=options.device, thresholds=options.threshold, lang=options.lang,
-            on_event=progress.event, on_note=progress.note,
+            on_event=progress.event, on_note=progress.show,
         )  # fmt: skip
 
     return _report(diagnose, options)
@@ -339,7 +242,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace) -> int:
     vocab_size = None
     if options.vocab_size is not None:
-        vocab_size = _whole_number("--vocab-size", options.vocab_size, 2, 2**31, "not_a_number")
+        vocab_size = whole_number("--vocab-size", options.vocab_size, 2, 2**31)
     _check_output(options.output, [("FILE", path) for path in options.files])
     from diagnostics.diagnose_log import diagnose_log
     from pipeline.logs.own_format import OwnFormat, columns_of
@@ -358,8 +261,8 @@ def _log(options: argparse.Namespace) -> int:
 def _pairs(options: argparse.Namespace) -> int:
     max_length = None
     if options.max_length is not None:
-        max_length = _whole_number("--max-length", options.max_length, 1, 2**31, "not_a_number")
-    seed = _whole_number("--seed", options.seed, -(2**63), 2**63 - 1, "not_a_seed")
+        max_length = whole_number("--max-length", options.max_length, 1, 2**31)
+    seed = whole_number("--seed", options.seed, -(2**63), 2**63 - 1, "not_a_seed")
     inputs = [("", options.path)]
     inputs += [(f"--{n}", path) for n in ("tokenizer", "model") if (path := getattr(options, n)) is not None]
     _check_output(options.output, inputs)
@@ -373,7 +276,7 @@ def _pairs(options: argparse.Namespace) -> int:
             options.path, tokenizer=options.tokenizer, model=options.model, max_length=max_length,
             format=options.source_format, columns=columns, axis=options.axis, seed=seed,
             device=options.device, thresholds=options.threshold, lang=options.lang, on_event=progress.event,
-            on_rows=lambda rows: progress.note(f"{rows:,}"), on_note=progress.note,
+            on_rows=lambda rows: progress.show(f"{rows:,}"), on_note=progress.show,
         ).report  # fmt: skip
 
     return _report(diagnose, options)
@@ -387,52 +290,37 @@ def _report(diagnose: Callable[[_Progress], Report], options: argparse.Namespace
     interrupted = False
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # from here on there is something to save
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    progress = _Progress("diagnostics")
     try:
-        report = diagnose(_Progress())
+        report = diagnose(progress)
     except Interrupted as partial:
         report, interrupted = partial.report, True
     finally:
-        _Progress.clear()
+        progress.clear()
     from diagnostics import render
 
     texts = {"json": lambda: report.dumps() + "\n", "md": lambda: render.to_markdown(report),
              "html": lambda: render.to_html(report), "text": lambda: render.to_text(report)}  # fmt: skip
-    _write(texts[options.format](), options.output)
+    write_result(texts[options.format](), options.output)
     if interrupted:
         return EXIT_INTERRUPTED
     if report.verdict == "not_usable":
         return EXIT_UNUSABLE
-    return EXIT_PROBLEMS if report.verdict == "problems" else EXIT_FINE
+    return EXIT_PROBLEMS if report.verdict == "problems" else EXIT_DONE
 
 
-class _Progress:
-    """One changing line on a terminal's standard error; nothing where it is a file."""
+class _Progress(terminal.Progress):
+    """Nothing of it in a file."""
 
     def event(self, event: object) -> None:
         kind, code, done, total = (getattr(event, n) for n in ("kind", "code", "done", "total"))
         if kind == "check":
-            self._show(f"{done + 1}/{total} {getattr(event, 'depth', '')} {code}")
-
-    def note(self, text: str) -> None:
-        self._show(text)
-
-    def _show(self, text: str) -> None:
-        self._put(f"\r\x1b[K{text[:100]}")
-
-    @classmethod
-    def clear(cls) -> None:
-        cls._put("\r\x1b[K")
-
-    @staticmethod
-    def _put(text: str) -> None:
-        if sys.stderr is not None and sys.stderr.isatty():
-            with contextlib.suppress(OSError):  # the terminal is gone; the diagnosis goes on
-                print(text, end="", file=sys.stderr, flush=True)
+            self.show(f"{done + 1}/{total} {getattr(event, 'depth', '')} {code}")
 
 
 def _explain(options: argparse.Namespace) -> int:
     from diagnostics.explain import explain
 
     _check_output(options.output)
-    _write(explain(options.code, options.lang, options.format), options.output)
-    return EXIT_FINE
+    write_result(explain(options.code, options.lang, options.format), options.output)
+    return EXIT_DONE

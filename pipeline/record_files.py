@@ -300,6 +300,7 @@ class _Values:
         self._text, self._at, self._ended = "", 0, False
         self._line, self._counted = 1, 0
         self._keys: set[str] = set()
+        self._told_cut = False
 
     def records(self) -> Iterator[Record]:
         """The elements of the array; the rows inside a single object that holds them, else the object itself."""
@@ -307,6 +308,8 @@ class _Values:
         if self._text[self._at : self._at + 1] == "[":
             self._at += 1
             yield from self._elements()
+            if self._text[self._at : self._at + 1] != "]" and not self._told_cut:
+                yield Record(self._count_lines(), None, "cut_short", "the array has no end")
             return
         first: Record | None = None
         for record in self._elements():
@@ -364,6 +367,7 @@ class _Values:
                     self._more()
                     continue
                 problem = "cut_short" if self._unfinished(failed) else "not_json"
+                self._told_cut = problem == "cut_short"
                 yield Record(self._count_lines(), None, problem, _said(failed))
                 if not self._find_next():
                     return

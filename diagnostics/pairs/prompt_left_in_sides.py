@@ -30,6 +30,9 @@ def prompt_left_in_sides(subject: PairsSubject, limits: Thresholds) -> Iterator[
     paired = subject.paired
     found = subject.found(table.flagged("shared_turns"), paired)
     if found.count:
-        yield found.observed("shared_turns", side="chosen", flags=["shared_turns"], warn="shared_turns_warn", error="prompt_repeated_error")
+        yield found.observed(
+            "shared_turns", side="chosen", flags=["shared_turns"], warn="shared_turns_warn",
+            error="prompt_repeated_error",
+        )  # fmt: skip
     else:
         yield ok(of=int(paired.sum()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from diagnostics.pairs.topics import topics
-from diagnostics.pairs_subject import PairsSubject
+from diagnostics.pairs.topics import answers_of_other_rows, topics
+from diagnostics.pairs_subject import PairsSubject, sure_share
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok
 from diagnostics.thresholds import Thresholds
@@ -20,11 +20,11 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
         makes an answer to this prompt better. Such rejects come from a model that was not trained, was loaded wrongly,
         or was prompted in another format than it was trained on.
     How it is measured:
-        Characters shared by an answer and its row (4 letters, or 2 characters of scripts without spaces, weighed by
-        rarity), against up to 64 other rows in the same script. An answer off topic beats half of the others by chance;
-        one on topic nearly all. The share off topic is twice the share of answers below one half. Refusals are left
-        out, and answers of fewer than 10 such pieces can't be judged. Where the chosen answers fit no better, words say
-        nothing here.
+        Word for word first: rejected answers that are the chosen one of another prompt. Then characters shared by an
+        answer and its row (4 letters, or 2 characters of scripts without spaces, weighed by rarity), against up to 64
+        other rows in the same script. An answer off topic beats half of the others by chance; one on topic nearly all.
+        The share off topic is twice the share of answers below one half. Refusals are left out, and answers of fewer
+        than 10 such pieces can't be judged. Where the chosen answers fit no better, words say nothing here.
     Known false alarms:
         Answers of labels or code that share no words with anything; answers in another language than the prompt.
     Fix:
@@ -38,9 +38,14 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
     if subject.kind != "pairs":
         raise NotMeasured("no_pairs")
     found = topics(subject, limits)
-    if min(found.rejected_to_row.rows, found.different) < limits["data_least_rows"]:
-        least = min(found.rejected_to_row.rows, found.different)
-        raise NotMeasured("too_few_rows", n=least, least=int(limits["data_least_rows"]))
+    copied = subject.found(answers_of_other_rows(subject, limits), subject.paired)
+    if sure_share(copied.share, copied.of) >= limits["copied_sure"] and not found.chosen_is_off:
+        yield copied.observed("another_rows_answer", side="rejected")
+        return
+    rows_judged = min(found.rejected_to_row.rows, found.different)
+    needed = int(limits["data_least_rows" if found.shown else "topics_least_rows"])
+    if rows_judged < needed:
+        raise NotMeasured("too_few_rows", n=rows_judged, least=needed)
     off = found.rejected_to_row
     if found.shown and found.rejected.rows and found.rejected.value < off.value:
         off = found.rejected  # it fits its prompt, so what it doesn't fit is the chosen answer

@@ -102,3 +102,24 @@ def _share(fit: np.ndarray, limits: Thresholds) -> Share:
     below = float((fit < chance).mean())
     variance = max(below * (1 - below), 0.25 / len(fit)) / len(fit)
     return Share(below / chance, float(np.sqrt(variance)) / chance, len(fit))
+
+
+def answers_of_other_rows(subject: PairsSubject, limits: Thresholds) -> np.ndarray:
+    """(n,) rejected answers that are, word for word, the chosen one of another prompt. Texts that are chosen under
+    several prompts, as labels are, don't count."""
+    table = subject.table
+    chosen = np.flatnonzero(table.there["chosen"] & ~table.flagged("empty_chosen"))
+    texts, first, count = np.unique(table.hashes["chosen"][chosen], return_index=True, return_counts=True)
+    if not len(texts):
+        return np.zeros(table.rows, bool)
+    place = np.minimum(np.searchsorted(texts, table.hashes["rejected"]), len(texts) - 1)
+    same = (texts[place] == table.hashes["rejected"]) & table.paired & (count[place] == 1)
+    owner = chosen[first[place]]
+    found: np.ndarray = same & (table.hashes["prompt"][owner] != table.hashes["prompt"])
+    for side in ("chosen", "rejected"):
+        found &= table.features["refuses"][side] == 0
+    found &= table.chars["rejected"] >= limits["copied_characters"]
+    # The text belongs to the prompt it fits better: where that is the one it is rejected under, the chosen ones moved.
+    gap = table.prompt_fit["chosen"][owner[found]] - table.prompt_fit["rejected"][found]
+    gap = gap[np.isfinite(gap)]
+    return found if not len(gap) or gap.mean() >= -limits["copied_gap"] else np.zeros(table.rows, bool)
