@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diagnostics.check_table import PAIR_CHECKS, SUPERVISED_CHECKS
-from diagnostics.judge import judge
+from diagnostics.judge import Interrupted, judge
 from diagnostics.pair_model import MAX_LENGTH, PairModel
 from diagnostics.pairs_subject import PairsSubject
 from diagnostics.report import Report, Subject
@@ -20,10 +22,13 @@ from diagnostics.thresholds import Thresholds, load_thresholds
 from pipeline.pair_measures.pair_table import PairTable, measure_pairs
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import PairFile
-from pipeline.record_files import Unreadable
+from pipeline.record_files import Unreadable, records
 from pipeline.refusal import Refused
 
 _LINES_NAMED = 50
+_COLUMNS_NAMED = 12
+# What a value is, in the words of JSON: the same in both languages.
+_JSON_TYPES = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
 
 
 @dataclass
@@ -61,9 +66,10 @@ def diagnose_pairs(
     """Diagnose one file of pairs or supervised rows.
 
     tokenizer, max_length: to simulate how a trainer cuts. model: for likelihoods, with its tokenizer where none is
-    given. format, columns, axis: as in PairFile. on_rows: called with the rows read so far, on_note with one
-    line about longer work. Raises `Refused` for a path
-    that leads nowhere and an unknown threshold, and `diagnostics.judge.Interrupted` on Ctrl-C.
+    given. format, columns, axis: as in PairFile. on_rows: called with the rows read so far, on_note with one line about
+    longer work. cancel: when set, reading ends soon and the checks left are skipped. Raises `Refused` for a path that
+    leads nowhere and an unknown threshold, and `diagnostics.judge.Interrupted` after Ctrl-C: while reading, with what
+    the checks that need no tokenizer say of the rows read by then.
     """
     limits = load_thresholds(thresholds)
     place = Path(path)
@@ -73,15 +79,21 @@ def diagnose_pairs(
     def rows() -> PairFile:
         return PairFile(place, format=format, columns=columns, axis=axis)
 
+    def again() -> Iterator[Pair]:
+        """The rows that were measured: a file that grows or breaks off gives no others."""
+        return islice(rows(), subject.table.rows)
+
     source = rows()
     beside = PairModel(
-        rows, tokenizer, model, max_length or MAX_LENGTH, seed=seed, device=device, cancel=cancel, note=on_note
+        again, tokenizer, model, max_length or MAX_LENGTH, seed=seed, device=device, cancel=cancel, note=on_note
     )
     beside.open()
     subject = _measured(source, limits, seed=seed, cancel=cancel, on_rows=on_rows)
     subject.name = name or place.name
     _tell_of_source(subject, source)
-    beside.format = subject.format
+    if subject.problem == "no_known_columns":
+        subject.detail = _columns_of(place) or subject.detail
+    beside.format, beside.rows = subject.format, subject.table.rows
     subject.model = beside
     return _judged(subject, lang=lang, cancel=cancel, on_event=on_event)
 
@@ -98,12 +110,13 @@ def diagnose_rows(
     on_event: Callable[[Event], None] | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> PairsDiagnosis:
-    """Diagnose pairs that are held already, as a workspace has them."""
+    """Diagnose pairs that are held already, as a workspace has them. supervised: they are rows with one answer to
+    learn, also where there are none. cancel, and what is raised: as in diagnose_pairs."""
     subject = _measured(pairs, load_thresholds(thresholds), seed=seed, cancel=cancel, on_rows=on_rows)
     subject.name = name
-    subject.kind = _kind(subject.table)
-    if not subject.table.rows:
-        subject.problem, subject.detail = "no_row_usable", name
+    subject.kind = "supervised" if supervised else _kind(subject.table)
+    if subject.problem is None and not subject.table.rows and not subject.table.stopped:
+        subject.problem, subject.detail = "empty", name
     return _judged(subject, lang=lang, cancel=cancel, on_event=on_event)
 
 
@@ -114,11 +127,16 @@ def _measured(
     least = limits["near_answers"], limits["near_prompts"], limits["near_answers_short"]
     try:
         table = measure_pairs(pairs, least_similar=least, seed=seed, progress=on_rows, cancel=cancel)
-    except Unreadable as reason:
-        return PairsSubject(PairTable(), limits, problem=str(reason.args[0]), detail=str(reason.args[1]))
-    except OSError as failed:
-        return PairsSubject(PairTable(), limits, problem="unreadable", detail=failed.strerror or str(failed))
-    return PairsSubject(table, limits)
+    except (Unreadable, OSError) as reason:
+        table, failure = PairTable(), reason
+    else:
+        failure = table.failure
+    subject = PairsSubject(table, limits)
+    if isinstance(failure, Unreadable):
+        subject.problem, subject.detail = str(failure.args[0]), str(failure.args[1])
+    elif failure is not None:
+        subject.problem, subject.detail = "unreadable", failure.strerror or str(failure)
+    return subject
 
 
 def _tell_of_source(subject: PairsSubject, source: PairFile) -> None:
@@ -130,18 +148,31 @@ def _tell_of_source(subject: PairsSubject, source: PairFile) -> None:
         lines = subject.left_out_lines.setdefault(one.reason, [])
         if len(lines) < _LINES_NAMED:
             lines.append(one.line)
-        subject.left_out_detail.setdefault(one.reason, one.detail)
-    subject.kind = _kind(subject.table)
-    if subject.problem is None and not subject.table.rows:
-        subject.problem = "no_row_usable" if source.reasons else "empty"
-        first = source.left_out[0] if source.left_out else None
-        subject.detail = f"line {first.line}: {first.reason} {first.detail}".strip() if first else subject.name
+    if source.left_out:
+        first = min(source.left_out, key=lambda one: one.line)
+        subject.first_left_out = first.line, first.reason, first.detail
+    subject.kind = _kind(subject.table, subject.format)
+    if subject.problem is None and not subject.table.rows and not subject.table.stopped:
+        subject.problem, subject.detail = "no_row_usable" if source.reasons else "empty", subject.name
 
 
-def _kind(table: PairTable) -> str:
+def _columns_of(place: Path) -> str:
+    """The columns of the first record that has some, with what they hold there: `chosen (null)`."""
+    try:
+        first: Mapping[str, Any] = next(
+            one.value for one in islice(records(place), 1000) if isinstance(one.value, Mapping) and one.value
+        )
+    except (StopIteration, Unreadable, OSError):
+        return ""
+    held = [f"{str(name)[:40]} ({_JSON_TYPES.get(type(value), 'null')})" for name, value in first.items()]
+    more = f", … ({len(held)})" if len(held) > _COLUMNS_NAMED else ""
+    return ", ".join(held[:_COLUMNS_NAMED]) + more
+
+
+def _kind(table: PairTable, format: str = "") -> str:
     if not table.rows or table.paired.any():
         return "pairs"
-    return "one_sided" if table.there["rejected"].any() else "supervised"
+    return "one_sided" if table.there["rejected"].any() or "kto" in format else "supervised"
 
 
 def _judged(
@@ -158,12 +189,18 @@ def _judged(
     checks = SUPERVISED_CHECKS if subject.kind == "supervised" else PAIR_CHECKS
     if table.rows:
         _measure(subject)
+    elif table.stopped:
+        cancel = threading.Event()
+        cancel.set()
     else:
         checks = checks[:1]
+    subject.model.stopped = table.interrupted
     report = judge(
         subject, checks, subject.limits, about=lambda: Subject("pairs", subject.name, None, fingerprint(table)),
-        depth="forward", lang=lang, usable=bool(table.rows), cancel=cancel, on_event=filed,
+        depth="forward", lang=lang, usable=bool(table.rows) or table.stopped, cancel=cancel, on_event=filed,
     )  # fmt: skip
+    if table.interrupted:
+        raise Interrupted(report)
     return PairsDiagnosis(report, rows, _measures(subject))
 
 

@@ -27,15 +27,17 @@ _TRIAL = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content"
 class PairModel:
     """tokenizer, model: what `open_checkpoint` takes; the model's own tokenizer where none is given.
 
-    again: the rows anew. format: of the file, as it decides how a trainer lays pairs out. note: told one line of
-    progress.
+    again: the rows anew, `rows` of them. format: of the file, as it decides how a trainer lays pairs out. note: told one
+    line of progress. stopped: reading was interrupted, nothing long begins any more.
     """
 
     again: Callable[[], Iterable[Pair]]
     tokenizer: str | None = None
     model: str | None = None
     max_length: int = MAX_LENGTH
+    rows: int = 0
     format: str = ""
+    stopped: bool = False
     seed: int = 0
     device: str = "cpu"
     cancel: threading.Event | None = None

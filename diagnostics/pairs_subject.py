@@ -24,8 +24,8 @@ class PairsSubject:
     """One set of rows.
 
     kind: `pairs`, `one_sided` (wanted and unwanted answers apart, as KTO has them), `supervised`. problem: why nothing
-    could be read, an id as in `pipeline.record_files.Unreadable`. left_out: rows that gave no pair, by reason.
-    model: tokenizer and model beside it.
+    (more) could be read, an id as in `pipeline.record_files.Unreadable`. left_out: rows that gave no pair, by reason, and
+    the first (line, reason, detail). model: tokenizer and model beside it.
     pending: positions of the rows of the findings yielded last, by outcome; whoever runs the checks files them.
     metrics, curves, samples: end up in the report under the same names.
     """
@@ -40,7 +40,7 @@ class PairsSubject:
     formats: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     left_out_lines: dict[str, list[int]] = field(default_factory=dict)
-    left_out_detail: dict[str, str] = field(default_factory=dict)
+    first_left_out: tuple[int, str, str] = 0, "", ""
     model: PairModel = field(default_factory=lambda: PairModel(tuple))
     pending: dict[str, np.ndarray] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -126,10 +126,22 @@ class FoundRows:
         for position, what in examples[:EXAMPLES]:
             name = f"line {int(table.line[position])}" + (f": {side}" if side else "")
             shown.append(Evidence(name, what if len(what) <= _EXCERPT else what[:_EXCERPT] + "…"))
-        numbers = {"rows": self.count, "of": self.of, "percent": round(100 * self.share, 2), **params}
+        numbers = {"rows": self.count, "of": self.of, "percent": percent(self.share), **params}
         if severity is None:
             severity = self.severity(warn=warn, error=error)
         return Observation(severity, outcome, numbers, tuple(shown))
+
+
+def percent(share: float) -> float:
+    """A share in percent as it is written in a sentence: to a tenth, small ones to their first digit, never 0 for some
+    nor 100 for not all."""
+    value = 100 * share
+    if 0 < value < 1:
+        return float(f"{value:.1g}")
+    if 99.9 < value < 100:
+        return 99.9
+    rounded = round(value, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def paired_auc(chosen: np.ndarray, rejected: np.ndarray) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from diagnostics.pairs_subject import PairsSubject
+from diagnostics.pairs_subject import PairsSubject, percent
 from diagnostics.report import Observation
 from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
@@ -18,8 +18,9 @@ def data_unreadable(subject: PairsSubject, limits: Thresholds) -> Iterator[Obser
         Loaders drop or misread broken rows without a word: a set that came as a pointer, a page of a website or half a
         file trains on something else than was meant.
     How it is measured:
-        Every record is read; broken ones are counted by reason, with the lines where they begin. Duplicate keys within
-        one object (JSON keeps the last) and rows of other formats than the rest are counted too.
+        Every record is read; broken ones are counted by reason, with the lines where they begin: also those in which a
+        key stands twice (JSON keeps the last and says nothing). From `left_out_warn` and `left_out_error` of all
+        records on it is a warning and an error. Rows of other formats than most are read as well and named.
     Known false alarms:
         Files in which a comment or a header of another tool stands as a row of its own.
     Fix:
@@ -29,44 +30,61 @@ def data_unreadable(subject: PairsSubject, limits: Thresholds) -> Iterator[Obser
         https://git-lfs.com
         https://jsonlines.org
     """
-    if subject.problem is not None:
-        name = subject.problem
-        evidence = (subject.name, subject.detail)
-        if name == "lfs_pointer":
-            yield error("lfs_pointer", evidence, detail=subject.detail)
-        elif name == "empty":
-            yield error("empty", evidence, detail=subject.detail)
-        elif name == "no_known_columns":
-            yield error("no_known_columns", evidence, detail=subject.detail)
-        elif name == "not_text":
-            yield error("not_text", evidence, detail=subject.detail)
-        elif name == "not_json":
-            yield error("not_json", evidence, detail=subject.detail)
-        elif name == "no_row_usable":
-            yield error("no_row_usable", evidence, detail=subject.detail)
-        else:
-            yield error("unreadable", evidence, detail=subject.detail, problem=name)
-        return
     rows = subject.table.rows
+    if subject.problem is not None:
+        if rows:
+            yield error("reading_failed", (subject.name, subject.detail), rows=rows, detail=subject.detail)
+        else:
+            yield _unreadable(subject)
+            return
+    if subject.table.stopped:
+        yield info("reading_stopped", rows=rows)
     undecided = subject.left_out.get("axes_disagree", 0)
     broken = sum(subject.left_out.values()) - undecided
     lines = subject.left_out_lines
-    evidence_of = [(f"{reason}: {count}", lines.get(reason, [])) for reason, count in subject.left_out.most_common()]
+    evidence_of = [
+        (f"{reason}: {count}", lines.get(reason, []))
+        for reason, count in subject.left_out.most_common() if reason != "axes_disagree"
+    ]  # fmt: skip
     share = broken / max(1, rows + broken)
-    numbers: dict[str, Any] = {"rows": rows, "left_out": broken, "of": rows + broken, "percent": round(100 * share, 2)}
-    first = min((line for some in lines.values() for line in some), default=0)
-    if "cut_short" in subject.left_out:
+    first, reason, _ = subject.first_left_out
+    numbers: dict[str, Any] = {
+        "rows": rows, "left_out": broken, "of": rows + broken, "percent": percent(share), "line": first,
+        "reason": reason,
+    }  # fmt: skip
+    cut_short = "cut_short" in subject.left_out
+    if cut_short:
         line = lines["cut_short"][0]
         yield error("file_cut_short", ("line", line), line=line, rows=rows)
     if broken and share >= limits["left_out_error"]:
-        yield error("many_left_out", *evidence_of, line=first, **numbers)
+        yield error("many_left_out", *evidence_of, **numbers)
     elif broken and share >= limits["left_out_warn"] and broken >= limits["data_rows_least"]:
-        yield warning("some_left_out", *evidence_of, line=first, **numbers)
-    elif broken:
-        yield info("few_left_out", *evidence_of, line=first, **numbers)
+        yield warning("some_left_out", *evidence_of, **numbers)
+    elif broken > cut_short:
+        yield info("few_left_out", *evidence_of, **numbers)
     if undecided:
         yield warning("axis_not_given", ("lines", lines.get("axes_disagree", [])), found=undecided, of=rows + undecided)
     if len(subject.formats) > 1:
         yield info("mixed_formats", ("formats", dict(subject.formats)), formats=", ".join(subject.formats), rows=rows)
-    if not broken and not undecided:
+    if not (broken or undecided or subject.problem or subject.table.stopped or len(subject.formats) > 1):
         yield ok(rows=rows, format=subject.format)
+
+
+def _unreadable(subject: PairsSubject) -> Observation:
+    """Why there is not one row."""
+    name, detail = subject.problem, subject.detail
+    evidence = (subject.name, detail)
+    if name == "lfs_pointer":
+        return error("lfs_pointer", evidence, detail=detail)
+    if name == "empty":
+        return error("empty", evidence, detail=detail)
+    if name == "no_known_columns":
+        return error("no_known_columns", evidence, detail=detail)
+    if name == "not_text":
+        return error("not_text", evidence, detail=detail)
+    if name == "not_json":
+        return error("not_json", evidence, detail=detail)
+    if name == "no_row_usable":
+        line, reason, more = subject.first_left_out
+        return error("no_row_usable", (f"line {line}: {reason}", more), detail=detail, line=line, reason=reason)
+    return error("unreadable", evidence, detail=detail, problem=name)

@@ -43,9 +43,12 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
         yield copied.observed("another_rows_answer", side="rejected")
         return
     rows_judged = min(found.rejected_to_row.rows, found.different)
-    needed = int(limits["data_least_rows" if found.shown else "topics_least_rows"])
-    if rows_judged < needed:
-        raise NotMeasured("too_few_rows", n=rows_judged, least=needed)
+    if rows_judged < limits["data_least_rows"]:
+        raise NotMeasured("too_few_rows", n=rows_judged, least=int(limits["data_least_rows"]))
+    if found.shown:
+        sure = limits["off_topic_certain"]
+    else:
+        sure = limits["off_topic_sure" if rows_judged >= limits["topics_least_rows"] else "off_topic_sure_few"]
     off = found.rejected_to_row
     if found.shown and found.rejected.rows and found.rejected.value < off.value:
         off = found.rejected  # it fits its prompt, so what it doesn't fit is the chosen answer
@@ -64,7 +67,7 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
     evidence = [("share of other rows that the answer fits worse than its own, mean", round(mean, 3))]
     if found.chosen_is_off:
         yield info("chosen_rather", *evidence, **numbers)
-    elif found.rejected_is_more_off and off.sure >= limits["off_topic_certain" if found.shown else "off_topic_sure"]:
+    elif found.rejected_is_more_off and off.sure >= sure:
         yield rows.observed("off_topic", side="rejected", evidence=evidence, severity="error", **numbers)
     elif found.shown and found.rejected_is_more_off and off.value >= limits["off_topic_warn"]:
         yield rows.observed("partly_off_topic", side="rejected", evidence=evidence, severity="warning", **numbers)
