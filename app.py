@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from ui import checkpoint_tab, logs_tab
-from ui.api import diagnose_checkpoint, diagnose_log
+from ui import checkpoint_tab, logs_tab, pairs_tab
+from ui.api import diagnose_checkpoint, diagnose_log, diagnose_pairs
 from ui.interface_words import browser_language
 from ui.labels import Labels
 from ui.look import look
@@ -36,6 +36,8 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
                 tab = checkpoint_tab.build(labels, lang, kept)
             with labels.said(gr.Tab, {"label": "logs_tab"}, id="logs"):
                 logs = logs_tab.build(labels, lang, kept)
+            with labels.said(gr.Tab, {"label": "pairs_tab"}, id="pairs"):
+                pairs = pairs_tab.build(labels, lang, kept)
         space = os.environ.get("SPACE_ID")  # the page's script makes share links of it
         gr.HTML(tag("i", "", data_space=space) if space else "", elem_id="dd-space")
 
@@ -45,25 +47,29 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             lang = chosen if chosen in LANGUAGES else browser_language(preferred)
             report = request.query_params.get("report")
             is_log, *logs_page = logs_tab.open_page(report, lang)
+            is_pairs, *pairs_page = pairs_tab.open_page(request.query_params.get("pairs"), lang)
             shown, page = checkpoint_tab.open_page(None if is_log else report, lang)
-            form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept)]
-            selected = gr.Tabs(selected="logs" if is_log else "checkpoint")
-            return [lang, *labels.updates(lang), *form, selected, shown, *page, logs_page[0], *logs_page[1]]
+            form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept), *pairs_tab.restored(kept)]
+            selected = gr.Tabs(selected="pairs" if is_pairs else "logs" if is_log else "checkpoint")
+            pages = [shown, *page, logs_page[0], *logs_page[1], pairs_page[0], *pairs_page[1]]
+            return [lang, *labels.updates(lang), *form, selected, *pages]
 
-        def switch_language(lang: str, kept: Any, shown: dict[str, Any], logs_shown: dict[str, Any]) -> list[Any]:
+        def switch_language(lang: str, kept: Any, *shown: dict[str, Any]) -> list[Any]:
             kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}
-            pages = [*checkpoint_tab.in_language(shown, lang), *logs_tab.in_language(logs_shown, lang)]
+            tabs = (checkpoint_tab, logs_tab, pairs_tab)
+            pages = [part for tab, now in zip(tabs, shown, strict=True) for part in tab.in_language(now, lang)]
             return [kept, *labels.updates(lang), *pages]
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        forms = [*tab.form, *logs.form]
-        opened = [lang, *labels.components, *forms, tabs, tab.shown, *tab.report, logs.shown, *logs.report]
-        page.load(open_page, [kept], opened, **quiet)
-        said = [kept, *labels.components, *tab.report, *logs.report]
-        lang.input(switch_language, [lang, kept, tab.shown, logs.shown], said, **quiet)
+        made = (tab, logs, pairs)
+        opened = [lang, *labels.components, *(f for t in made for f in t.form), tabs]
+        page.load(open_page, [kept], [*opened, *(c for t in made for c in (t.shown, *t.report))], **quiet)
+        said = [kept, *labels.components, *(c for t in made for c in t.report)]
+        lang.input(switch_language, [lang, kept, *(t.shown for t in made)], said, **quiet)
         tabs.select(logs_tab.switched, [logs.shown, lang], [logs.shown, *logs.report], **quiet)
         gr.api(diagnose_checkpoint, concurrency_limit=1, concurrency_id="diagnosis")
         gr.api(diagnose_log, concurrency_limit=2, concurrency_id="logs")
+        gr.api(diagnose_pairs, concurrency_limit=1, concurrency_id="pairs")
     page.queue(max_size=64)
     return page, {**look(), "i18n": labels.translations()}
 

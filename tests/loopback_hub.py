@@ -7,6 +7,7 @@ Info with file sizes, of data sets the tree too, `resolve` with HEAD, ranges, co
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -51,6 +52,9 @@ class LoopbackHub:
     no_hub: bool = False  # answers every question with a web page: a captive portal, a wrong HF_ENDPOINT
     body_bytes: int = 0
     requests: list[tuple[str, str, str, bool]] = field(default_factory=list)  # method, path, range, with a token
+    writers: dict[str, str] = field(default_factory=dict)  # token -> owner whose data sets it may write
+    written: dict[str, bytes] = field(default_factory=dict)  # `owner/name/path` -> content
+    private: dict[str, bool] = field(default_factory=dict)  # data sets that were made here
 
     def __enter__(self) -> LoopbackHub:
         hub = self
@@ -89,8 +93,37 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._answer()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = unquote(urlsplit(self.path).path)
+        if path == "/api/repos/create" or path.startswith("/api/datasets/") and ("/preupload/" in path or "/commit/" in path):
+            self.hub.requests.append((self.command, path, "", "authorization" in self.headers))
+            return self._write(path, body)
+        return self._answer()
+
+    def _write(self, path: str, body: bytes) -> None:
+        """A data set made, and files committed to it, as `create_repo` and `upload_file` ask for it."""
+        owner = self.hub.writers.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        if owner is None:
+            return self._refuse(401, "", "Invalid credentials in Authorization header")
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            repo_id = f"{asked.get('organization') or owner}/{asked['name']}"
+            if repo_id.split("/")[0] != owner:
+                return self._refuse(403, "", "You don't have the rights to create a dataset under this namespace")
+            self.hub.private.setdefault(repo_id, asked.get("visibility") == "private" or bool(asked.get("private")))
+            made = {"url": f"{self.hub.endpoint}/datasets/{repo_id}", "name": repo_id, "id": "0" * 24}
+            return self._send(200, json.dumps(made).encode(), "application/json")
+        repo_id, _, rest = path.removeprefix("/api/datasets/").partition("/preupload/" if "/preupload/" in path else "/commit/")
+        if "/preupload/" in path:
+            files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                     for f in json.loads(body)["files"]]  # fmt: skip
+            return self._send(200, json.dumps({"files": files}).encode(), "application/json")
+        for line in body.decode().splitlines():
+            value = json.loads(line)
+            if value["key"] == "file":
+                self.hub.written[f"{repo_id}/{value['value']['path']}"] = base64.b64decode(value["value"]["content"])
+        commit = {"success": True, "commitOid": "1" * 40, "commitUrl": f"{self.hub.endpoint}/datasets/{repo_id}/commit/{'1' * 40}"}
+        return self._send(200, json.dumps(commit).encode(), "application/json")
 
     def _answer(self) -> None:
         hub, url = self.hub, urlsplit(self.path)

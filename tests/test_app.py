@@ -218,7 +218,7 @@ def test_api_gives_the_report(server: Server, checkpoint: Path) -> None:
 
     client = Client(server.url, verbose=False)
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(named) == ["/diagnose_checkpoint", "/diagnose_log"]  # what the page itself calls stays private
+    assert list(named) == ["/diagnose_checkpoint", "/diagnose_log", "/diagnose_pairs"]  # what the page itself calls stays private
     log = client.predict(text="{'loss': 0.0, 'grad_norm': nan}\n" * 9, api_name="/diagnose_log")
     assert log["causes"][0]["id"] == "numeric_overflow" and len(log["curves"]["loss"]["value"]) == 9
     report = client.predict(str(checkpoint), depth="weights", lang="zh", api_name="/diagnose_checkpoint")

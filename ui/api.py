@@ -1,4 +1,4 @@
-"""The two analyses as typed API endpoints and MCP tools, the same as the tabs' buttons."""
+"""The analyses as typed API endpoints and MCP tools, the same as the tabs' buttons."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ui import examples
 from ui.allowed_paths import is_public
 from ui.interface_words import known, words
 from ui.log_case import checked_log
+from ui.pair_case import checked_file, checked_source, checked_tokenizer
 from ui.running_diagnosis import ONE_AT_A_TIME, Run, diagnose_now, one_line
 from ui.visitor_case import BadCase, checked_case
 
@@ -77,6 +78,48 @@ def diagnose_log(path: str = "", text: str = "", lang: Literal["en", "zh"] = "en
         raise gr.Error(error.said(known(lang)), print_exception=False) from None
     except Exception as error:
         raise gr.Error(said["log_failed_text"].format(error=one_line(error)), print_exception=False) from None
+    return no_files(finite(report.to_json()))
+
+
+def diagnose_pairs(
+    file: dict[str, Any] | None = None,
+    path: str = "",
+    tokenizer: str = "",
+    max_length: int = 0,
+    axis: Literal["", "better_response_id", "safer_response_id"] = "",
+    lang: Literal["en", "zh"] = "en",
+) -> dict[str, Any]:
+    """Say what is wrong with a file of preference pairs, and with which rows, as the JSON report (schema 1).
+
+    Args:
+        file: The file, uploaded: what `handle_file` of the client gives.
+        path: Instead of it a file on the machine of this app.
+        tokenizer: Folder or Hub id of the tokenizer, to see what a trainer would cut off.
+        max_length: Longest sequence of the training in tokens; 0 for none.
+        axis: Of PKU-SafeRLHF's two judgements the one that decides.
+        lang: Language of the sentences, en or zh.
+
+    Returns:
+        The report: verdict, causes, findings with their rows, skipped checks, metrics.
+    """
+    from diagnostics import diagnose_pairs as pairs
+
+    said = words(lang)
+    try:
+        source = checked_file(file) if file else checked_source(path)
+        tokenizer = checked_tokenizer(tokenizer)
+        if len(source.paths) != 1:
+            raise BadCase("pairs_one_file")
+        report = pairs.diagnose_pairs(
+            source.paths[0], axis=axis or None, tokenizer=tokenizer or None, max_length=max_length or None,
+            name=source.name, lang=known(lang),
+        ).report  # fmt: skip
+    except BadCase as bad:
+        raise gr.Error(said[bad.entry].format(**bad.params), print_exception=False) from None
+    except Refused as error:
+        raise gr.Error(error.said(known(lang)), print_exception=False) from None
+    except Exception as error:
+        raise gr.Error(said["pairs_failed_text"].format(error=one_line(error)), print_exception=False) from None
     return no_files(finite(report.to_json()))
 
 

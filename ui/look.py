@@ -9,14 +9,15 @@ import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif"]
+SCRIPTS = ("page.js", "curves.js", "pairs.js", "pair_edit.js", "pair_plots.js", "pair_jobs.js")
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def look() -> dict[str, Any]:
     """Arguments of `launch()` that decide how the page looks."""
-    scripts = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "curves.js"))
+    scripts = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return {
         "theme": gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=FONTS, font_mono=MONO),
-        "css": (ASSETS / "page.css").read_text(encoding="utf-8"),
+        "css": "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "pairs.css")),
         "head": f"<script>{scripts}</script>",
     }

@@ -9,12 +9,12 @@ from typing import Any
 from diagnostics.render import visible
 
 # How special tokens look in escaped text: <|im_end|>, </s>, <pad>, [EOS], <0x0A>, <extra_id_0>, <start_of_turn>.
-_TOKEN = (
+SPECIAL_TOKEN = (
     r"&lt;\|[^\s|]{1,40}\|&gt;|&lt;/?[A-Za-z0-9_]{1,24}&gt;"
     r"|\[/?(?:EOS|BOS|PAD|UNK|SEP|CLS|INST|SYS|MASK|gMASK|sMASK)\]"
 )
-_SPECIAL = re.compile(_TOKEN)
-_CODE = re.compile(rf"`([^`]{{1,400}})`|({_TOKEN})")
+_SPECIAL = re.compile(SPECIAL_TOKEN)
+_CODE = re.compile(rf"`([^`]{{1,400}})`|({SPECIAL_TOKEN})")
 
 
 def text(value: Any) -> str:
@@ -33,15 +33,16 @@ def with_specials(value: Any) -> str:
     return _SPECIAL.sub(lambda match: f"<mark>{match.group()}</mark>", text(value))
 
 
-def tag(name: str, css: str = "", *inner: str, **attributes: Any) -> str:
+def tag(name: str, css: str = "", /, *inner: str, **attributes: Any) -> str:
     """One element. css: its classes. inner: HTML made by these functions. attributes: escaped here, `data_x` is
     written `data-x`; True stands without a value, None and False are left out."""
     parts = [name]
     if css:
         parts.append(f'class="{text(css)}"')
     for key, value in attributes.items():
+        written = key.rstrip("_").replace("_", "-")
         if value is True:
-            parts.append(key)
+            parts.append(written)
         elif value is not None and value is not False:
-            parts.append(f'{key.rstrip("_").replace("_", "-")}="{text(value)}"')
+            parts.append(f'{written}="{text(value)}"')
     return f"<{' '.join(parts)}>{''.join(inner)}</{name}>"

@@ -16,9 +16,8 @@
     wanted.get(panel).open.set(id, open);
   }
 
-  function shareLink() {
-    const id = verdict()?.dataset.report;
-    const query = id ? "?report=" + encodeURIComponent(id) : "";
+  function shareLink(name, id) {
+    const query = id ? `?${name}=` + encodeURIComponent(id) : "";
     const space = document.querySelector("#dd-space [data-space]")?.dataset.space;
     return (space ? "https://huggingface.co/spaces/" + space : location.origin + location.pathname) + query;
   }
@@ -35,6 +34,10 @@
       document.execCommand("copy");
       area.remove();
     }
+  }
+
+  function copyLink(link, button) {
+    copy(link).then(() => said(button, "✓ " + button.textContent.replace("✓ ", "")));
   }
 
   function said(button, word) {
@@ -76,13 +79,13 @@
       event.preventDefault();
       copy(hit.dataset.copy).then(() => said(hit, hit.dataset.done));
     } else if ((hit = at("#dd-link, #dd-log-link"))) {
-      copy(shareLink()).then(() => said(hit, "✓ " + hit.textContent.replace("✓ ", "")));
-    } else if (at("#dd-log-read, #dd-log-examples button")) {
-      document.querySelector("#dd-log-case")?.classList.remove("dd-open"); // on a phone: what comes stands below
+      copyLink(shareLink("report", verdict()?.dataset.report), hit);
+    } else if ((hit = at("#dd-log-read, #dd-log-examples button, #dd-pairs-open, #dd-pairs-examples button"))) {
+      hit.closest("#dd-log-case, #dd-pairs-case")?.classList.remove("dd-open"); // on a phone: what comes stands below
     } else if ((hit = at("[data-give]"))) {
       give(hit.dataset.give);
-    } else if ((hit = at("#dd-case-toggle, #dd-log-case-toggle"))) {
-      const open = hit.closest("#dd-case, #dd-log-case").classList.toggle("dd-open");
+    } else if ((hit = at("#dd-case-toggle, #dd-log-case-toggle, #dd-pairs-case-toggle"))) {
+      const open = hit.closest("#dd-case, #dd-log-case, #dd-pairs-case").classList.toggle("dd-open");
       hit.setAttribute("aria-expanded", String(open));
     } else if (at("#dd-theme")) {
       const dark = document.body.classList.toggle("dark");
@@ -96,9 +99,13 @@
     const id = verdict()?.dataset.report;
     if (id === undefined || id === report) return;
     report = id;
+    setAddress("report", id);
+  }
+
+  function setAddress(name, id) {
     const address = new URL(location.href);
-    if (id) address.searchParams.set("report", id);
-    else address.searchParams.delete("report");
+    if (id) address.searchParams.set(name, id);
+    else address.searchParams.delete(name);
     if (address.href === location.href) return;
     history.replaceState(history.state, "", address);
     if (window.parent !== window && document.querySelector("#dd-space [data-space]")) {
@@ -107,8 +114,12 @@
     }
   }
 
+  window.ddAddress = setAddress;
+  window.ddLink = shareLink;
+  window.ddCopy = copyLink;
+
   function nameCase() { // on a phone the form folds to one line that says what it holds
-    for (const [toggle, field] of [["#dd-case-toggle", "#dd-path"], ["#dd-log-case-toggle", "#dd-log-path"]]) {
+    for (const [toggle, field] of [["#dd-case-toggle", "#dd-path"], ["#dd-log-case-toggle", "#dd-log-path"], ["#dd-pairs-case-toggle", "#dd-pairs-path"]]) {
       const line = document.querySelector(toggle + " span");
       const path = document.querySelector(`${field} textarea, ${field} input`)?.value ?? "";
       if (line && line.textContent !== path) line.textContent = path;
