@@ -28,7 +28,7 @@ from pipeline.config_files import load_config  # noqa: E402
 from pipeline.demo.build import build_demo, default_root  # noqa: E402
 from pipeline.demo.cases import demo_rows  # noqa: E402
 from pipeline.demo.instructions import right_answers  # noqa: E402
-from pipeline.pairs.dataset_info import LAYOUTS, entries_for, read_dataset_info  # noqa: E402
+from pipeline.pairs.dataset_info import entries_for, llamafactory_layout, read_dataset_info  # noqa: E402
 from pipeline.pairs.pair import Pair  # noqa: E402
 from pipeline.pairs.write_pairs import write_pairs  # noqa: E402
 
@@ -58,7 +58,7 @@ RUNS = (
     Run("DPO, sharegpt", "llamafactory-sharegpt", "sharegpt_pairs", "dpo", "pairs"),
     Run("ORPO, alpaca", "llamafactory-alpaca", "alpaca_pairs", "dpo", settings={"pref_loss": "orpo"}),
     Run("reward model, sharegpt", "llamafactory-sharegpt", "sharegpt_pairs", "rm"),
-    Run("KTO", "kto", "kto_rows", "kto"),
+    Run("KTO", llamafactory_layout("kto"), "kto_rows", "kto"),
     Run("SFT, alpaca", "alpaca", "alpaca_rows", "sft", "answers"),
     Run("SFT, messages", "messages", "message_rows", "sft", "answers"),
     Run("SFT on the chosen answers of pairs", "llamafactory-alpaca", "alpaca_pairs_sft", "sft", "answers"),
@@ -145,23 +145,15 @@ def export(folder: Path) -> dict[str, int]:
     for one in {(run.format, run.entry.removesuffix("_sft")) for run in RUNS}:
         format, name = one
         file = folder / f"{name}.json"
-        if format == "kto":  # its columns hold text; LLaMA-Factory has no place for a prompt of several turns there
-            written = [Pair(p.prompt, p.chosen, p.rejected) for p in given]
-        else:
-            written = [
-                Pair([*(earlier if n % 4 == 1 else []), *p.prompt], p.chosen, p.rejected, p.system, p.id)
-                for n, p in enumerate(given)
-            ]
+        written = [
+            Pair([*(earlier if n % 4 == 1 else []), *p.prompt], p.chosen, p.rejected, p.system, p.id)
+            for n, p in enumerate(given)
+        ]
         report = write_pairs(written, file, format)
         if report.rows != ROWS or report.left_out:
             raise RuntimeError(f"{format}: {report}")
         records = json.loads(file.read_text(encoding="utf-8"))
-        if format in LAYOUTS:
-            columns = {column for record in records for column in record}
-            info = info.with_entries(entries_for(name, file, format, columns, beside=info.path))
-        else:
-            columns_of_kto = {"prompt": "prompt", "response": "completion", "kto_tag": "label"}
-            info = info.with_entries({name: {"file_name": file.name, "columns": columns_of_kto}})
+        info = info.with_entries(entries_for(name, file, format, report.columns, beside=info.path))
         rows[name] = rows[f"{name}_sft"] = len(records)
     info.write()
     return rows

@@ -13,41 +13,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 2 can't be done, 3 interrupted; a line on standard error
     explains every 2 and 3."""
     from pipeline.commands import convert, demo
-    from pipeline.commands.terminal import (
-        EXIT_DONE,
-        EXIT_INTERRUPTED,
-        EXIT_UNUSABLE,
-        Parser,
-        drop_stdout,
-        say,
-    )
-    from pipeline.refusal import Refused, Sentence
+    from pipeline.commands.terminal import Parser, run_command
 
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = Parser(
-        prog="python -m pipeline", description="Makes things: converted data, demo models.",
-        epilog="example: python -m pipeline convert pairs.csv --to trl --output pairs.jsonl",
-    )  # fmt: skip
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (convert, demo):
-        module.add_parser(commands)
-    lang = "zh" if "--lang=zh" in given or ("--lang", "zh") in zip(given, given[1:], strict=False) else "en"
+    def parser() -> Parser:
+        made = Parser(
+            prog="python -m pipeline", description="Makes things: converted data, demo models.",
+            epilog="example: python -m pipeline convert pairs.csv --to trl --output pairs.jsonl",
+        )  # fmt: skip
+        commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        for module in (convert, demo):
+            module.add_parser(commands)
+        return made
+
     if signal.getsignal(signal.SIGINT) is _leave:  # from here on it is told what became of the work
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        options = parser.parse_args(given)
-        return int(options.run(options))
-    except SystemExit as done:  # --help
-        return int(done.code or 0)
-    except Refused as reason:
-        say(reason.said(lang))
-        return EXIT_UNUSABLE
-    except KeyboardInterrupt:
-        say(Sentence("stopped").said(lang))
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `... | head`
-        drop_stdout()
-        return EXIT_DONE
+    given = list(sys.argv[1:] if argv is None else argv)
+    return run_command("pipeline", parser, lambda options: int(options.run(options)), given, stopped="stopped")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

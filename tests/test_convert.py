@@ -3,6 +3,7 @@ done."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -239,7 +240,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "--seed x": ("{in}", "--to", "trl", "--output", "{dir}/x.json", "--seed", "x", "--weight", "1"),
     "belong to --dataset-info": ("{in}", "--to", "trl", "--output", "{dir}/x.json", "--name", "x"),
     "has no entry": ("{in}", "--to", "trl", "--output", "{dir}/x.json", "--dataset-info", "{dir}/d.json"),
-    "the file is empty": ("{dir}/empty.json", "--to", "trl", "--output", "{dir}/x.json"),
+    "there is no row with columns in it": ("{dir}/empty.json", "--to", "trl", "--output", "{dir}/x.json"),
     "not JSON": ("{dir}/text.json", "--to", "trl", "--output", "{dir}/x.json"),
     "Git LFS pointer": ("{dir}/lfs.json", "--to", "trl", "--output", "{dir}/x.json"),
     "not a text file": ("{dir}/binary.json", "--to", "trl", "--output", "{dir}/x.json"),
@@ -269,6 +270,94 @@ def test_a_full_pipe_and_a_closed_output(tmp_path: Path) -> None:
     assert len(list(PairFile(tmp_path / "x.json"))) == 1
 
 
+def test_no_standard_output_costs_the_account_alone(tmp_path: Path) -> None:
+    path, out = lines(tmp_path / "in.jsonl", [GOOD]), tmp_path / "x.json"
+    command = [sys.executable, "-m", "pipeline", "convert", str(path), "--to", "trl", "--output", str(out)]
+    done = subprocess.run(["bash", "-c", '"$@" >&-', "x", *command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and f"{out} is written" in done.stderr
+    assert len(list(PairFile(out))) == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
+def test_the_document_is_json_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    path = lines(tmp_path / "é 你好 😀.jsonl", [GOOD])
+    command = [sys.executable, "-m", "pipeline", "convert", path, "--to", "trl", "--output", tmp_path / "x.json",
+               "--format", "json", "--lang", "zh"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": encoding})
+    told = json.loads(done.stdout.decode(encoding))
+    assert told["sources"][0]["name"] == str(path) and told["sources"][0]["reason"].endswith("都是文本")
+
+
+@pytest.mark.parametrize(
+    ("content", "to", "reason"),
+    [
+        ("just words\n" * 9, "trl", "data_unusable"), ("[]", "trl", "data_unusable"), ("null", "trl", "data_unusable"),
+        (json.dumps([{"instruction": "a", "output": "b"}]), "trl", "sides_missing"),
+        (json.dumps([{**GOOD, "chosen": 3}]), "trl", "data_unusable"),
+        (json.dumps([PKU]), "trl", "axis_needed"), (json.dumps([{"prompt": "a", "completion": "b", "label": True}]), "trl", "nothing_written"),
+        (json.dumps([{**GOOD, **{f"{n}": n for n in range(10_000)}}]), "trl", "too_many_columns"),
+    ],
+)  # fmt: skip
+def test_what_fails_is_a_document_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, to: str, reason: str
+) -> None:
+    (tmp_path / "in.json").write_text(content)
+    out = tmp_path / "out.csv"
+    told = account(capsys, tmp_path / "in.json", "--to", to, "--output", out, status=2)
+    assert told["error"]["reason"] == reason and told["error"]["line"] and told["output"]["rows"] == 0 and not out.exists()
+    lines(tmp_path / "good.jsonl", [GOOD])
+    assert account(capsys, tmp_path / "good.jsonl", "--to", to, "--output", out)["error"] is None
+
+
+def test_the_account_tells_what_became_of_rows_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**GOOD, "x": 1}, {**GOOD, "x": "y", "system": "s"}]
+    path = lines(tmp_path / "in.jsonl", rows)
+    argv = ("convert", str(path), "--to", "kto", "--output", str(tmp_path / "out.jsonl"))
+    for lang, parts in (("en", ["can't hold: 1; so all", "too deep: x"]), ("zh", ["有 1 行无法写成纯文本", "文本：x"])):
+        assert main([*argv, "--lang", lang]) == 0
+        told = capsys.readouterr().out
+        assert all(part in told for part in parts), told
+    told = account(capsys, *argv[1:])
+    assert (told["in_turns"], told["as_text"], told["put_first"]) == (1, ["x"], 0)
+    before = path.read_bytes()
+    assert "would be lost" in refused(capsys, path, "--to", "trl", "--output", path) and path.read_bytes() == before
+    long = [{**GOOD, "chosen": "b" * 100_000}] * 120 + [{**GOOD, "topic": "t"}]
+    assert main(["convert", str(lines(path, long)), "--to", "trl", "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert "rows moved to the front: 1;" in capsys.readouterr().out
+    assert "topic" in json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+
+
+def test_kto_for_llamafactory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out, info = lines(tmp_path / "in.jsonl", [GOOD]), tmp_path / "out.json", tmp_path / "dataset_info.json"
+    argv = ("convert", str(path), "--to", "kto", "--output", str(out), "--dataset-info", str(info))
+    assert main(list(argv)) == 0
+    told = capsys.readouterr().out
+    assert "written as llamafactory-kto: 1\n" in told and "write kto for TRL without --dataset-info" in told
+    assert [row["label"] for row in json.loads(out.read_text())] == [True, False]
+    assert json.loads(out.read_text())[0]["messages"][1] == {"role": "assistant", "content": "b"}
+    account(capsys, f"{info}:out", "--to", "trl", "--output", tmp_path / "back.jsonl")
+    assert json.loads((tmp_path / "back.jsonl").read_text()) == GOOD
+    said = refused(capsys, f"{info}:out", "--to", "trl", "--output", info)
+    assert "that would write into dataset_info.json" in said and "out" in json.loads(info.read_text())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_pipes_and_links_that_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, pipe, loop = lines(tmp_path / "in.jsonl", [GOOD]), tmp_path / "pipe.jsonl", tmp_path / "loop.jsonl"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    assert "FILE " in (said := refused(capsys, pipe, "--to", "trl", "--output", tmp_path / "x.json")) and "pipe, not a file" in said
+    assert "--output " in (said := refused(capsys, path, "--to", "trl", "--output", pipe)) and "pipe, not a file" in said
+    assert pipe.is_fifo() and os.strerror(errno.ELOOP) in refused(capsys, loop, "--to", "trl", "--output", tmp_path / "x.json")
+    assert "missing: FILE" in refused(capsys, "", "--to", "trl", "--output", tmp_path / "x.json")
+
+
+def test_a_format_asked_for_in_vain_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lines(tmp_path / "in.jsonl", [GOOD])
+    [source] = account(capsys, path, "--from", "kto", "--to", "trl", "--output", tmp_path / "x.json")["sources"]
+    assert (source["formats"], source["reason"]) == ({"trl": 1}, "asked for was kto, which no row is in")
+
+
 def test_interrupted_it_leaves_what_was_there(tmp_path: Path) -> None:
     path, out = tmp_path / "in.jsonl", tmp_path / "out" / "pairs.json"
     with open(path, "w") as file:
@@ -283,8 +372,9 @@ def test_interrupted_it_leaves_what_was_there(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, "convert", str(path), "--to", "trl", "--output", str(out)]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
-    while not any(p.stat().st_size > 1_000_000 for p in out.parent.glob(".*.part")) and time.monotonic() < end:
+    while not list(out.parent.glob(".*.part")) and time.monotonic() < end:
         time.sleep(0.02)
+    time.sleep(0.5)  # of some ten seconds
     running.send_signal(signal.SIGINT)
     told, said = running.communicate(timeout=60)
     assert (running.returncode, told) == (3, "") and said == f"pipeline: interrupted; {out} is left as it was\n"

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.pairs.dataset_info import LAYOUTS, DatasetInfo, entries_for, read_dataset_info
+from pipeline.pairs.all_formats import EVERY_FORMAT
+from pipeline.pairs.dataset_info import LAYOUTS, DatasetInfo, entries_for, llamafactory_layout, read_dataset_info
 from pipeline.pairs.pair import Pair
-from pipeline.pairs.write_pairs import write_pairs
+from pipeline.pairs.write_pairs import together, write_pairs
 from pipeline.refusal import Refused
 
 Q = {"role": "user", "content": "Q"}
@@ -91,9 +92,14 @@ def test_what_was_written_is_read_by_its_entry(tmp_path: Path, format: str, rows
     read_dataset_info(path, absent_is_empty=True).with_entries(added).write()
     info = read_dataset_info(path)
     assert info.entries["mine"]["file_name"] == "sub/rows.json"
-    assert info.entries["mine"].get("ranking") is (True if format.startswith("llamafactory") else None)
+    kind = EVERY_FORMAT[format].kind
+    assert info.entries["mine"].get("ranking") is (True if kind == "pairs" else None)
+    found = list(info.source("mine"))
+    if kind == "one-sided":
+        assert len(found) == 2 * len(rows) and info.source("mine").kind == kind
+        found = list(together(found))
     learnt = [replace(pair, rejected=None) for pair in rows]
-    assert list(info.source("mine")) == (rows if "ranking" in info.entries["mine"] else learnt)
+    assert found == (learnt if kind == "supervised" else rows)
     if format == "llamafactory-alpaca":
         assert "ranking" not in info.entries["mine_sft"]
         found = list(info.source("mine_sft"))
@@ -164,11 +170,21 @@ def test_entries_without_data_here(tmp_path: Path, entry: Any, reason: str) -> N
 
 @pytest.mark.parametrize(
     ("format", "file"),
-    [("trl", "x.json"), ("kto", "x.json"), ("prompt=a,completion=b", "x.json"), ("messages", "x.csv"), ("llamafactory-sharegpt", "x.csv")],
+    [("trl", "x.json"), ("kto", "x.json"), ("prompt=a,completion=b", "x.json"), ("messages", "x.csv"),
+     ("llamafactory-sharegpt", "x.csv"), ("llamafactory-kto", "x.csv")],
 )  # fmt: skip
 def test_formats_without_an_entry(tmp_path: Path, format: str, file: str) -> None:
     with pytest.raises(Refused, match="has no entry"):
         entries_for("x", tmp_path / file, format, ["history"], beside=tmp_path / "dataset_info.json")
+
+
+def test_kto_is_written_as_llamafactory_reads_it(tmp_path: Path) -> None:
+    assert (llamafactory_layout("kto"), llamafactory_layout("trl")) == ("llamafactory-kto", "trl")
+    [entry] = entries_for("x", tmp_path / "x.json", llamafactory_layout("kto"), ["messages", "label"], beside=tmp_path / "d").values()
+    assert entry["columns"] == {"messages": "messages", "kto_tag": "label"} and entry["formatting"] == "sharegpt"
+    # it takes a wanted answer without a text for an unwanted one
+    report = write_pairs([replace(ONE, chosen=""), replace(ONE, rejected=""), ONE], tmp_path / "x.json", "llamafactory-kto")
+    assert (report.rows, report.left_out) == (2, {"wanted_answer_empty": 1})
 
 
 @pytest.mark.parametrize("value", [None, 3, "x", [], {}, [3], [None], [{"from": 3}], {"from": "gpt"}, [{"value": "x"}]])

@@ -17,6 +17,7 @@ from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import PairFile, recognise
 from pipeline.pairs.write_pairs import SUFFIXES, UnknownSuffix, WriteReport, together, write_pairs
 from pipeline.record_files import Unreadable
+from pipeline.refusal import Refused
 
 PAIRS = [
     Pair([{"role": "user", "content": f"问题 {n}\n\"引号\", 逗号"}], f"好 {n}", "" if n % 5 == 0 else f"坏\r\n{n}", line=n,
@@ -32,10 +33,10 @@ def test_round_trip(tmp_path: Path, name: str, suffix: str) -> None:
     report = write_pairs(PAIRS, path, name)
     assert (report.rows, report.left_out, report.dropped, report.replaced) == (30, {}, {}, 0)
     file = PairFile(path)
-    assert file.kind == ("one-sided" if name == "kto" else "pairs")
+    assert file.kind == FORMATS[name].kind
     found = list(file)
     assert not file.left_out
-    if name == "kto":
+    if file.kind == "one-sided":
         again = tmp_path / "again.jsonl"
         assert len(found) == 60 and write_pairs(found, again, "trl").rows == 30
         found = list(PairFile(again))
@@ -255,13 +256,64 @@ def test_waiting_sides_take_no_room(tmp_path: Path) -> None:
     assert peak < 4_000_000  # of 20 MB
 
 
+def nested(levels: int) -> Any:
+    found: Any = "x"
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_values_nested_deeply(tmp_path: Path, suffix: str) -> None:
+    asked = [{"role": "user", "content": nested(900)}]
+    pairs = [PAIRS[0], replace(PAIRS[1], extra={"deep": nested(25)}), Pair(asked, "b", None), PAIRS[3]]
+    report = write_pairs([*pairs, replace(PAIRS[4], extra={"deeper": nested(150)})], tmp_path / f"x{suffix}", "trl")
+    assert (report.rows, report.left_out) == (4, {"one_side_only": 1})
+    assert report.as_text == ([] if suffix == ".csv" else ["deeper"])
+    found = list(PairFile(tmp_path / f"x{suffix}"))
+    assert [pair.chosen for pair in found] == ["好 1", "好 2", "好 4", "好 5"]
+    if suffix != ".csv":
+        assert found[1].extra["deep"] == nested(25)
+
+
+@pytest.mark.parametrize("levels", [250, 920, 985, 1000, 100_000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_value_nested_too_deeply_costs_its_row_alone(tmp_path: Path, suffix: str, levels: int) -> None:
+    report = write_pairs([PAIRS[0], replace(PAIRS[1], extra={"x": nested(levels)})], tmp_path / f"x{suffix}", "kto")
+    assert (report.rows, report.left_out) == (1, {"nested_too_deeply": 1})
+    assert [pair.chosen for pair in PairFile(tmp_path / f"x{suffix}")] == ["好 1", None]
+
+
+def test_a_table_has_not_too_many_columns(tmp_path: Path) -> None:
+    pairs = [replace(PAIRS[0], extra={f"{n} {m}": 1 for m in range(1000)}) for n in range(11)]
+    for suffix in (".csv", ".parquet"):
+        (tmp_path / f"x{suffix}").write_text("precious")
+        with pytest.raises(Refused, match="more than 10,000 different columns"):
+            write_pairs(pairs, tmp_path / f"x{suffix}", "trl")
+        assert (tmp_path / f"x{suffix}").read_text() == "precious"
+    assert write_pairs(pairs, tmp_path / "x.jsonl", "trl").rows == 11
+
+
+def test_a_link_stays_one_and_a_file_as_readable_as_it_was(tmp_path: Path) -> None:
+    path, link = tmp_path / "there" / "pairs.jsonl", tmp_path / "link.jsonl"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    write_pairs(PAIRS, link, "trl")
+    assert link.is_symlink() and list(PairFile(path)) == PAIRS
+    path.chmod(0o600)
+    write_pairs(PAIRS[:3], link, "trl")
+    assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o600 and len(list(PairFile(path))) == 3
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+
+
 def test_what_was_lost_is_said(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    mixed = [PAIRS[0], replace(PAIRS[1], prompt=talk, line=7), replace(PAIRS[2], flags=["x"], source={"chosen": "y"})]
+    edited = replace(PAIRS[2], flags=["x"], source={"chosen": "y"}, status="edited")
+    mixed = [PAIRS[0], replace(PAIRS[1], prompt=talk, line=7), edited]
     report = write_pairs(mixed, tmp_path / "x.jsonl", "trl")
     assert (report.rows, report.left_out, report.lines) == (2, {"prompt_of_several_turns": 1}, {"prompt_of_several_turns": [7]})
     assert report.origins == {"prompt_of_several_turns": [""]}
-    assert report.dropped == {"source": 1, "flags": 1}
+    assert report.dropped == {"source": 1, "flags": 1, "status": 1}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -118,17 +118,17 @@ def test_reward_model(
     step("Reward", loaded(format, ".jsonl", pairs))
 
 
-# KTO rows and two columns are text where all of a pair is text, else messages; a file trained on has one of the two.
-@pytest.mark.parametrize("pairs", [questions(), conversations()[4:]], ids=["text", "messages"])
+# KTO rows and two columns are text where all pairs can be, else messages; the second list has pairs of both kinds.
+@pytest.mark.parametrize("pairs", [questions(), conversations()], ids=["text", "messages"])
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
 def test_kto(pairs: list[Pair], suffix: str, loaded: Callable[..., Any], step: Callable[..., None]) -> None:
     rows = loaded("kto", suffix, pairs)
-    assert isinstance(rows[0]["prompt"], str) == (pairs[0].system is None)
+    assert isinstance(rows[0]["prompt"], str) == (len(pairs) == len(questions()))
     step("KTO", rows)
 
 
 @pytest.mark.parametrize(("format", "pairs"), [
-    ("messages", conversations()), ("prompt-completion", questions()), ("prompt-completion", conversations()[4:]),
+    ("messages", conversations()), ("prompt-completion", questions()), ("prompt-completion", conversations()),
 ], ids=["messages", "text", "columns of messages"])  # fmt: skip
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
 def test_sft(

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, Progress, say, write_result
+from pipeline.commands.terminal import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_UNUSABLE,
+    Progress,
+    say,
+    whole_number,
+    write_result,
+)
 from pipeline.pairs.all_formats import EVERY_FORMAT, columns_given, format_named
-from pipeline.pairs.convert_pairs import Conversion, Given, NewEntry, NothingWritten, as_json, as_text, convert
-from pipeline.pairs.dataset_info import FILE_NAME, entries_for, read_dataset_info
+from pipeline.pairs.column_kinds import json_text
+from pipeline.pairs.convert_pairs import (
+    Conversion,
+    Given,
+    NewEntry,
+    NothingWritten,
+    as_json,
+    as_text,
+    convert,
+)
+from pipeline.pairs.dataset_info import FILE_NAME, entries_for, llamafactory_layout, read_dataset_info
 from pipeline.pairs.mix_pairs import STRATEGIES
 from pipeline.pairs.rated_formats import AXES
 from pipeline.pairs.read_pairs import PairFile, PairSource
-from pipeline.pairs.write_pairs import SUFFIXES
+from pipeline.pairs.write_pairs import SUFFIXES, WriteReport
 from pipeline.refusal import Refused, Sentence
 
 
@@ -71,41 +87,50 @@ def run(options: argparse.Namespace) -> int:
     _can_be_written(output)
     given = _given(options)
     entry = _entry(options, output)
-    seed = _seed(options.seed)
-    progress = Progress()
+    seed = whole_number("--seed", options.seed or "0", 0, 2**63 - 1)
+    progress = Progress("pipeline", in_files=True)
 
     def tick(rows: int) -> None:
         if progress.due():
             progress.show(Sentence("convert_progress", {"rows": f"{rows:,}"}, "formats").said(options.lang))
 
+    done: Conversion | None = None
+    failed: Sentence | None = None
+    status = EXIT_DONE
     try:
         done = convert(
             given, output, options.to, seed=seed, strategy=options.strategy or STRATEGIES[0], entry=entry,
             progress=tick,
         )  # fmt: skip
     except NothingWritten as nothing:
-        progress.clear()
-        _show(nothing.args[0], options)
-        say(Sentence("nothing_written", {"path": output}).said(options.lang))
-        return EXIT_UNUSABLE
+        done, failed, status = nothing.args[0], Sentence("nothing_written", {"path": output}), EXIT_UNUSABLE
+    except Refused as refused:
+        failed, status = refused.sentence, EXIT_UNUSABLE
+    except OSError as broken:
+        why = broken.strerror or broken
+        failed, status = Sentence("output_failed", {"path": output, "why": why}), EXIT_UNUSABLE
     except KeyboardInterrupt:
-        progress.clear()
-        say(Sentence("convert_interrupted", {"path": output}).said(options.lang))
-        return EXIT_INTERRUPTED
-    except OSError as failed:
-        raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
-    finally:
-        progress.clear()
-    _show(done, options)
-    return EXIT_DONE
+        failed, status = Sentence("convert_interrupted", {"path": output}), EXIT_INTERRUPTED
+    progress.clear()
+    try:
+        _show(done, failed, options)
+    except Refused:
+        if failed is not None:
+            raise
+        raise Refused("account_failed", path=output) from None
+    if failed is not None:
+        say("pipeline", failed.said(options.lang))
+    return status
 
 
-def _show(done: Conversion, options: argparse.Namespace) -> None:
+def _show(done: Conversion | None, failed: Sentence | None, options: argparse.Namespace) -> None:
+    """The account. As JSON there is one in any case, of what failed too."""
     if options.format == "json":
-        text = json.dumps(as_json(done, options.lang), ensure_ascii=False, indent=2) + "\n"
-    else:
-        text = as_text(done, options.lang)
-    write_result(text)
+        error = None if failed is None else {"reason": failed.entry, "line": failed.said(options.lang)}
+        account = as_json(done or Conversion(Path(options.output), options.to, [], WriteReport()), options.lang)
+        write_result(json_text({**account, "error": error}, indent=2) + "\n")
+    elif done is not None:
+        write_result(as_text(done, options.lang))
 
 
 # --- what was asked, looked at before anything is read ---
@@ -118,9 +143,12 @@ def _can_be_written(output: Path) -> None:
     try:
         if output.is_dir():
             raise Refused("output_is_folder", path=output)
-        if not output.parent.is_dir():
-            raise Refused("output_no_folder", path=output, folder=output.parent)
-        if not os.access(output.parent, os.W_OK):
+        if output.exists() and not output.is_file():
+            raise Refused("file_is_special", option="--output", path=output)
+        place = Path(os.path.realpath(output))
+        if not place.parent.is_dir():
+            raise Refused("output_no_folder", path=output, folder=place.parent)
+        if not os.access(place.parent, os.W_OK) or (place.exists() and not os.access(place, os.W_OK)):
             raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
     except (OSError, ValueError) as failed:  # a loop of links, a null byte
         raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
@@ -145,6 +173,9 @@ def _source(
     file: str, options: argparse.Namespace, columns: Mapping[str, str] | None
 ) -> tuple[Path | None, Callable[[], PairSource]]:
     how: dict[str, Any] = {"format": options.source_format, "columns": columns, "axis": options.axis}
+    if not file:
+        line = Sentence("argument_missing", {"names": "FILE"})
+        raise Refused("see_help", line=line, program="python -m pipeline convert")
     path = Path(file)
     if os.path.isfile(path):
         if path.name == FILE_NAME:
@@ -153,11 +184,20 @@ def _source(
         return path, lambda: PairFile(path, **how)
     listed, _, name = file.rpartition(":")
     if listed and os.path.isfile(listed):
+        if os.path.exists(options.output) and os.path.samefile(listed, options.output):
+            raise Refused("output_is_input", path=options.output, option=FILE_NAME, given=listed)
         info = read_dataset_info(Path(listed))
         source = info.source(name, axis=options.axis)
         return getattr(source, "path", None), lambda: info.source(name, axis=options.axis)
     if os.path.isdir(path):
         raise Refused("data_is_folder", path=file)
+    try:
+        path.stat()
+        raise Refused("file_is_special", option="FILE", path=file)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a null byte
+        pass
+    except OSError as failed:
+        raise Refused("data_unusable", path=file, why=failed.strerror or failed) from None
     from pipeline.pairs.hub_pairs import HubPairs, hub_id
 
     if hub_id(file) is None or path.suffix.lower() in (*SUFFIXES, ".tsv", ".gz", ".txt"):
@@ -175,16 +215,6 @@ def _weight(text: str) -> float:
     return weight
 
 
-def _seed(text: str | None) -> int:
-    try:
-        seed = int(text or "0") if len(text or "") < 40 else -1
-    except ValueError:
-        seed = -1
-    if not 0 <= seed < 2**63:
-        raise Refused("not_a_number", option="--seed", value=text, least=0)
-    return seed
-
-
 def _entry(options: argparse.Namespace, output: Path) -> NewEntry | None:
     """Raises Refused for a list that can't be read, or a file it can't describe, before anything is converted."""
     if options.dataset_info is None:
@@ -197,6 +227,9 @@ def _entry(options: argparse.Namespace, output: Path) -> NewEntry | None:
     if path.absolute() == output.absolute():
         raise Refused("output_is_input", path=output, option="--dataset-info", given=path)
     info = read_dataset_info(path, absent_is_empty=True)
+    place = Path(os.path.realpath(path))
+    if not os.access(place.parent, os.W_OK) or (place.exists() and not os.access(place, os.W_OK)):
+        raise Refused("info_unwritable", path=path, why=os.strerror(errno.EACCES))
     name = options.name or output.stem
-    entries_for(name, output, options.to, (), beside=path)
+    entries_for(name, output, llamafactory_layout(options.to), (), beside=path)
     return NewEntry(info, name, options.replace_entry)

@@ -29,10 +29,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         demo = build_demo(Path(options.output) if options.output else None, progress=progress)
     except OSError as error:
-        say(f"demo: {error}")
+        say("pipeline", f"demo: {error}")
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
-        say("demo: interrupted; run it again and it starts over")
+        say("pipeline", "demo: interrupted; run it again and it starts over")
         return EXIT_INTERRUPTED
     write_result(f"{demo.root}\n")
     return EXIT_DONE

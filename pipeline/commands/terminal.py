@@ -1,13 +1,20 @@
-"""What every command does alike: arguments that are refused in one line, results, notes and progress."""
+"""What every command does alike: arguments that are refused in one line, results, notes and progress.
+
+program: the word a line on standard error begins with.
+"""
 
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
+import json
 import os
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pipeline.refusal import Refused, Sentence
@@ -36,29 +43,94 @@ class Parser(argparse.ArgumentParser):
                 raise Refused("see_help", line=line, program=self.prog)
         raise AssertionError(message)
 
+    def print_help(self, file: object = None) -> None:
+        write_result(self.format_help())  # argparse itself keeps silent when it can't be written
 
-def say(line: str) -> None:
+
+def run_command(
+    program: str,
+    parser: Callable[[], Parser],
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str],
+    *,
+    stopped: str,
+) -> int:
+    """Parses and runs. Returns the exit status; a line on standard error explains what was refused. stopped: the entry
+    of refusals.yaml for a Ctrl-C that `run` doesn't answer itself."""
+    lang = _language(argv)
+    try:
+        options = parser().parse_args(argv)
+        lang = getattr(options, "lang", lang)
+        return run(options)
+    except SystemExit as done:  # --help
+        return int(done.code or 0)
+    except Refused as reason:
+        say(program, reason.said(lang))
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        say(program, Sentence(stopped).said(lang))
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `... | head`
+        drop_stdout()
+        return EXIT_DONE
+
+
+def _language(argv: Sequence[str]) -> str:
+    """The language asked for, also where the other arguments make no sense."""
+    named = [after for before, after in zip(argv, argv[1:], strict=False) if before == "--lang"]
+    named += [word.partition("=")[2] for word in argv if word.startswith("--lang=")]
+    return "zh" if "zh" in named else "en"
+
+
+def whole_number(option: str, text: str, least: int, most: int, entry: str = "not_a_number") -> int:
+    """The number an option was given. Raises Refused with that entry for what is none, and for one out of bounds."""
+    try:
+        number = int(text) if len(text) < 40 else most + 1
+    except ValueError:
+        raise Refused(entry, option=option, value=text, least=least) from None
+    if not least <= number <= most:
+        raise Refused(entry, option=option, value=text, least=least)
+    return number
+
+
+def say(program: str, line: str) -> None:
     """One line on standard error, where there is one."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            print(f"pipeline: {line}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # it writes what its encoding can't in backslashes
+            print(f"{program}: {line}", file=sys.stderr, flush=True)
 
 
-def write_result(text: str) -> None:
-    """The result, on standard output. Raises Refused where it can't be put there, BrokenPipeError from `| head`."""
+def write_result(text: str, output: str | None = None) -> None:
+    """The result, in the file `output` or on standard output. Raises Refused where it can't be put there,
+    BrokenPipeError from `| head`."""
+    if output is not None:
+        try:
+            Path(output).write_text(text, encoding="utf-8", errors="replace")  # file names may be no text
+        except OSError as failed:
+            raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
+        return
     if sys.stdout is None:
         raise Refused("stdout_closed")
     try:
         try:
             sys.stdout.write(text)
         except UnicodeEncodeError:  # a terminal of another encoding shows what it can
-            sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "ascii", errors="backslashreplace"))
+            sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "ascii", errors="json_escapes"))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as failed:
         drop_stdout()
         raise Refused("stdout_failed", why=failed.strerror or failed) from None
+
+
+def _json_escapes(failed: UnicodeError) -> tuple[str, int]:
+    """Escapes for what an encoding lacks that JSON knows too; those of Python it doesn't."""
+    assert isinstance(failed, UnicodeEncodeError)
+    return json.dumps(failed.object[failed.start : failed.end])[1:-1], failed.end
+
+
+codecs.register_error("json_escapes", _json_escapes)
 
 
 def drop_stdout() -> None:
@@ -68,11 +140,12 @@ def drop_stdout() -> None:
 
 
 class Progress:
-    """One changing line on a terminal's standard error; a line now and then where it is a file."""
+    """One changing line on a terminal's standard error. in_files: whether a file gets a line now and then."""
 
-    def __init__(self) -> None:
-        self._there = sys.stderr is not None
-        self._terminal = self._there and sys.stderr.isatty()
+    def __init__(self, program: str, *, in_files: bool = False) -> None:
+        self._program = program
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._there = self._terminal or (in_files and sys.stderr is not None)
         self._every = SHOWN_EVERY if self._terminal else LINE_EVERY
         self._next = time.monotonic() + self._every
 
@@ -84,8 +157,8 @@ class Progress:
         self._next = time.monotonic() + self._every
         if self._terminal:
             self._put(f"\r\x1b[K{text[:100]}")
-        else:
-            self._put(f"pipeline: {text}\n")
+        elif self._there:
+            self._put(f"{self._program}: {text}\n")
 
     def clear(self) -> None:
         if self._terminal:

@@ -1,17 +1,15 @@
 """All rows of a set of pairs as arrays, measured in one pass: what checks judge and plots show.
 
-About 700 bytes a row stay in memory, whatever the length of the texts.
+About 700 bytes a row stay in memory, whatever the length of the texts, beside a few blocks of rows.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import xxhash
 
 from pipeline.pair_measures.near_duplicates import Signatures
 from pipeline.pair_measures.shared_words import SharedWords, StockPhrases
-from pipeline.pair_measures.text_block import TextBlock, jaccard
+from pipeline.pair_measures.text_block import MAX_CHARS, TextBlock, jaccard
 from pipeline.pair_measures.topic_overlap import TopicOverlap
 from pipeline.pair_measures.written_signs import (
     LEAST_DIGITS,
@@ -32,9 +30,12 @@ from pipeline.pair_measures.written_signs import (
     template_marker,
     written_in_sentences,
 )
-from pipeline.pairs.pair import Pair, text_of
+from pipeline.pairs.pair import Message, Pair, Side, content_text, text_of
+from pipeline.record_files import Unreadable
 
-BLOCK = 500
+BLOCK = 500  # rows, fewer where they are long
+_BLOCK_CHARS = 1_000_000  # of a block that are counted: their n-grams take 120 bytes each
+_BLOCK_HELD = 16_000_000  # of a block in all: one row may hold more
 SAMPLE = 512  # pairs kept whole, spread over the file: examples, and texts that name what was counted
 EXAMPLES = 5
 SIDES = ("prompt", "chosen", "rejected")
@@ -44,6 +45,7 @@ FEATURES = ("chinese", "digits", "lines", "markdown", "finished", "repeated", "r
 _LEAST_PROMPT = 8  # characters of a prompt that an answer may be said to repeat
 _LEAST_SENTENCES = 24  # characters of an answer whose end is looked at; labels and titles end as they like
 _CUT = 2000  # characters of a text kept in the sample
+_AT_ONCE = 1_000_000  # characters of a text that are copied, or taken apart into words, at once
 _EXCERPT = 120
 _MARKDOWN = ("**", "```", "\n- ", "\n* ", "\n# ", "\n## ", "\n### ", "\n1. ")
 
@@ -62,11 +64,14 @@ class Sampled:
 class PairTable:
     """(n,) arrays over the rows in reading order.
 
-    line: in the file. there, chars, hashes: by side; whether it is there, characters, hash of the text without case and
-    runs of white space. similarity: Jaccard of the answers' 4-grams. rejected_fit, prompt_fit: as Fits has
-    them. stock: by answer, as StockPhrases has it. features: FEATURES by answer. flags: what was found in a row, by
-    name. examples: for a flag, a few (position, what was found). duplicate_of: the first row of a
-    group of near-duplicates. words: what tells the sides apart.
+    line: in the file. there, chars, hashes: by side; whether it is there, characters without white space at its edges
+    (0 where none can be seen), hash of the text without case and runs of white space. similarity: Jaccard of the
+    answers' 4-grams. rejected_fit, prompt_fit: as Fits has them. stock: by answer, as StockPhrases has it. features:
+    FEATURES by answer. flags: what was found in a row, by name. examples: for a flag, a few (position, excerpt). signs:
+    for a flag, the first mark that was found, as it is written. duplicate_of: the first row of a group of
+    near-duplicates, None where the search for them was stopped. words: what tells the sides apart. stopped: reading
+    ended before the end of the data, as asked; interrupted: by Ctrl-C, perhaps only during the search for
+    near-duplicates. failure: why no more could be read.
     """
 
     rows: int = 0
@@ -83,10 +88,13 @@ class PairTable:
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    signs: dict[str, str] = field(default_factory=dict)
     duplicate_of: Any = None
     words: SharedWords = field(default_factory=SharedWords)
     sample: list[Sampled] = field(default_factory=list)
-    extra_columns: dict[str, int] = field(default_factory=dict)
+    stopped: bool = False
+    interrupted: bool = False
+    failure: Unreadable | OSError | None = None
 
     @property
     def paired(self) -> Any:
@@ -113,19 +121,68 @@ def measure_pairs(
     """One pass over `pairs`. least_similar: of answers and of prompts, from which rows are near-duplicates, and of
     short answers.
 
-    progress: called with the rows measured so far. cancel: when set, what was measured by then is returned.
+    progress: called with the rows measured so far. cancel: when set, what was measured by then is returned, and so it
+    is after Ctrl-C and where reading fails after some rows. Raises Unreadable and OSError where it fails before any.
     """
-    source = iter(pairs)
     # Counting n-grams leaves the interpreter's lock free most of the time: the next rows are read meanwhile.
     with ThreadPoolExecutor(1, "pair_measures") as counting:
-        made = _Measuring(seed, counting)
-        while block := list(islice(source, BLOCK)):
-            made.add(block)
-            if progress is not None:
-                progress(made.table.rows)
-            if cancel is not None and cancel.is_set():
-                break
-        return made.finished(*least_similar)
+        made = _Measuring(seed % 2**64, counting)
+        table = made.table
+        try:
+            for block in _blocks(pairs):
+                made.add(block)
+                if progress is not None:
+                    progress(table.rows)
+                if cancel is not None and cancel.is_set():
+                    table.stopped = True
+                    break
+        except KeyboardInterrupt:
+            table.stopped = table.interrupted = True
+        except (Unreadable, OSError) as failed:
+            if not table.rows:
+                raise
+            table.failure = failed
+        made.finish()
+        if table.rows and not (cancel is not None and cancel.is_set()):
+            try:
+                table.duplicate_of = made.groups(*least_similar)
+            except KeyboardInterrupt:
+                table.interrupted = True
+        return table
+
+
+def _blocks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """The rows in blocks of BLOCK, or of as many as are not too long together. What fails while reading is raised after
+    the rows before it were given out."""
+    source = iter(pairs)
+    block: list[Pair] = []
+    counted = held = 0
+    failure: Unreadable | OSError | None = None
+    while True:
+        try:
+            pair = next(source, None)
+        except (Unreadable, OSError) as failed:
+            pair, failure = None, failed
+        if pair is None:
+            break
+        block.append(pair)
+        sizes = [_size_of(pair.prompt), _size_of(pair.chosen), _size_of(pair.rejected)]
+        counted += sum(min(size, MAX_CHARS) for size in sizes)
+        held += sum(sizes)
+        if len(block) >= BLOCK or counted >= _BLOCK_CHARS or held >= _BLOCK_HELD:
+            yield block
+            block, counted, held = [], 0, 0
+    if block:
+        yield block
+    if failure is not None:
+        raise failure
+
+
+def _size_of(side: Side | Sequence[Message] | None) -> int:
+    """Characters, near enough."""
+    if side is None or isinstance(side, str):
+        return len(side or "")
+    return sum(len(content_text(turn.get("content"))) for turn in side)
 
 
 class _Measuring:
@@ -158,7 +215,8 @@ class _Measuring:
         self._count(blocks, there, ids)
         for side in SIDES:
             self._put(f"there.{side}", there[side])
-            self._put(f"chars.{side}", np.array([len(text) for text in raw[side]], np.int32))
+            sizes = [len(text.strip()) if seen else 0 for text, seen in zip(raw[side], plain[side], strict=True)]
+            self._put(f"chars.{side}", np.array(sizes, np.int32))
             hashes = ids if side == "prompt" else np.array([_hash(text) for text in plain[side]], np.uint64)
             self._put(f"hashes.{side}", hashes)
         self._put("line", np.array([pair.line for pair in block], np.int64))
@@ -166,21 +224,21 @@ class _Measuring:
         for side in ANSWERS:
             found = [getattr(pair, f"score_{side}") for pair in block]
             self._put(f"scores.{side}", np.array([np.nan if v is None else v for v in found], np.float64))
-        for pair in block:
-            for name in pair.extra:
-                self.table.extra_columns[name] = self.table.extra_columns.get(name, 0) + 1
         self._features(raw, blocks)
         last = [_plain(text_of(pair.prompt[-1:])) if len(pair.prompt) > 1 or pair.system else "" for pair in block]
         self._look(raw, plain, last, there)
         self._sample(raw)
         self.table.rows += len(block)
 
-    def finished(self, least_answers: float, least_prompts: float, least_short: float) -> PairTable:
+    def finish(self) -> None:
+        """Puts the blocks together. What an interruption left half done is dropped."""
         table = self.table
         while self._counted:
             self._counted.popleft().result()
+        if not table.rows:
+            return
         for name, parts in self._columns.items():
-            whole = np.concatenate(parts)
+            whole = np.concatenate(parts)[: table.rows]
             owner, _, key = name.partition(".")
             if owner == "features":
                 feature, _, side = key.partition(".")
@@ -189,12 +247,17 @@ class _Measuring:
                 getattr(table, owner)[key] = whole
             else:
                 setattr(table, owner, whole)
-        table.flags = {name: np.concatenate(parts) for name, parts in self._flags.items()}
-        table.duplicate_of = self._signatures.groups(
+        table.flags = {name: np.concatenate(parts)[: table.rows] for name, parts in self._flags.items() if parts}
+        for name, found in table.examples.items():
+            table.examples[name] = [one for one in found if one[0] < table.rows]
+        table.sample = sorted((one for one in table.sample if one.position < table.rows), key=lambda one: one.position)
+
+    def groups(self, least_answers: float, least_prompts: float, least_short: float) -> np.ndarray:
+        """(n,) as Signatures has them."""
+        found = self._signatures.groups(
             least_answers=least_answers, least_prompts=least_prompts, least_short=least_short
         )
-        table.sample.sort(key=lambda one: one.position)
-        return table
+        return found[: self.table.rows]
 
     def _put(self, name: str, values: np.ndarray) -> None:
         self._columns.setdefault(name, []).append(values)
@@ -225,7 +288,7 @@ class _Measuring:
     def _features(self, raw: dict[str, list[str]], blocks: dict[str, TextBlock]) -> None:
         self._digits["prompt"] = blocks["prompt"].count(_table("digits"))
         for side in ANSWERS:
-            block, texts = blocks[side], raw[side]
+            block, texts = blocks[side], [text[:MAX_CHARS] for text in raw[side]]
             size = np.maximum(block.lengths, 1)
             together = "\n".join(texts)
             marks = [mark for mark in _MARKDOWN if mark in together]
@@ -236,7 +299,7 @@ class _Measuring:
                 "digits": digits / size,
                 "lines": [text.count("\n") for text in texts],
                 "markdown": [sum(map(text.count, marks)) for text in texts],
-                "finished": [ends_finished(text) for text in texts],
+                "finished": [ends_finished(text) for text in raw[side]],
                 "refuses": [refuses(text) for text in texts],
             }
             for name in found:
@@ -251,15 +314,16 @@ class _Measuring:
         before = self.table.rows
         flags: dict[str, np.ndarray] = {}
 
-        def mark(name: str, row: int, what: str = "") -> None:
+        def mark(name: str, row: int, what: str = "", sign: str = "") -> None:
             if name not in flags:
                 flags[name] = np.zeros(rows, bool)
+                self.table.signs.setdefault(name, sign)
             flags[name][row] = True
             examples = self.table.examples.setdefault(name, [])
             if len(examples) < EXAMPLES:
                 examples.append((before + row, what[:_EXCERPT]))
 
-        hints = hints_in("\n".join(text for side in SIDES for text in plain[side]))
+        hints = hints_in("\n".join(text[:MAX_CHARS] for side in SIDES for text in plain[side]))
         for row in range(rows):
             asked, last = plain["prompt"][row], asked_last[row]
             if not asked:
@@ -277,7 +341,7 @@ class _Measuring:
                     mark(f"{'starts_with' if lowered.startswith(repeated) else 'holds'}_prompt_{side}", row, text)
                     break
                 if ended := end_marker(text):
-                    mark(f"end_marker_{side}", row, ended)
+                    mark(f"end_marker_{side}", row, text[-_EXCERPT:], ended)
                 if not ends_finished(text) and len(text) > _LEAST_SENTENCES and written_in_sentences(text):
                     mark(f"cut_{side}", row, text[-_EXCERPT:])
             if (
@@ -292,7 +356,7 @@ class _Measuring:
                 written, hard = template_marker(text, lowered, hints, answer=side != "prompt")
                 if written:
                     written_in += side != "prompt"
-                    mark(f"{'template' if hard else 'speaker'}_{side}", row, written)
+                    mark(f"{'template' if hard else 'speaker'}_{side}", row, _around(text, written), written)
                 if not text.isascii():
                     if "\ufffd" in text:
                         mark(f"replaced_{side}", row, _around(text, "\ufffd"))
@@ -305,7 +369,7 @@ class _Measuring:
                 ):
                     mark(f"personal_{kind}", row)
             if written_in == 2:
-                same = len(os.path.commonprefix([raw["chosen"][row], raw["rejected"][row]]))
+                same = _same_beginning(raw["chosen"][row], raw["rejected"][row])
                 if same * 2 > min(len(raw["chosen"][row]), len(raw["rejected"][row])):
                     mark("shared_turns", row, raw["chosen"][row][:same])
         self._keep(flags, rows)
@@ -342,23 +406,56 @@ def _prompt_text(pair: Pair) -> str:
 
 
 def _plain(text: str) -> str:
-    """Lower case, every run of white space as one space."""
-    return " ".join(text.lower().split())
+    """Lower case, every run of white space as one space; empty where nothing can be seen (zero-width characters)."""
+    if len(text) <= _AT_ONCE:
+        plain = " ".join(text.lower().split())
+    else:
+        parts: list[str] = []
+        apart = False
+        for at in range(0, len(text), _AT_ONCE):
+            part = text[at : at + _AT_ONCE]
+            if words := " ".join(part.lower().split()):
+                parts += [" ", words] if parts and (apart or part[0].isspace()) else [words]
+            apart = not words or part[-1].isspace()
+        plain = "".join(parts)
+    if plain and not plain[0].isprintable() and not any(c.isprintable() and c != " " for c in plain):
+        return ""
+    return plain
+
+
+def _same_beginning(one: str, other: str) -> int:
+    """How many characters both texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _hash(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+    if len(text) <= _AT_ONCE:
+        return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+    digest = xxhash.xxh3_64()
+    for at in range(0, len(text), _AT_ONCE):
+        digest.update(text[at : at + _AT_ONCE].encode("utf-8", "surrogatepass"))
+    return digest.intdigest()
 
 
 def _around(text: str, stretch: str) -> str:
-    at = text.find(stretch)
-    return text[max(0, at - 20) : at + 40]
+    """The stretch with what stands about it."""
+    at = max(0, text.find(stretch))
+    before = max(0, at - _EXCERPT // 3)
+    return ("…" if before else "") + text[before : at + 2 * _EXCERPT // 3]
 
 
 def _is_half(text: str) -> bool:
     """Whether a lone surrogate stands in the text."""
     try:
-        text.encode()
+        for at in range(0, len(text), _AT_ONCE):
+            text[at : at + _AT_ONCE].encode()
     except UnicodeEncodeError:
         return True
     return False

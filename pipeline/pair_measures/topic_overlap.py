@@ -91,9 +91,14 @@ class TopicOverlap:
         return matrix
 
     def _remember(self, fresh: tuple[np.ndarray, ...]) -> None:
-        """Half of what was remembered gives way to rows of this block."""
+        """Half of what was remembered gives way to rows of this block, once there are enough: blocks of long texts have
+        few rows."""
         if self._earlier is None:
             self._earlier = tuple(part.copy() for part in fresh)  # type: ignore[assignment]
+            return
+        if (lacking := _OTHERS - len(self._earlier[0])) > 0:
+            grown = (np.concatenate([old, new[:lacking]]) for old, new in zip(self._earlier, fresh, strict=True))
+            self._earlier = tuple(grown)  # type: ignore[assignment]
             return
         places = self._rng.permutation(len(self._earlier[0]))[: min(_OTHERS // 2, len(fresh[0]))]
         for old, new in zip(self._earlier, fresh, strict=True):

@@ -19,6 +19,7 @@ _HINTS = (
     "助手", "机器人", "you are a", "你是一", "你是由",
 )  # fmt: skip
 LEAST_DIGITS = 9  # of a text in which numbers of people are looked for
+_GLUED = (3, 24)  # characters of half a mark
 _FIRST = 200  # characters in which a refusal shows
 _LOOKED_THROUGH = 20_000  # characters of one text that patterns see
 # Every pattern of refusals holds one of these.
@@ -87,10 +88,23 @@ def template_marker(
         return leaked.group().strip()[:40], True
     if len(_patterns("bare_roles").findall(text)) > 1:
         return "user / assistant", True
-    if glued := _patterns("glued_roles").search(text):
-        return glued.group(), True
+    if glued := _glued_role(text):
+        return glued, True
     found_soft = soft.search(text)
     return (found_soft.group().strip(), False) if found_soft else ("", False)
+
+
+def _glued_role(text: str) -> str:
+    """A speaker's name between two halves of a mark that was decoded into letters, with both; empty for none."""
+    for found in _patterns("glued_roles").finditer(text):
+        start, end = found.span()
+        least, most = _GLUED
+        at = max(0, start - most) - 1
+        while (at := text.find(text[end : end + 1] or "\0", at + 1, start - least + 1)) >= 0:
+            half = text[at:start]
+            if text.startswith(half, end) and not any(map(str.isspace, half)):
+                return text[at : end + len(half)]
+    return ""
 
 
 @cache
@@ -117,8 +131,7 @@ def ends_finished(text: str) -> bool:
 
 def written_in_sentences(text: str) -> bool:
     """Whether sentences end within the text, so that its last one should end too."""
-    inside = text[:-2]
-    return any(mark in inside for mark in ("。", "！", "？", ". ", "! ", "? ", ".\n"))
+    return any(text.find(mark, 0, -2) >= 0 for mark in ("。", "！", "？", ". ", "! ", "? ", ".\n"))
 
 
 def refuses(text: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.pairs.format import Format, Record, Written
-from pipeline.pairs.kto_format import KTO
+from pipeline.pairs.kto_format import KTO, KTO_TALK
 from pipeline.pairs.llamafactory_formats import ALPACA, SHAREGPT
 from pipeline.pairs.messages_formats import MS_SWIFT, OPENAI
 from pipeline.pairs.pair import Pair
@@ -18,6 +18,7 @@ from pipeline.pairs.supervised_formats import (
     SFT_ALPACA,
     SFT_COLUMNS,
     SFT_MESSAGES,
+    SFT_OWN_COLUMNS,
     SUPERVISED_ALIASES,
 )
 from pipeline.pairs.transcript_format import HH
@@ -28,7 +29,7 @@ FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
         OPENAI, PKU, FARM, ARGILLA, DISTILABEL, ULTRAFEEDBACK, MS_SWIFT, SHAREGPT, ALPACA, TRL_CONVERSATIONAL,
-        TRL_IMPLICIT, HH, KTO, TRL,
+        TRL_IMPLICIT, HH, KTO, KTO_TALK, TRL,
     )
 }  # fmt: skip
 """Of preference data."""
@@ -63,7 +64,7 @@ def format_named(name: str) -> Format:
     own = {ours.strip(): theirs.strip() for ours, _, theirs in (one.partition("=") for one in name.split(","))}
     for base, needed in (
         (ALPACA, ("instruction", "chosen", "rejected")), (TRL, ("prompt", "chosen", "rejected")),
-        (SFT_ALPACA, ("instruction", "output")), (SFT_COLUMNS, ("prompt", "completion")),
+        (SFT_ALPACA, ("instruction", "output")), (SFT_OWN_COLUMNS, ("prompt", "completion")),
     ):  # fmt: skip
         if own.keys() >= set(needed) and own.keys() <= set(OWN_COLUMNS) and len({*own.values(), ""}) == len(own) + 1:
             return _in_own_columns(name, base, own)
@@ -99,9 +100,15 @@ def _in_own_columns(name: str, base: Format, own: Mapping[str, str]) -> Format:
 
     def write(pair: Pair) -> Written:
         written = base.write(pair)
-        return Written([under_own_names(record, own) for record in written.records], written.dropped)
+        return replace(written, records=[under_own_names(record, own) for record in written.records])
 
-    return replace(base, name=name, recognise=recognise, read=read, write=write)
+    def in_turns(record: dict[str, Any]) -> dict[str, Any]:
+        assert base.in_turns is not None
+        return under_own_names(base.in_turns(under_own_names(record, back)), own)
+
+    return replace(
+        base, name=name, recognise=recognise, read=read, write=write, in_turns=in_turns if base.in_turns else None
+    )
 
 
 # What people and projects call the sides of a pair besides: NeMo (chosen_response), LLaMA-Factory v1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.pairs.all_formats import format_named
-from pipeline.pairs.dataset_info import DatasetInfo, entries_for
+from pipeline.pairs.dataset_info import DatasetInfo, entries_for, llamafactory_layout
 from pipeline.pairs.mix_pairs import Mix, Source, Taken
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import LeftOut, PairSource
@@ -42,8 +42,9 @@ class NewEntry:
 
 @dataclass
 class Conversion:
-    """What was read and what became of it. read: each source as it was read first. taken: of a mix, in the same order.
-    entries: names added to a dataset_info.json. written: None where not one row could be."""
+    """What was read and what became of it. to: the format written. read: each source as it was read first. taken: of a
+    mix, in the same order. entries: names added to a dataset_info.json. instead_of: the format asked for, where another
+    one was written for LLaMA-Factory."""
 
     output: Path
     to: str
@@ -52,6 +53,7 @@ class Conversion:
     taken: list[Taken] | None = None
     info: Path | None = None
     entries: tuple[str, ...] = ()
+    instead_of: str = ""
 
 
 class NothingWritten(Exception):
@@ -68,19 +70,21 @@ def convert(
     entry: NewEntry | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Conversion:
-    """Reads all of `given`, one after the other or, where they have weights, mixed by them, and writes the file.
+    """Reads all of `given`, one after the other or, where they have weights, mixed by them, and writes the file, with
+    an entry in the layout that LLaMA-Factory reads.
 
     progress: called with the number of rows read, now and then. Raises Refused for what can't be read or done,
     NothingWritten, UnknownFormat, UnknownSuffix, OSError; what was at `output` and in the dataset_info.json then stays
     as it was.
     """
+    asked, to = to, llamafactory_layout(to) if entry is not None else to
     read = [_opened(one) for one in given]
     format = format_named(to)
     for source in read:
         with _refusing(source):
             if source.kind == "supervised" and format.kind == "pairs":
                 raise Refused("sides_missing", path=source.name, format=_format_name(source), to=to)
-    done = Conversion(output, to, read, WriteReport())
+    done = Conversion(output, to, read, WriteReport(), instead_of=asked if asked != to else "")
     watch = _Watch(progress)
     firsts: dict[int, PairSource | None] = dict(enumerate(read))
 
@@ -116,7 +120,10 @@ def convert(
 
     done.report = write_pairs(pairs, output, to, before_replacing=before_replacing)
     for info in new:
-        info.write()
+        try:
+            info.write()
+        except OSError as failed:
+            raise Refused("info_failed", output=output, path=info.path, why=failed.strerror or failed) from None
     return done
 
 
@@ -132,7 +139,10 @@ def _refusing(source: PairSource) -> Iterator[None]:
     try:
         yield
     except Unreadable as reason:
-        why = Sentence(reason.args[0], {"detail": reason.args[1]})
+        problem, detail = reason.args
+        if problem == "empty" or (problem == "no_known_columns" and not source.reasons["unknown_columns"]):
+            problem = "no_rows"
+        why = Sentence(problem, {"detail": detail})
         raise Refused("data_unusable", path=source.name, why=why) from None
     except OSError as failed:
         raise Refused("data_unusable", path=source.name, why=failed.strerror or failed) from None
@@ -170,7 +180,7 @@ def _lose_nothing(done: Conversion, given: Sequence[Given]) -> None:
         if one.path is None or not _same(one.path, done.output):
             continue
         report = done.report
-        lost = report.left_out.total() + report.dropped.total() + report.replaced
+        lost = report.left_out.total() + report.dropped.total() + report.replaced + len(report.as_text)
         lost += sum(source.reasons.total() for source in done.read)
         if done.taken is not None:  # a mix may end before a file does
             lost += 1
@@ -215,6 +225,9 @@ def as_json(done: Conversion, lang: str) -> dict[str, Any]:
         ],
         "dropped": dict(report.dropped.most_common()),
         "replaced": report.replaced,
+        "as_text": report.as_text,
+        "in_turns": report.in_turns,
+        "put_first": report.put_first,
         "dataset_info": {"path": str(done.info), "entries": list(done.entries)} if done.info is not None else None,
     }  # fmt: skip
 
@@ -259,6 +272,8 @@ def as_text(done: Conversion, lang: str) -> str:
             again = _word("convert_again", lang, times=f"{taken.again:,}") if taken.again else ""
             lines.append(_word("convert_taken", lang, rows=f"{taken.rows:,}", again=again))
     lines.append(_word("convert_written", lang, path=done.output, rows=f"{report.rows:,}", format=done.to))
+    if done.instead_of:
+        lines.append(_word("convert_instead", lang, format=done.instead_of))
     for reason, rows in report.left_out.most_common():
         several = len(done.read) > 1
         where = [
@@ -270,6 +285,12 @@ def as_text(done: Conversion, lang: str) -> str:
     lines += [
         _word("convert_dropped", lang, rows=f"{rows:,}", name=name) for name, rows in report.dropped.most_common()
     ]
+    if 0 < report.in_turns < report.rows:
+        lines.append(_word("convert_in_turns", lang, rows=f"{report.in_turns:,}"))
+    if report.as_text:
+        lines.append(_word("convert_as_text", lang, names=", ".join(report.as_text)))
+    if report.put_first:
+        lines.append(_word("convert_put_first", lang, rows=f"{report.put_first:,}"))
     if report.replaced:
         lines.append(_word("convert_replaced", lang, rows=f"{report.replaced:,}"))
     if done.info is not None:
@@ -289,7 +310,11 @@ def _read_line(source: PairSource, lang: str) -> str:
 
 
 def _reason(source: PairSource) -> Sentence:
-    return source.recognised.reason if source.recognised is not None else Sentence("is_given", {}, "formats")
+    if source.recognised is not None:
+        return source.recognised.reason
+    given = source.format.name if source.format is not None else ""
+    as_given = given in source.formats or not source.formats
+    return Sentence("is_given" if as_given else "is_not_given", {"format": given}, "formats")
 
 
 def _of_reason(source: PairSource, reason: str) -> list[LeftOut]:

@@ -6,6 +6,7 @@ entry names `columns`, those it doesn't name are not used; without `ranking: tru
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -42,7 +43,9 @@ _OPENAI_TAGS = {
     "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
     "observation_tag": "tool", "function_tag": "tool_call", "system_tag": "system",
 }  # fmt: skip
-LAYOUTS = ("alpaca", "messages", "llamafactory-alpaca", "llamafactory-sharegpt")
+LAYOUTS = ("alpaca", "messages", "llamafactory-alpaca", "llamafactory-sharegpt", "llamafactory-kto")
+_TALKS = {"messages": "messages", "llamafactory-sharegpt": "conversations", "llamafactory-kto": "messages"}
+_INSTEAD = {"kto": "llamafactory-kto"}
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,11 @@ class DatasetInfo:
             raw = text.encode()
         except UnicodeEncodeError:  # half a character, which UTF-8 has no bytes for
             raw = (json.dumps(self.entries, indent=2) + "\n").encode()
-        with written_whole(self.path, mode=0o666) as temporary:
+        place = Path(os.path.realpath(self.path))
+        with written_whole(place, mode=0o666) as temporary:
             temporary.write_bytes(raw)
+            with contextlib.suppress(OSError):
+                temporary.chmod(place.stat().st_mode & 0o777)
 
 
 def read_dataset_info(path: Path, *, absent_is_empty: bool = False) -> DatasetInfo:
@@ -129,6 +135,11 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def llamafactory_layout(format: str) -> str:
+    """The format to write in, so that LLaMA-Factory reads what `format` holds."""
+    return _INSTEAD.get(format, format)
+
+
 def entries_for(
     name: str, file: Path, format: str, columns: Iterable[str], *, beside: Path
 ) -> dict[str, dict[str, Any]]:
@@ -139,7 +150,7 @@ def entries_for(
     talks in it.
     """
     suffix = file.suffix.lower()
-    talk = format in ("messages", "llamafactory-sharegpt")
+    talk = format in _TALKS
     if format not in LAYOUTS or (talk and suffix == ".csv"):
         raise Refused("info_no_layout", format=format, suffix=suffix, formats=", ".join(LAYOUTS))
     there = set(columns)
@@ -148,12 +159,12 @@ def entries_for(
     common = {name: name for name in ("system", "tools") if name in there}
     if talk:
         ranking = format == "llamafactory-sharegpt"
-        messages = "conversations" if ranking else "messages"
         entry: dict[str, Any] = {"file_name": _from(file, beside), "formatting": "sharegpt"}
         if ranking:
             entry["ranking"] = True
         sides = {"chosen": "chosen", "rejected": "rejected"} if ranking else {}
-        entry["columns"] = {"messages": messages, **sides, **common}
+        wanted = {"kto_tag": "label"} if format == "llamafactory-kto" else {}
+        entry["columns"] = {"messages": _TALKS[format], **sides, **wanted, **common}
         if not ranking:
             entry["tags"] = dict(_OPENAI_TAGS)
         return {name: entry}

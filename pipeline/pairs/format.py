@@ -22,16 +22,19 @@ class CannotHold(Exception):
 
 @dataclass
 class Written:
-    """Records of one pair. dropped: what the format has no place for, by name."""
+    """Records of one pair. dropped: what the format has no place for, by name. text: of a format with two layouts,
+    whether this is the one of text."""
 
     records: list[dict[str, Any]]
     dropped: list[str] = field(default_factory=list)
+    text: bool = False
 
 
 @dataclass(frozen=True)
 class Format:
     """recognise: whether a record looks like it. read: raises NotThisShape. write: raises CannotHold. told_by: what a
-    record that looks like it shows: which of the format's variants, and the columns to name."""
+    record that looks like it shows: which of the format's variants, and the columns to name. in_turns: where `write`
+    gives text or turns, as the pair needs, the record with turns in any case; a file holds one of both."""
 
     name: str
     recognise: Callable[[Record], bool]
@@ -39,6 +42,7 @@ class Format:
     write: Callable[[Pair], Written]
     kind: Kind = "pairs"
     told_by: Callable[[Record], tuple[str, dict[str, Any]]] = lambda record: ("", {})
+    in_turns: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def reason(self, record: Record) -> Sentence:
         """Why the record, which looks like this format, is in it."""
@@ -146,11 +150,24 @@ def plain(side: Side) -> str:
     return side
 
 
+def asks_once(pair: Pair) -> bool:
+    """Whether the prompt is one text of the user."""
+    return len(pair.prompt) == 1 and pair.prompt[0]["role"] == "user" and isinstance(pair.prompt[0]["content"], str)
+
+
 def one_question(pair: Pair) -> str:
     """The prompt that is one text of the user. Raises CannotHold."""
-    if len(pair.prompt) != 1 or pair.prompt[0]["role"] != "user" or not isinstance(pair.prompt[0]["content"], str):
+    if not asks_once(pair):
         raise CannotHold("prompt_of_several_turns")
-    return pair.prompt[0]["content"]
+    return str(pair.prompt[0]["content"])
+
+
+def two_columns_in_turns(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with turns in `prompt` and `completion`, also where they are text."""
+    if not isinstance(record["prompt"], str):
+        return record
+    question = [{"role": "user", "content": record["prompt"]}]
+    return {**record, "prompt": question, "completion": side_turns(record["completion"])}
 
 
 def asked_text(record: Record, name: str) -> str:

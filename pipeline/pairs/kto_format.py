@@ -1,13 +1,27 @@
 """KTO's rows: one answer and whether it is wanted.
 
-TRL writes `completion` and `label`, LLaMA-Factory `messages` and `kto_tag` or `label`.
+TRL reads `prompt`, `completion` and `label`, text or turns; LLaMA-Factory reads turns only as `messages` with the
+answer at the end. https://huggingface.co/docs/trl/dataset_formats, unpaired preference;
+https://github.com/hiyouga/LLaMA-Factory, data/README.md, KTO dataset
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from pipeline.pairs.format import Format, Record, Written, build, rest, with_system
+from pipeline.pairs.format import (
+    CannotHold,
+    Format,
+    Record,
+    Written,
+    asks_once,
+    build,
+    rest,
+    two_columns_in_turns,
+    whole,
+    with_system,
+)
 from pipeline.pairs.llamafactory_formats import alpaca_prompt
 from pipeline.pairs.pair import Pair, Side
 from pipeline.pairs.turns import NotThisShape, answer_apart, as_side, as_turns, read_side, side_turns
@@ -70,25 +84,42 @@ def _read(record: Record) -> Pair:
     return pair
 
 
+def _answers(pair: Pair) -> list[tuple[Side, bool]]:
+    """The sides that are there, and whether they are wanted. Raises CannotHold."""
+    found = [(side, wanted) for side, wanted in ((pair.chosen, True), (pair.rejected, False)) if side is not None]
+    if not found:
+        raise CannotHold("answer_absent")
+    return found
+
+
+def _rows(pair: Pair, records: list[dict[str, Any]]) -> Written:
+    found = [rest(pair, record, system=False) for record in records]
+    return Written([record for one in found for record in one.records], found[0].dropped)
+
+
 def _write(pair: Pair) -> Written:
-    """Two rows of a pair, one of a pair with one side; text where everything is text."""
-    written = Written([])
-    text = (
-        pair.system is None
-        and [turn["role"] for turn in pair.prompt] == ["user"]
-        and isinstance(pair.prompt[0]["content"], str)
-        and not isinstance(pair.chosen, list)
-        and not isinstance(pair.rejected, list)
-    )
-    prompt: Any = pair.prompt[0]["content"] if text else with_system(pair)
-    for side, wanted in ((pair.chosen, True), (pair.rejected, False)):
-        if side is None:
-            continue
-        record = {"prompt": prompt, "completion": side if text else side_turns(side), "label": wanted}
-        one = rest(pair, record, system=False)
-        written.records += one.records
-        written.dropped = one.dropped
-    return written
+    """Two rows of a pair, one of a pair with one side; text where everything is text, else turns."""
+    answers = _answers(pair)
+    text = pair.system is None and asks_once(pair) and all(isinstance(side, str) for side, _ in answers)
+    prompt = pair.prompt[0]["content"] if text else with_system(pair)
+    completions = [(side if text else side_turns(side), wanted) for side, wanted in answers]
+    written = _rows(pair, [{"prompt": prompt, "completion": one, "label": wanted} for one, wanted in completions])
+    return replace(written, text=text)
 
 
-KTO = Format("kto", _is_kto, _read, _write, "one-sided", _told_by)
+def _write_talk(pair: Pair) -> Written:
+    """The same rows as LLaMA-Factory reads them, which tells an unwanted answer by its having no wanted one: a wanted
+    answer without a text would be learned as unwanted."""
+    answers = _answers(pair)
+    talks = [(whole(with_system(pair), side), wanted) for side, wanted in answers]
+    if any(wanted and not talk[-1]["content"] for talk, wanted in talks):
+        raise CannotHold("wanted_answer_empty")
+    return _rows(pair, [{"messages": talk, "label": wanted} for talk, wanted in talks])
+
+
+def _is_talk(record: Record) -> bool:
+    return _is_kto(record) and any(record.get(name) is not None for name in _TALKS)
+
+
+KTO = Format("kto", _is_kto, _read, _write, "one-sided", _told_by, two_columns_in_turns)
+KTO_TALK = Format("llamafactory-kto", _is_talk, _read, _write_talk, "one-sided", _told_by)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from pipeline.pairs.format import Format, Record, Written, both, build, rest, with_system
+from pipeline.pairs.format import Format, Record, Written, both, build, rest, whole, with_system
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.turns import NotThisShape, as_side, as_turns, common_start, read_side, side_turns
 
@@ -39,12 +40,22 @@ def _read_swift(record: Record) -> Pair:
 def _write_swift(pair: Pair) -> Written:
     chosen, rejected = both(pair)
     before = with_system(pair)
-    record: dict[str, Any] = {"messages": [*before, *side_turns(chosen)]}
-    if isinstance(chosen, str) and isinstance(rejected, str):
+    record: dict[str, Any] = {"messages": whole(before, chosen)}
+    text = isinstance(chosen, str) and isinstance(rejected, str)
+    if text:
         record["rejected_response"] = rejected
     else:
-        record["rejected_messages"] = [*before, *side_turns(rejected)]
-    return rest(pair, record, system=False)
+        record["rejected_messages"] = whole(before, rejected)
+    return replace(rest(pair, record, system=False), text=text)
+
+
+def _swift_in_turns(record: dict[str, Any]) -> dict[str, Any]:
+    """ms-swift leaves out rows without a `rejected_response` where the file has that column."""
+    if "rejected_messages" in record:
+        return record
+    talk = whole(record["messages"][:-1], record["rejected_response"])
+    others = {name: value for name, value in record.items() if name not in ("messages", "rejected_response")}
+    return {"messages": record["messages"], "rejected_messages": talk, **others}
 
 
 # --- OpenAI: https://platform.openai.com/docs/guides/direct-preference-optimization ---
@@ -81,5 +92,7 @@ def _write_openai(pair: Pair) -> Written:
     return rest(pair, record, system=False, placed=("input",) if isinstance(beside, dict) else ())
 
 
-MS_SWIFT = Format("ms-swift", _is_swift, _read_swift, _write_swift, told_by=_swift_told_by)
+MS_SWIFT = Format(
+    "ms-swift", _is_swift, _read_swift, _write_swift, told_by=_swift_told_by, in_turns=_swift_in_turns
+)
 OPENAI = Format("openai", _is_openai, _read_openai, _write_openai)

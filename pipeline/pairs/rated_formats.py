@@ -190,7 +190,7 @@ def _distilabel_told_by(record: Record) -> tuple[str, dict[str, Any]]:
 
 
 def _read_distilabel(record: Record) -> Pair:
-    if "generations" not in record or "chosen" in record:
+    if record.get("generations") is None or record.get("chosen") is not None:
         return _read_talks(record, _DISTILABEL)
     answers, ratings = record.get("generations"), record.get("ratings")
     if not isinstance(answers, list) or not isinstance(ratings, list) or len(answers) != len(ratings):

@@ -20,7 +20,7 @@ from pipeline.refusal import Sentence
 
 LOOKED_AT = 200  # records that decide on the format of a file
 _LACKING = ("side_absent", "label_absent")  # what makes a row of preference data look like a supervised one
-NAMED = 1000  # rows left out that are named; the others are counted
+NAMED = 1000  # rows left out that are named, beside the first for each reason; the others are counted
 # Columns a table can only hold as JSON text. Answers are not among them: one may well be JSON itself.
 _NESTED = ("history", "generations", "ratings", "input")
 
@@ -124,7 +124,7 @@ class PairSource:
                 yield found
                 continue
             self.reasons[found.reason] += 1
-            if len(self.left_out) < NAMED:
+            if len(self.left_out) < NAMED or self.reasons[found.reason] == 1:
                 self.left_out.append(found)
         if not self.formats and not self.reasons:
             raise Unreadable("empty", self.name)

@@ -5,6 +5,7 @@ https://github.com/hiyouga/LLaMA-Factory, data/README.md; https://huggingface.co
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pipeline.pairs.format import (
@@ -12,10 +13,11 @@ from pipeline.pairs.format import (
     Format,
     Record,
     Written,
+    asks_once,
     build,
-    one_question,
     plain,
     rest,
+    two_columns_in_turns,
     whole,
     with_system,
 )
@@ -193,16 +195,27 @@ def _read_columns(record: Record) -> Pair:
 
 
 def _write_columns(pair: Pair) -> Written:
-    """Text where prompt and answer are one text each, else turns, as TRL takes both."""
+    """Text where prompt and answer are one text each and no system's text goes before them, else turns, as TRL takes
+    both and reads no column `system`."""
     answer = _answer(pair)
-    try:
-        record: dict[str, Any] = {"prompt": one_question(pair), "completion": plain(answer)}
-    except CannotHold:
-        talk = {"prompt": with_system(pair), "completion": side_turns(answer)}
-        return _without_rejected(pair, talk, system=False)
-    return _without_rejected(pair, record)
+    if pair.system is None and asks_once(pair) and isinstance(answer, str):
+        return _write_with_system_apart(pair)
+    return _without_rejected(pair, {"prompt": with_system(pair), "completion": side_turns(answer)}, system=False)
+
+
+def _write_with_system_apart(pair: Pair) -> Written:
+    answer = _answer(pair)
+    if asks_once(pair) and isinstance(answer, str):
+        record = {"prompt": pair.prompt[0]["content"], "completion": answer}
+        return replace(_without_rejected(pair, record), text=True)
+    return _without_rejected(pair, {"prompt": pair.prompt, "completion": side_turns(answer)})
 
 
 SFT_ALPACA = Format("alpaca", _is_alpaca, _read_alpaca, _write_alpaca, "supervised", _alpaca_told_by)
 SFT_MESSAGES = Format("messages", _is_messages, _read_messages, _write_messages, "supervised", _messages_told_by)
-SFT_COLUMNS = Format("prompt-completion", _is_columns, _read_columns, _write_columns, "supervised", _columns_told_by)
+SFT_COLUMNS = Format(
+    "prompt-completion", _is_columns, _read_columns, _write_columns, "supervised", _columns_told_by,
+    two_columns_in_turns,
+)  # fmt: skip
+SFT_OWN_COLUMNS = replace(SFT_COLUMNS, write=_write_with_system_apart)
+"""For columns of the user's naming, one of which may be the system's text."""

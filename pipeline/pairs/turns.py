@@ -58,7 +58,9 @@ def as_turns(value: Any) -> list[Message] | None:
 def _content(content: Any) -> Any:
     """A list of nothing but text parts is the text itself; TRL and LLaMA-Factory v1 write both."""
     if isinstance(content, list) and all(
-        isinstance(p, Mapping) and p.get("type", "text") == "text" and set(p) <= {"type", "text", "value"}
+        isinstance(p, Mapping)
+        and p.get("type", "text") == "text"
+        and all(name in ("type", "text", "value") or held is None for name, held in p.items())
         for p in content
     ):
         return "".join(str(p.get("text", p.get("value")) or "") for p in content)
