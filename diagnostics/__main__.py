@@ -32,4 +32,6 @@ if __name__ == "__main__":
     status = main()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _leave_quietly)  # the result is out; only threads are waited for
+    if status == 3:  # after Ctrl-C inside exec(), as in an import, the interpreter itself would end by the signal
+        os._exit(status)
     sys.exit(status)

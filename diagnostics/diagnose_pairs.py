@@ -125,6 +125,7 @@ def _measured(
     on_rows: Callable[[int], None] | None,
 ) -> PairsSubject:  # fmt: skip
     least = limits["near_answers"], limits["near_prompts"], limits["near_answers_short"]
+    failure: Unreadable | OSError | None
     try:
         table = measure_pairs(pairs, least_similar=least, seed=seed, progress=on_rows, cancel=cancel)
     except (Unreadable, OSError) as reason:

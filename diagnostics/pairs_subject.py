@@ -24,8 +24,8 @@ class PairsSubject:
     """One set of rows.
 
     kind: `pairs`, `one_sided` (wanted and unwanted answers apart, as KTO has them), `supervised`. problem: why nothing
-    (more) could be read, an id as in `pipeline.record_files.Unreadable`. left_out: rows that gave no pair, by reason, and
-    the first (line, reason, detail). model: tokenizer and model beside it.
+    (more) could be read, an id as in `pipeline.record_files.Unreadable`. left_out: rows that gave no pair, by reason,
+    and the first (line, reason, detail). model: tokenizer and model beside it.
     pending: positions of the rows of the findings yielded last, by outcome; whoever runs the checks files them.
     metrics, curves, samples: end up in the report under the same names.
     """

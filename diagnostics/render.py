@@ -9,10 +9,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from diagnostics.report import Cause, Finding, Report
+from diagnostics.report import Cause, Evidence, Finding, Report
 from diagnostics.small_curves import curves_svg, sparklines
+from diagnostics.thresholds import load_thresholds
 from diagnostics.words import family_words
 from pipeline.config_files import load_config
 
@@ -73,9 +75,10 @@ def sentence_without_cause(report: Report, lang: str) -> str:
     if too_short(report):
         judged = len({f.code for f in report.findings})
         return str(words["log_too_short"].format(n=judged, out=len(report.skipped)))
-    if report.subject.kind == "log":
-        return str(words["log_verdict"].get(report.verdict, report.verdict))
-    return str(words["verdict"].get(report.verdict, report.verdict))
+    if too_few(report):
+        return str(words["pairs_too_few"].format(n=int(report.metrics["pairs.rows"])))
+    own = f"{report.subject.kind}_verdict"
+    return str(words.get(own, words["verdict"]).get(report.verdict, report.verdict))
 
 
 # Checks of a log that need no more than a value or a line.
@@ -86,6 +89,13 @@ def too_short(report: Report) -> bool:
     """A log of which no curve was long enough to be judged, and in which nothing wrong stands."""
     judged = {f.code for f in report.findings} - _OF_ANY_LOG
     return report.verdict == "healthy" and report.subject.kind == "log" and len(judged) < 2
+
+
+def too_few(report: Report) -> bool:
+    """A set of pairs or rows too small to be judged by shares, in which nothing wrong stands."""
+    rows = report.metrics.get("pairs.rows", 0)
+    needed = report.thresholds.get("data_least_rows", load_thresholds()["data_least_rows"])
+    return report.verdict == "healthy" and 0 < rows < needed
 
 
 def answers_unjudged(report: Report) -> bool:
@@ -111,8 +121,71 @@ def worst_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: _ORDER[f.severity])
 
 
-def _evidence_text(finding: Finding) -> str:
-    return "; ".join(f"{e.where} = {_short(e.value)}" for e in finding.evidence[:4])
+_IN_TEXT = 4  # pieces of evidence in a terminal
+_RANGES = 12  # of line numbers
+_OF_DATA = ("PRF", "SFT")
+_LINE = re.compile(r"line (\d+)(?:: (\w+))?")
+
+
+def _evidence_text(report: Report, finding: Finding) -> list[str]:
+    """Evidence for a terminal; excerpts of data a line each."""
+    words = _words(report.lang)
+    shown = [
+        (evidence_place(finding, e, report.lang), _short(evidence_value(finding, e, words))) for e in finding.evidence[:_IN_TEXT]
+    ]
+    if report.subject.kind == "pairs":
+        return [f"{where}: {value}" for where, value in shown]
+    return ["; ".join(f"{where} = {value}" for where, value in shown)] if shown else []
+
+
+def evidence_place(finding: Finding, evidence: Evidence, lang: str) -> str:
+    """Where a piece of evidence of data stands, in words: lines, sides, reasons why rows were left out."""
+    if finding.code[:3] not in _OF_DATA:
+        return evidence.where
+    words = _words(lang)["places"]
+    if (found := _LINE.fullmatch(evidence.where)) is not None:
+        line, side = found.groups()
+        side = "answer" if side == "chosen" and finding.code.startswith("SFT") else side
+        return str(words["line"].format(n=line)) + (f": {words.get(side, side)}" if side else "")
+    reason, between, count = evidence.where.partition(": ")
+    said = load_config(f"words/{lang}/formats.yaml").get(f"row_{reason}") if between and count.isdigit() else None
+    return f"{said} ({count})" if said else str(words.get(evidence.where, evidence.where))
+
+
+def evidence_value(finding: Finding, evidence: Evidence, words: Mapping[str, Any]) -> Any:
+    """What is shown of a piece of evidence: line numbers as ranges, with how many there are; text in one line.
+
+    words: `around` of report.yaml.
+    """
+    value = evidence.value
+    if isinstance(value, str):
+        return re.sub(r"\r?\n", "⏎", value)
+    if finding.code[:3] not in _OF_DATA:  # numbers may be ids of tokens
+        return value
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {number}" for name, number in value.items())
+    places = isinstance(value, (list, tuple)) and value and all(type(one) is int for one in value)
+    if places and all(one < other for one, other in pairwise(value)):
+        # The list in a report may be cut; the numbers of its sentence are whole.
+        total = finding.params.get("rows", 0) if evidence.where == "lines" else 0
+        return _ranges(value, max(len(value), total if isinstance(total, int) else 0), words)
+    return value
+
+
+def _ranges(numbers: Sequence[int], total: int, words: Mapping[str, Any]) -> str:
+    """`3-10, 12, 15`: ascending numbers; of many the first ranges and the count."""
+    ranges: list[list[int]] = []
+    shown = 0
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        elif len(ranges) == _RANGES:
+            break
+        else:
+            ranges.append([number, number])
+        shown += 1
+    said = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
+    return said if shown == total else str(words["lines_more"].format(shown=said, n=f"{total:,}"))
 
 
 def _short(value: Any, limit: int = 120) -> str:
@@ -140,8 +213,7 @@ def to_text(report: Report) -> str:
     for finding in shown:
         lines.append(f"  {_MARKS[finding.severity]} {finding.code} {finding.message}")
         if finding.severity in ("error", "warning"):
-            if evidence := _evidence_text(finding):
-                lines.append(f"      {evidence}")
+            lines += [f"      {evidence}" for evidence in _evidence_text(report, finding)]
             if finding.fix:
                 lines.append(f"      {words['fix']}: {finding.fix}")
     fine = [f.code for f in report.findings if f.severity == "ok"]
@@ -188,7 +260,8 @@ def to_markdown(report: Report) -> str:
     for finding in worst_first(report.findings):
         lines.append(f"- {_MARKS[finding.severity]} **{finding.code}** {_md(finding.message)}")
         for entry in finding.evidence[:6] if finding.severity in ("error", "warning") else ():
-            lines.append(f"  - {_md_code(entry.where)} = {_md_code(_short(entry.value, 300))}")
+            value = _short(evidence_value(finding, entry, words), 300)
+            lines.append(f"  - {_md_code(evidence_place(finding, entry, report.lang))} = {_md_code(value)}")
         if finding.fix:
             lines.append(f"  - {words['fix']}: {_md(finding.fix)}")
     if report.skipped:
@@ -325,7 +398,7 @@ def _cause_html(cause: Cause, by_code: Mapping[str, Finding], words: Mapping[str
 
 def _finding_html(finding: Finding, lang: str, words: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td><code>{_h(e.where)}</code></td><td><code>{_h(_short(e.value, 2000))}</code></td></tr>"
+        f"<tr><td><code>{_h(evidence_place(finding, e, lang))}</code></td><td><code>{_h(_short(evidence_value(finding, e, words), 2000))}</code></td></tr>"
         for e in finding.evidence
     )
     evidence = f"<details><summary>{_h(words['evidence'])}</summary><div class='scroll'><table>{rows}</table></div></details>" if rows else ""

@@ -78,8 +78,24 @@ def _sentence(
 def say_finding(finding: Finding, lang: str, by_rows: bool = False) -> Finding:
     """The same finding with message and fix in `lang`. Fine findings carry no fix. by_rows: the numbers of its steps
     only count the rows of a log."""
-    message, fix = _sentence(finding.code, finding.outcome, finding.params, lang, by_rows)
+    params = _in_words(finding.params, lang)
+    message, fix = _sentence(finding.code, finding.outcome, params, lang, by_rows)
     return replace(finding, message=message, fix=fix if finding.severity in ("warning", "error") else "")
+
+
+def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
+    """Params with ids among them said in words: the `reason` why a row was left out, the `problem` that kept one from
+    being tokenised, and `kinds` of personal data with their counts."""
+    reason, problem, kinds = (params.get(name) for name in ("reason", "problem", "kinds"))
+    said = dict(params)
+    if isinstance(reason, str):
+        said["reason"] = load_config(f"words/{lang}/formats.yaml").get(f"row_{reason}", reason)
+    if isinstance(problem, str):
+        said["problem"] = load_config(f"words/{lang}/report.yaml")["token_problems"].get(problem, problem)
+    if isinstance(kinds, dict):
+        names = load_config(f"words/{lang}/report.yaml")["personal_data"]
+        said["kinds"] = ", ".join(f"{names.get(kind, kind)}: {count}" for kind, count in kinds.items())
+    return said
 
 
 def say_skipped(skipped: Skipped, lang: str) -> Skipped:

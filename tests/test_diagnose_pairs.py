@@ -27,7 +27,10 @@ FORMS = (
     "It {verb} {thing}: that is what the {subject} is known for, {more}.", "{thing} come from afar, as the {subject} {verb} them, {more}.",
     "Most of all the {subject} {verb} {thing}. It dates from {year}, {more}.", "Ask anybody and they say it {verb} {thing}; the {subject} of {year} is {more}.",
 )
-MORE = "quiet in winter|open to all|run by volunteers|short of money|older than the town|worth a visit|painted blue|near the square".split("|")
+MORE = (
+    "quiet in winter", "open to all", "run by volunteers", "short of money", "older than the town", "worth a visit",
+    "painted blue", "near the square",
+)
 ASK = (
     "Tell me what the {subject} of {town} does.", "What is the {subject} in {town} good for?", "Why do people in {town} like their {subject}?",
     "I will be in {town} next week. Should I see the {subject}?", "Describe the {subject} of {town} in one sentence.",

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from diagnostics.report import Finding, Report
+from diagnostics.render import evidence_place, evidence_value
+from diagnostics.report import Evidence, Finding, Report
 from diagnostics.words import family_words
+from pipeline.config_files import load_config
 from ui.interface_words import words
 from ui.log_charts import full_name, spot_of, with_anchors
 from ui.report_view import MARKS, Said, fix_line, mark
@@ -102,7 +104,7 @@ def _finding(finding: Finding, anchor: str, lang: str) -> str:
     table = ""
     if finding.evidence:
         head = tag("tr", "", tag("th", "", text(said["where"])), tag("th", "", text(said["value"])))
-        rows = (tag("tr", "", tag("td", "", text(e.where)), tag("td", "", _value(e.value))) for e in finding.evidence)
+        rows = (_evidence(finding, e, lang) for e in finding.evidence)
         table = tag("table", "dd-evidence", tag("thead", "", head), tag("tbody", "", *rows))
         table = tag("div", "dd-scroll", table, tabindex=0)
     spot = spot_of(finding)
@@ -110,6 +112,12 @@ def _finding(finding: Finding, anchor: str, lang: str) -> str:
         table = spot_button(spot, said) + table
     body = tag("div", "dd-body", fix_line(finding.fix, said), tag("p", "dd-dim", prose(about)) if about else "", table)
     return tag("li", "", tag("details", "dd-finding", line, body, id=anchor))
+
+
+def _evidence(finding: Finding, one: Evidence, lang: str) -> str:
+    around = load_config(f"words/{lang}/report.yaml")["around"]
+    value = one.value if isinstance(one.value, str) else evidence_value(finding, one, around)
+    return tag("tr", "", tag("td", "", text(evidence_place(finding, one, lang))), tag("td", "", _value(value)))
 
 
 def spot_button(spot: tuple[str, float, float | None], said: Said) -> str:

@@ -10,6 +10,13 @@ from diagnostics.report import Observation
 from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
+# Problems of a whole file by the outcome that names them; any other one is `unreadable`.
+OUTCOMES = {
+    "lfs_pointer": "lfs_pointer", "empty": "empty", "no_known_columns": "no_known_columns", "not_text": "not_text",
+    "not_json": "not_json", "no_row_usable": "no_row_usable", "unknown_format": "unknown_format",
+    "missing_dependency": "missing_dependency", "unreadable": "unreadable",
+}  # fmt: skip
+
 
 def data_unreadable(subject: PairsSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
@@ -72,19 +79,7 @@ def data_unreadable(subject: PairsSubject, limits: Thresholds) -> Iterator[Obser
 
 def _unreadable(subject: PairsSubject) -> Observation:
     """Why there is not one row."""
-    name, detail = subject.problem, subject.detail
-    evidence = (subject.name, detail)
-    if name == "lfs_pointer":
-        return error("lfs_pointer", evidence, detail=detail)
-    if name == "empty":
-        return error("empty", evidence, detail=detail)
-    if name == "no_known_columns":
-        return error("no_known_columns", evidence, detail=detail)
-    if name == "not_text":
-        return error("not_text", evidence, detail=detail)
-    if name == "not_json":
-        return error("not_json", evidence, detail=detail)
-    if name == "no_row_usable":
-        line, reason, more = subject.first_left_out
-        return error("no_row_usable", (f"line {line}: {reason}", more), detail=detail, line=line, reason=reason)
-    return error("unreadable", evidence, detail=detail, problem=name)
+    outcome = OUTCOMES.get(subject.problem or "", "unreadable")
+    line, reason, detail = subject.first_left_out
+    evidence = (f"line {line}", detail) if outcome == "no_row_usable" else (subject.name, subject.detail)
+    return error(outcome, evidence, detail=subject.detail, line=line, reason=reason)

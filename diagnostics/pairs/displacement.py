@@ -28,6 +28,8 @@ def displacement(subject: PairsSubject, limits: Thresholds) -> Iterator[Observat
     References:
         https://arxiv.org/abs/2410.08847
     """
+    if subject.kind != "pairs":
+        raise NotMeasured("no_pairs")
     found = subject.model.likelihoods
     scores = found.ches_by_length
     sound = np.isfinite(scores)

@@ -21,7 +21,7 @@ def end_markers(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
         makes an answer better. Answers cut off at a length limit teach never to end.
     How it is measured:
         The last 60 characters of each answer against the list of end markers in configs/chat_markers.yaml. Broken off
-        is an answer of more than 80 characters, with sentences inside, whose last character ends neither a sentence nor
+        is an answer of more than 24 characters, with sentences inside, whose last character ends neither a sentence nor
         a list, code, table or quotation.
     Known false alarms:
         Chat in which nobody writes full stops; verse, titles, SQL. Sets rendered beforehand have a marker everywhere.
@@ -41,7 +41,7 @@ def end_markers(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
             continue
         quiet = False
         flag = f"end_marker_{side}"
-        numbers: dict[str, Any] = {"mark": next((what for _, what in table.examples[flag]), ""), "where": side}
+        numbers: dict[str, Any] = {"mark": table.commonest_sign(flag), "where": side}
         if uneven and found.share == max(shares.values()):
             yield found.observed("on_one_side", side=side, flags=[flag], severity="error", **numbers)
         elif found.share >= limits["end_marker_everywhere"]:

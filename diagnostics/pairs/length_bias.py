@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diagnostics.pairs_subject import PairsSubject, paired_auc, unpaired_auc
+from diagnostics.pairs_subject import PairsSubject, paired_auc, percent, unpaired_auc
 from diagnostics.report import Observation, Severity
 from diagnostics.run_checks import NotMeasured, info, ok
 from diagnostics.thresholds import Thresholds
@@ -21,9 +21,10 @@ def length_bias(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
         A preference loss sums log-probabilities over tokens: length is the easiest thing to learn. Models trained on
         longer chosen answers grow wordy; on shorter ones they break off.
     How it is measured:
-        Characters of both answers without their edges; the share of pairs whose chosen answer is longer (equal ones
-        count half), the median of the ratio, and Cohen's d of the log-lengths. An alarm needs both a share away from
-        one half (with its 95% interval) and a ratio away from 1.
+        Characters of both answers without white space at their edges, empty ones left out; the share of pairs whose
+        chosen answer is longer (equal ones count half; where answers stand apart, as in KTO, of all comparisons of a
+        wanted with an unwanted one), the median of the ratio, and Cohen's d of the log-lengths. An alarm needs both a
+        share away from one half (with its 95% interval) and a ratio away from 1.
     Known false alarms:
         Tasks in which the better answer has to be shorter or longer (summaries, corrections, expansions). Human chat
         preferences prefer the longer answer in about 60%.
@@ -54,8 +55,8 @@ def length_bias(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
     d = (float(logs[0].mean()) - float(logs[1].mean())) / spread if spread > 1e-9 else 0.0
     ratio = float(np.median(chosen / rejected)) if there is not None else float(np.median(chosen) / np.median(rejected))
     numbers: dict[str, Any] = {
-        "percent": round(100 * auc, 1), "shorter": round(100 * (1 - auc), 1), "ratio": round(ratio, 2),
-        "d": round(d, 2), "predicts": round(100 * max(auc, 1 - auc), 1), "of": n, "chosen": int(np.median(chosen)),
+        "percent": percent(auc), "shorter": percent(1 - auc), "ratio": round(ratio, 2),
+        "d": round(d, 2), "predicts": percent(max(auc, 1 - auc)), "of": n, "chosen": int(np.median(chosen)),
         "rejected": int(np.median(rejected)),
     }  # fmt: skip
     subject.metrics |= {
@@ -78,7 +79,6 @@ def length_bias(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
             times_of = np.maximum(lengths[0], 1) / np.maximum(lengths[1], 1)
             rows &= np.maximum(times_of, 1 / times_of) >= limits["length_ratio"]
         found = subject.found(rows, there)
-        numbers["percent_found"] = round(100 * found.share, 1)
         numbers |= {"auc": numbers.pop("percent"), "pairs": numbers.pop("of")}
         if longer:
             yield found.observed("chosen_longer", evidence=evidence, severity=severity, **numbers)

@@ -32,6 +32,8 @@ def off_policy(subject: PairsSubject, limits: Thresholds) -> Iterator[Observatio
         https://github.com/hiyouga/LLaMA-Factory/issues/5484
         https://arxiv.org/abs/2404.14367
     """
+    if subject.kind != "pairs":
+        raise NotMeasured("no_pairs")
     found = subject.model.likelihoods
     chosen, rejected = found.per_token("chosen"), found.per_token("rejected")
     sound = np.isfinite(chosen) & np.isfinite(rejected)

@@ -9,7 +9,7 @@ import numpy as np
 from diagnostics.pairs.pairs_repeated import row_key
 from diagnostics.pairs_subject import PairsSubject, sure_share
 from diagnostics.report import Observation
-from diagnostics.run_checks import ok
+from diagnostics.run_checks import NotMeasured, ok
 from diagnostics.thresholds import Thresholds
 
 
@@ -20,8 +20,9 @@ def pairs_nearly_repeated(subject: PairsSubject, limits: Thresholds) -> Iterator
         They weigh like repeated rows and leak from training into evaluation, but exact comparison passes them by.
     How it is measured:
         MinHash over the 4-grams of prompt and of each answer (64 slots each): rows whose estimated Jaccard similarity
-        reaches `near_answers` and `near_prompts` belong together; all but the first of a group are counted. Rows whose
-        answers have fewer than 24 such n-grams are left out, and exact copies are counted in PRF004.
+        reaches `near_answers` (`near_answers_short` where both answers have fewer than 160 of them) and `near_prompts`
+        belong together; all but the first of a group are counted. Rows whose answers have fewer than 24 such n-grams
+        are left out, and exact copies are counted in PRF004 and SFT003.
     Known false alarms:
         Rows that one template wrote (same sentence, other number) look like copies. Where they are many, and many of
         one kind, they are called so and no fault.
@@ -32,6 +33,8 @@ def pairs_nearly_repeated(subject: PairsSubject, limits: Thresholds) -> Iterator
         https://doi.org/10.1109/SEQUEN.1997.666900
     """
     table = subject.table
+    if table.duplicate_of is None:
+        raise NotMeasured("cancelled")
     number = np.arange(table.rows)
     near = table.duplicate_of != number
     _, first, where = np.unique(row_key(subject), return_index=True, return_inverse=True)

@@ -33,7 +33,4 @@ def personal_data(subject: PairsSubject, limits: Thresholds) -> Iterator[Observa
         return
     counts = {kind: int(table.flags[f"personal_{kind}"].sum()) for kind in kinds}
     rows = table.flagged(*(f"personal_{kind}" for kind in kinds))
-    yield subject.found(rows).observed(
-        "found", evidence=list(counts.items()), severity="info",
-        kinds=", ".join(f"{kind.replace('_', ' ')}: {count}" for kind, count in counts.items()),
-    )  # fmt: skip
+    yield subject.found(rows).observed("found", evidence=list(counts.items()), severity="info", kinds=counts)

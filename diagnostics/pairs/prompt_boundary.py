@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from diagnostics.pairs_subject import PairsSubject
 from diagnostics.report import Observation
-from diagnostics.run_checks import ok
+from diagnostics.run_checks import NotMeasured, ok
 from diagnostics.thresholds import Thresholds
 
 
@@ -28,8 +28,11 @@ def prompt_boundary(subject: PairsSubject, limits: Thresholds) -> Iterator[Obser
         https://github.com/huggingface/trl/pull/1153
     """
     tokens = subject.model.tokens
-    found = subject.found(tokens.not_prefix & (tokens.problem == 0))
+    usable = tokens.problem == 0
+    if not usable.any():
+        raise NotMeasured("not_tokenised")
+    found = subject.found(tokens.not_prefix & usable, usable)
     if found.count:
         yield found.observed("merges", side="prompt", error="boundary_error")
     else:
-        yield ok(of=subject.table.rows)
+        yield ok(of=found.of)

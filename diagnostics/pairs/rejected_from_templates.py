@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diagnostics.pairs_subject import PairsSubject
+from diagnostics.pairs_subject import PairsSubject, percent
 from diagnostics.report import Observation, Severity
 from diagnostics.run_checks import NotMeasured, ok
 from diagnostics.thresholds import Thresholds
@@ -44,7 +44,7 @@ def rejected_from_templates(subject: PairsSubject, limits: Thresholds) -> Iterat
     numbers: dict[str, Any] = {
         "different": len(np.unique(table.hashes["rejected"][there["rejected"]])), "rejects": n,
         "most": most["rejected"],
-        "chosen_different": round(100 * min(1.0, shares["chosen"]), 1),
+        "chosen_different": percent(min(1.0, shares["chosen"])),
     }  # fmt: skip
     subject.metrics |= {f"pairs.different_texts.{side}": round(min(1.0, share), 4) for side, share in shares.items()}
     rows = there["rejected"] & (table.hashes["rejected"] == used_most["rejected"])

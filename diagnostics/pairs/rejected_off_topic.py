@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from diagnostics.pairs.topics import answers_of_other_rows, topics
-from diagnostics.pairs_subject import PairsSubject, sure_share
+from diagnostics.pairs_subject import PairsSubject, percent, sure_share
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, info, ok
 from diagnostics.thresholds import Thresholds
@@ -54,7 +54,7 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
         off = found.rejected  # it fits its prompt, so what it doesn't fit is the chosen answer
     mean = float(table.rejected_fit[found.judged].mean())
     numbers: dict[str, Any] = {
-        "fit": round(100 * mean, 1), "off": round(100 * min(1.0, off.value), 1), "judged": int(found.judged.sum()),
+        "fit": percent(mean), "off": percent(min(1.0, off.value)), "judged": int(found.judged.sum()),
     }  # fmt: skip
     subject.metrics |= {
         "pairs.off_topic.rejected": round(found.rejected_to_row.value, 4),
@@ -64,7 +64,7 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
     suspects = found.judged & (table.rejected_fit < limits["fit_suspect"])
     suspects &= ~(table.prompt_fit["rejected"] > limits["fit_suspect"])  # NaN: not measured, so still a suspect
     rows = subject.found(suspects, found.judged)
-    evidence = [("share of other rows that the answer fits worse than its own, mean", round(mean, 3))]
+    evidence = [("fit", round(mean, 3))]
     if found.chosen_is_off:
         yield info("chosen_rather", *evidence, **numbers)
     elif found.rejected_is_more_off and off.sure >= sure:

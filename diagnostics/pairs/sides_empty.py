@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from diagnostics.pairs_subject import PairsSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import ok
@@ -12,12 +14,14 @@ from diagnostics.thresholds import Thresholds
 
 def sides_empty(subject: PairsSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
-        Whether prompts or answers are empty or only white space.
+        Whether prompts or answers are empty or hold nothing that can be seen, whether rows lack one of the two answers
+        while others have both, and whether answers with labels (KTO) all have the same one.
     Why it matters:
         An empty rejected answer teaches that any text is better than ending at once; an empty chosen one teaches to say
-        nothing. Some trainers divide by the length of the answer and reach NaN.
+        nothing. Some trainers divide by the length of the answer and reach NaN. A row without one of its answers is no
+        pair, and labels that are all the same say nothing.
     How it is measured:
-        Characters left after white space is taken away.
+        Characters left after white space and characters of no width are taken away.
     Known false alarms:
         An empty answer may be meant (stay silent, no tool call), an empty prompt in free continuation.
     Fix:
@@ -42,5 +46,15 @@ def sides_empty(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
             yield found.observed("rejected_empty", side="prompt")
         else:
             yield found.observed("prompt_empty", side="chosen")
+    lacking = subject.found(~table.paired)
+    if subject.kind == "pairs" and lacking.count:
+        nothing = False
+        yield lacking.observed("one_side_only", side="prompt")
+    if subject.kind == "one_sided" and not all(table.there[side].any() for side in subject.answers):
+        nothing = False
+        label = "true" if table.there["chosen"].any() else "false"
+        all_of_them = subject.found(np.ones(table.rows, bool))
+        few = table.rows < limits["data_least_rows"]
+        yield all_of_them.observed("one_label_only", severity="info" if few else "warning", label=label)
     if nothing:
         yield ok(of=table.rows)

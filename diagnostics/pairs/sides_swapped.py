@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from diagnostics.pairs.topics import topics
-from diagnostics.pairs_subject import PairsSubject, sure_share
+from diagnostics.pairs_subject import PairsSubject, percent, sure_share
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, ok
 from diagnostics.thresholds import Thresholds
+from pipeline.pair_measures.pair_table import LEAST_SENTENCES
 
 # What shows that an answer is broken, by the outcome that names it on the chosen side.
 OUTCOMES = {
@@ -27,9 +28,11 @@ def sides_swapped(subject: PairsSubject, limits: Thresholds) -> Iterator[Observa
     Why it matters:
         A model trained on exchanged sides learns to prefer the bad answers, with a fine-looking loss and accuracy.
     How it is measured:
-        Where both scores are there: the share of rows whose chosen answer has the lower one, and of equal ones. Without
-        them: the share of answers on each side that are empty, loop, are off topic, hold template marks, are damaged or
-        break off; rejects are often broken, chosen answers should not be.
+        Where both scores are there: the share of rows whose chosen answer has the lower one, and of equal ones. And the
+        share of answers on each side that are empty, loop, are off topic, hold template marks, are damaged, break off
+        or end without a full stop (those of more than 24 characters): rejects are often broken, chosen answers should not be. The lower end of the
+        interval of the chosen side's share must reach `broken_chosen_share` (`cut_swapped`, `off_topic_swapped` for
+        ends and topics), and be `broken_times` the rejected side's.
     Known false alarms:
         Scores where less is better (loss, rank, toxicity). Sets of corrections whose rejected side is a human's.
     Fix:
@@ -71,8 +74,8 @@ def sides_swapped(subject: PairsSubject, limits: Thresholds) -> Iterator[Observa
     if worst is not None:
         rows = signs["chosen"][worst[1]]
         found = subject.found(rows, table.there["chosen"])
-        other = 100 * float(signs["rejected"][worst[1]].sum()) / max(1, int(table.there["rejected"].sum()))
-        yield found.observed(OUTCOMES[worst[1]], side="chosen", severity="error", other=round(other, 1))
+        other = percent(float(signs["rejected"][worst[1]].sum()) / max(1, int(table.there["rejected"].sum())))
+        yield found.observed(OUTCOMES[worst[1]], side="chosen", severity="error", other=other)
     elif not scored.any() and table.rows < limits["data_least_rows"]:
         raise NotMeasured("too_few_rows", n=table.rows, least=int(limits["data_least_rows"]))
     elif not scored.any() or not (table.scores["chosen"] < table.scores["rejected"])[scored].any():
@@ -88,6 +91,6 @@ def broken(subject: PairsSubject, side: str, limits: Thresholds) -> dict[str, np
         "template": table.flagged(f"template_{side}"),
         "damaged": table.flagged(f"replaced_{side}", f"misread_{side}"),
         "breaks_off": table.flagged(f"cut_{side}"),
-        "unfinished": (table.features["finished"][side] == 0) & (table.chars[side] > 0),
+        "unfinished": (table.features["finished"][side] == 0) & (table.chars[side] > LEAST_SENTENCES),
         "off_topic": np.nan_to_num(table.prompt_fit[side], nan=1.0) < limits["fit_of_chance"],
     }

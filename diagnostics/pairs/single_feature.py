@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diagnostics.pairs_subject import PairsSubject, paired_auc, unpaired_auc
+from diagnostics.pairs_subject import PairsSubject, paired_auc, percent, unpaired_auc
 from diagnostics.report import Observation, Severity
 from diagnostics.run_checks import NotMeasured, info, ok
 from diagnostics.thresholds import Thresholds
@@ -28,8 +28,8 @@ def single_feature(subject: PairsSubject, limits: Thresholds) -> Iterator[Observ
         answers are no better: chosen in Chinese and rejected in English teaches Chinese.
     How it is measured:
         For each feature the area under the ROC curve of ordering a pair by it (0.5 is chance). Fixed words are found by
-        counting in how many answers of each side every piece of 1, 2 and 4 characters stands. `feature_auc` must be
-        reached with two standard errors to spare.
+        counting in how many answers of each side every mark and every piece of 2 and 4 characters stands. `feature_auc`
+        must be reached, and `feature_auc_sure` with two standard errors to spare.
     Known false alarms:
         Sets that teach exactly this feature on purpose: another language, a style, refusals.
     Fix:
@@ -70,7 +70,7 @@ def single_feature(subject: PairsSubject, limits: Thresholds) -> Iterator[Observ
         yield subject.found(rows).observed(
             "by_words", side=side, severity="error" if words.auc >= limits["feature_auc_error"] else "warning",
             evidence=[("piece of text", words.text)], piece=words.text.strip() or words.text, where=side,
-            chosen=round(100 * words.chosen, 1), rejected=round(100 * words.rejected, 1), auc=round(words.auc, 3),
+            chosen=percent(words.chosen), rejected=percent(words.rejected), auc=round(words.auc, 3),
         )  # fmt: skip
         return
     if sure < limits["feature_auc_sure"]:
@@ -78,16 +78,16 @@ def single_feature(subject: PairsSubject, limits: Thresholds) -> Iterator[Observ
         if words is not None and leans and not _is_length(subject, words.auc, masks):
             yield info(
                 "word_leans", ("piece of text", words.text), piece=words.text.strip() or words.text,
-                chosen=round(100 * words.chosen, 1), rejected=round(100 * words.rejected, 1), auc=round(words.auc, 3),
+                chosen=percent(words.chosen), rejected=percent(words.rejected), auc=round(words.auc, 3),
             )  # fmt: skip
         else:
             yield ok(auc=round(strongest, 3), of=n)
         return
     feature = next(name for name, said in OUTCOMES.items() if said == outcome)
     chosen, rejected = (values[mask] for values, mask in zip(subject.side_values(feature), masks, strict=True))
-    unit = 1 if feature in ("lines", "markdown") else 100  # counts as they are, shares in percent
+    counted = feature in ("lines", "markdown")  # shares otherwise
     means: dict[str, Any] = {
-        side: round(unit * float(values.mean()), 1)
+        side: round(float(values.mean()), 1) if counted else percent(float(values.mean()))
         for side, values in (("chosen", chosen), ("rejected", rejected))
     }
     severity: Severity = "error" if strongest >= limits["feature_auc_error"] else "warning"

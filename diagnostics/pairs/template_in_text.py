@@ -19,8 +19,10 @@ def template_in_text(subject: PairsSubject, limits: Thresholds) -> Iterator[Obse
         speakers, and to go on after its answer; on one side only they are all that a preference loss learns.
     How it is measured:
         Marks that only a template writes are counted apart from speakers' names at the start of a line, which dialogues
-        hold too. A mark at the very end of an answer is an end marker and counted in PRF009. Marks in nearly all
-        prompts mean that the set was rendered beforehand.
+        hold too: those are more than information only where one side has them more often than the other by
+        `speakers_uneven`, or where so many supervised answers have them. A mark at the very end of an answer is an end
+        marker and counted in PRF009 and SFT007. Marks in `prompts_rendered_share` of all prompts mean that the set was
+        rendered beforehand.
     Known false alarms:
         Texts about chat templates, play scripts, interviews.
     Fix:
@@ -38,35 +40,32 @@ def template_in_text(subject: PairsSubject, limits: Thresholds) -> Iterator[Obse
             quiet = False
             yield found.observed(
                 f"{side}_holds_template", side=side, flags=[f"template_{side}"], error="template_error",
-                mark=_first(subject, f"template_{side}"),
+                mark=table.commonest_sign(f"template_{side}"),
             )  # fmt: skip
         found = speaking[side]
         if found.count:
             quiet = False
-            uneven = found.share - min(one.share for one in speaking.values()) >= limits["speakers_uneven"]
+            least = min(one.share for one in speaking.values()) if len(speaking) > 1 else 0.0
+            uneven = found.share - least >= limits["speakers_uneven"]
             graded = found.severity(error="speakers_error")
             severity: Severity = graded if uneven else "info"
             yield found.observed(
                 f"{side}_holds_speakers", side=side, flags=[f"speaker_{side}"], severity=severity,
-                mark=_first(subject, f"speaker_{side}"),
+                mark=table.commonest_sign(f"speaker_{side}"),
             )  # fmt: skip
     found = subject.found(table.flagged("template_prompt"))
     if found.count:
         quiet = False
-        if found.share >= limits["rendered_share"]:
+        if found.share >= limits["prompts_rendered_share"]:
             yield found.observed(
                 "prompts_rendered", side="prompt", flags=["template_prompt"], severity="info",
-                mark=_first(subject, "template_prompt"),
+                mark=table.commonest_sign("template_prompt"),
             )  # fmt: skip
         else:
             yield found.observed(
                 "some_prompts_hold_template", side="prompt", flags=["template_prompt"], error="template_error",
-                mark=_first(subject, "template_prompt"),
+                mark=table.commonest_sign("template_prompt"),
             )  # fmt: skip
     if quiet:
         yield ok(of=table.rows)
     subject.metrics |= {f"pairs.template_share.{side}": round(found.share, 4) for side, found in marked.items()}
-
-
-def _first(subject: PairsSubject, flag: str) -> str:
-    return next((what for _, what in subject.table.examples.get(flag, ())), "")

@@ -65,7 +65,10 @@ def truncation(subject: PairsSubject, limits: Thresholds) -> Iterator[Observatio
         yield found.observed("end_cut", severity=severity, **numbers)
     if (tokens.problem > 0).any():
         quiet = False
-        problem = tokens.problems[int(tokens.problem[tokens.problem > 0][0])]
-        yield subject.found(tokens.problem > 0).observed("not_tokenised", problem=problem)
+        problem = tokens.problems[int(np.bincount(tokens.problem)[1:].argmax()) + 1]
+        yield subject.found(tokens.problem > 0).observed(
+            "not_tokenised", evidence=[(name, tokens.details.get(name, "")) for name in tokens.problems[1:]],
+            problem=problem,
+        )  # fmt: skip
     if quiet:
         yield ok(of=subject.table.rows, **numbers)

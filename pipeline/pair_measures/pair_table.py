@@ -6,7 +6,7 @@ About 700 bytes a row stay in memory, whatever the length of the texts, beside a
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -43,10 +43,11 @@ ANSWERS = ("chosen", "rejected")
 FEATURES = ("chinese", "digits", "lines", "markdown", "finished", "repeated", "refuses")
 """What is measured of an answer beside its length: shares of characters, counts, and 0 or 1."""
 _LEAST_PROMPT = 8  # characters of a prompt that an answer may be said to repeat
-_LEAST_SENTENCES = 24  # characters of an answer whose end is looked at; labels and titles end as they like
+LEAST_SENTENCES = 24  # characters of an answer whose end is looked at; labels and titles end as they like
 _CUT = 2000  # characters of a text kept in the sample
 _AT_ONCE = 1_000_000  # characters of a text that are copied, or taken apart into words, at once
 _EXCERPT = 120
+_SIGNS = 256  # different marks that are counted
 _MARKDOWN = ("**", "```", "\n- ", "\n* ", "\n# ", "\n## ", "\n### ", "\n1. ")
 
 
@@ -68,7 +69,7 @@ class PairTable:
     (0 where none can be seen), hash of the text without case and runs of white space. similarity: Jaccard of the
     answers' 4-grams. rejected_fit, prompt_fit: as Fits has them. stock: by answer, as StockPhrases has it. features:
     FEATURES by answer. flags: what was found in a row, by name. examples: for a flag, a few (position, excerpt). signs:
-    for a flag, the first mark that was found, as it is written. duplicate_of: the first row of a group of
+    for a flag, how often each mark was found, as it is written; a few hundred different ones at most. duplicate_of: the first row of a group of
     near-duplicates, None where the search for them was stopped. words: what tells the sides apart. stopped: reading
     ended before the end of the data, as asked; interrupted: by Ctrl-C, perhaps only during the search for
     near-duplicates. failure: why no more could be read.
@@ -88,7 +89,7 @@ class PairTable:
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    signs: dict[str, str] = field(default_factory=dict)
+    signs: dict[str, Counter[str]] = field(default_factory=dict)
     duplicate_of: Any = None
     words: SharedWords = field(default_factory=SharedWords)
     sample: list[Sampled] = field(default_factory=list)
@@ -100,6 +101,11 @@ class PairTable:
     def paired(self) -> Any:
         """(n,) whether both sides are there."""
         return self.there["chosen"] & self.there["rejected"]
+
+    def commonest_sign(self, flag: str) -> str:
+        """The mark that was found most often; empty for none."""
+        counts = self.signs.get(flag)
+        return min(counts, key=lambda sign: (-counts[sign], sign)) if counts else ""
 
     def flagged(self, *names: str) -> Any:
         """(n,) whether one of these was found."""
@@ -317,11 +323,14 @@ class _Measuring:
         def mark(name: str, row: int, what: str = "", sign: str = "") -> None:
             if name not in flags:
                 flags[name] = np.zeros(rows, bool)
-                self.table.signs.setdefault(name, sign)
             flags[name][row] = True
+            if sign:
+                counts = self.table.signs.setdefault(name, Counter())
+                if sign in counts or len(counts) < _SIGNS:
+                    counts[sign] += 1
             examples = self.table.examples.setdefault(name, [])
             if len(examples) < EXAMPLES:
-                examples.append((before + row, what[:_EXCERPT]))
+                examples.append((before + row, what if len(what) <= _EXCERPT else what[:_EXCERPT] + "…"))
 
         hints = hints_in("\n".join(text[:MAX_CHARS] for side in SIDES for text in plain[side]))
         for row in range(rows):
@@ -341,9 +350,9 @@ class _Measuring:
                     mark(f"{'starts_with' if lowered.startswith(repeated) else 'holds'}_prompt_{side}", row, text)
                     break
                 if ended := end_marker(text):
-                    mark(f"end_marker_{side}", row, text[-_EXCERPT:], ended)
-                if not ends_finished(text) and len(text) > _LEAST_SENTENCES and written_in_sentences(text):
-                    mark(f"cut_{side}", row, text[-_EXCERPT:])
+                    mark(f"end_marker_{side}", row, _end_of(text), ended)
+                if not ends_finished(text) and len(text) > LEAST_SENTENCES and written_in_sentences(text):
+                    mark(f"cut_{side}", row, _end_of(text))
             if (
                 there["chosen"][row] and there["rejected"][row]
                 and plain["chosen"][row] and plain["chosen"][row] == plain["rejected"][row]
@@ -444,11 +453,15 @@ def _hash(text: str) -> int:
     return digest.intdigest()
 
 
+def _end_of(text: str) -> str:
+    return text if len(text) < _EXCERPT else "…" + text[1 - _EXCERPT :]
+
+
 def _around(text: str, stretch: str) -> str:
     """The stretch with what stands about it."""
     at = max(0, text.find(stretch))
     before = max(0, at - _EXCERPT // 3)
-    return ("…" if before else "") + text[before : at + 2 * _EXCERPT // 3]
+    return ("…" if before else "") + text[before : before + _EXCERPT - 1]
 
 
 def _is_half(text: str) -> bool:
