@@ -400,3 +400,20 @@ def test_hostile_columns_are_refused_in_one_way(name: str, value: Any) -> None:
                 except NotThisShape:
                     continue
                 assert isinstance(pair.prompt, list)
+
+
+def test_a_talk_with_a_label_ends_with_its_answer() -> None:
+    """What a tool said belongs to the prompt; only the last turn is wanted or not."""
+    talk = [
+        {"role": "user", "content": "What is the weather in Oslo?"}, {"role": "tool_call", "content": "weather(Oslo)"},
+        {"role": "tool", "content": "4 degrees"}, {"role": "assistant", "content": "It is 4 degrees."},
+    ]  # fmt: skip
+    found = format_of({"messages": talk, "label": True})
+    assert found is not None
+    pair = found.format.read({"messages": talk, "label": True})
+    assert pair.prompt == talk[:3] and pair.chosen == "It is 4 degrees." and pair.rejected is None
+    again = FORMATS["llamafactory-kto"].write(pair).records
+    assert again == [{"messages": talk, "label": True}]
+    several = Pair(talk[:1], talk[1:], None)
+    with pytest.raises(CannotHold):
+        FORMATS["llamafactory-kto"].write(several)

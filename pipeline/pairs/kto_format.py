@@ -24,7 +24,7 @@ from pipeline.pairs.format import (
 )
 from pipeline.pairs.llamafactory_formats import alpaca_prompt
 from pipeline.pairs.pair import Pair, Side
-from pipeline.pairs.turns import NotThisShape, answer_apart, as_side, as_turns, read_side, side_turns
+from pipeline.pairs.turns import NotThisShape, as_side, as_turns, read_side, side_turns
 
 _LABELS: dict[Any, bool] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 _ANSWERS = ("completion", "response", "output")
@@ -58,8 +58,8 @@ def _read(record: Record) -> Pair:
     side: Side | None
     for talk in _TALKS:
         if turns := as_turns(record.get(talk)):
-            prompt, answer = answer_apart(turns)
-            side = as_side(answer) if answer else None
+            prompt, answer = turns[:-1], turns[-1:]  # the last turn alone is the answer, as LLaMA-Factory takes it
+            side = as_side(answer) if answer[0]["role"] != "user" else None
             used.add(talk)
             break
     else:
@@ -112,6 +112,8 @@ def _write_talk(pair: Pair) -> Written:
     answer without a text would be learned as unwanted."""
     answers = _answers(pair)
     talks = [(whole(with_system(pair), side), wanted) for side, wanted in answers]
+    if any(not isinstance(side, str) and len(side) != 1 for side, _ in answers):
+        raise CannotHold("answer_of_several_turns")
     if any(wanted and not talk[-1]["content"] for talk, wanted in talks):
         raise CannotHold("wanted_answer_empty")
     return _rows(pair, [{"messages": talk, "label": wanted} for talk, wanted in talks])

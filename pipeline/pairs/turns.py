@@ -104,12 +104,6 @@ def apart(turns: Sequence[Message]) -> tuple[str | None, list[Message]]:
     return None, list(turns)
 
 
-def answer_apart(turns: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """The turns up to the last user's, and those after it."""
-    last = max((n for n, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
-    return list(turns[: last + 1]), list(turns[last + 1 :])
-
-
 def common_start(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:
     """How many turns both conversations begin with; never so many that one has no answer."""
     same = 0
