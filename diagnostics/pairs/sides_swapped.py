@@ -30,9 +30,9 @@ def sides_swapped(subject: PairsSubject, limits: Thresholds) -> Iterator[Observa
     How it is measured:
         Where both scores are there: the share of rows whose chosen answer has the lower one, and of equal ones. And the
         share of answers on each side that are empty, loop, are off topic, hold template marks, are damaged, break off
-        or end without a full stop (those of more than 24 characters): rejects are often broken, chosen answers should not be. The lower end of the
-        interval of the chosen side's share must reach `broken_chosen_share` (`cut_swapped`, `off_topic_swapped` for
-        ends and topics), and be `broken_times` the rejected side's.
+        or end without a full stop (those of more than 24 characters): rejects are often broken, chosen answers should
+        not be. The lower end of the interval of the chosen side's share must reach `broken_chosen_share`
+        (`cut_swapped`, `off_topic_swapped` for ends and topics), and be `broken_times` the rejected side's.
     Known false alarms:
         Scores where less is better (loss, rank, toxicity). Sets of corrections whose rejected side is a human's.
     Fix:

@@ -69,10 +69,10 @@ class PairTable:
     (0 where none can be seen), hash of the text without case and runs of white space. similarity: Jaccard of the
     answers' 4-grams. rejected_fit, prompt_fit: as Fits has them. stock: by answer, as StockPhrases has it. features:
     FEATURES by answer. flags: what was found in a row, by name. examples: for a flag, a few (position, excerpt). signs:
-    for a flag, how often each mark was found, as it is written; a few hundred different ones at most. duplicate_of: the first row of a group of
-    near-duplicates, None where the search for them was stopped. words: what tells the sides apart. stopped: reading
-    ended before the end of the data, as asked; interrupted: by Ctrl-C, perhaps only during the search for
-    near-duplicates. failure: why no more could be read.
+    for a flag, how often each mark was found, as it is written; a few hundred different ones at most. duplicate_of: the
+    first row of a group of near-duplicates, None where the search for them was stopped. words: what tells the sides
+    apart. stopped: reading ended before the end of the data, as asked; interrupted: by Ctrl-C, perhaps only during the
+    search for near-duplicates. failure: why no more could be read.
     """
 
     rows: int = 0

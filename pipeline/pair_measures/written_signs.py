@@ -27,7 +27,7 @@ _DECLINING = (
     "sorry", "unable", "not", "afraid", "decline", "refuse", "n't", "n’t", "cant", "wont", "as an ai",
     "无法", "不能", "不便", "没办法", "不会", "帮不了", "拒绝", "不行",
 )  # fmt: skip
-_MISREAD = "ÃÂÐàáâãäåæçèéêëìíîï锟烫锛銆鈥鐨浣涓"  # every pattern of misread text begins with one of these
+_MISREAD = "ÃÂÐàáâãäåæçèéêëìíîï锟烫锛銆鈥紝鐨浣涓"  # every pattern of misread text begins with one of these
 _SENTENCE_ENDS = ".!?。！？…"
 _CLOSERS = "\"'”’」』）)]}>*`】》~～"
 _FINISHING = frozenset(_SENTENCE_ENDS + _CLOSERS)
