@@ -119,7 +119,8 @@ class FoundRows:
         where = np.flatnonzero(self.rows)
         self.subject.pending[outcome] = where
         shown = [Evidence(name, value) for name, value in evidence]
-        shown.append(Evidence("lines", table.line[where[:LINES_LISTED]].tolist()))
+        if len(where):
+            shown.append(Evidence("lines", table.line[where[:LINES_LISTED]].tolist()))
         examples = [(at, what) for flag in flags for at, what in table.examples.get(flag, ()) if self.rows[at] and what]
         if side and not examples:
             examples = [(one.position, getattr(one, side)) for one in table.sample if self.rows[one.position]]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.pair_measures import pair_table
 from pipeline.pair_measures.near_duplicates import Signatures
 from pipeline.pair_measures.pair_table import BLOCK, measure_pairs
 from pipeline.pair_measures.shared_words import SharedWords
@@ -22,6 +26,8 @@ from pipeline.pair_measures.written_signs import (
     written_in_sentences,
 )
 from pipeline.pairs.pair import Pair
+from pipeline.record_files import Unreadable
+from pipeline.written_markers import continues_legitimately, other_turn, starts_with_sentinel, written_end_marker
 
 TOPICS = {
     "volcano": "lava crater magma eruption ash volcano basalt mountain plume pumice tephra caldera",
@@ -271,3 +277,136 @@ def test_one_seed_gives_one_result() -> None:
     one, other = (measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8), seed=3) for _ in range(2))
     assert np.array_equal(one.rejected_fit, other.rejected_fit, equal_nan=True)
     assert [s.position for s in one.sample] == [s.position for s in other.sample]
+
+
+# Pieces that hold what a pattern begins with, repeats or looks for: repeated they are what it could go back and forth on.
+PIECES = (
+    "a", "A", "1", " ", "\n", "\t", "\u3000", "\u00a0", "\n ", "\t\n", ".", "a.", "-", "_", "%", "@", "a@", "a@a.", "a.a@",
+    "a@" + "b." * 40, "a" * 60 + ".", "1-", "1 ", "13", "111-", "(111) ", "+86 ", "8613", "4111 ", "4111-", "62", "<", "<|",
+    "<|a", "<｜", "[|", "#", "###", "### ", "> ", "*", "\n>", "\n* >", "I ", "I am so ", "I'm not ", "as an AI ", "抱歉", "抱歉，",
+    "作为AI ", "作为一个", "我", "锛", "锛a", "锟", "é", "Ã", "à", "user", "user\n", "\nuser ", "auser", "abcuserab", "system\n",
+    "system \n ", "You are a ", "you are an AI ", "你是一个", "Human", "Human ", "用户 ", "<|im_start|>", "<|im_start|> ",
+    "### Instruction", "<reserved_", "<extra_id_1", "</s>", "https://", "e\u0301", "\r\n",
+)  # fmt: skip
+SIGNS: tuple[Callable[[str], Any], ...] = (
+    lambda text: template_marker(text, text.lower(), ("a", "1", " ", "user", "<", "#", "i", "你", "@", "锛")),
+    misread, lambda text: personal_data(text, len(text)), end_marker, ends_finished, refuses, written_in_sentences,
+    other_turn, starts_with_sentinel, continues_legitimately, written_end_marker,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("before", ["", "You are a ", "system\n", "I'm ", "x", "x\nQ", "x\nQ: a\nA"])
+def test_no_text_makes_a_pattern_slow(before: str) -> None:
+    """20,000 characters of the worst kind: a pattern that goes back and forth over them takes seconds, not milliseconds."""
+    slowest = (0.0, "", "")
+    for piece in PIECES:
+        text = (before + piece * (20_000 // len(piece) + 1))[:19_999] + "\x01"
+        for sign in SIGNS:
+            taken = min(_seconds(sign, text) for _ in range(2))
+            slowest = max(slowest, (taken, repr(piece), repr(sign)))
+    assert slowest[0] < 0.1, slowest
+
+
+def _seconds(sign: Callable[[str], Any], text: str) -> float:
+    started = time.process_time()
+    sign(text)
+    return time.process_time() - started
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("All done.edReaderuseredReader", "edReaderuseredReader"), ("multiuser systems", ""), ("ab user ab", ""),
+     ("superuser supercharged", ""), ("user", ""), ("-- user\nassistant", "")],
+)  # fmt: skip
+def test_names_of_speakers_between_halves_of_a_mark(text: str, found: str) -> None:
+    assert template_marker(text, text.lower())[0] == found
+
+
+def test_two_bare_names_are_turns() -> None:
+    text = "Sure.\n user \nAnd now?\n\nassistant\nNow as well."
+    assert template_marker(text, text.lower()) == ("user / assistant", True)
+
+
+def test_long_texts_are_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    texts = ["".join(rng.choices("Ab \n\t，é\u3000x ", k=rng.randint(0, 400))) for _ in range(60)]
+    expected = [(pair_table._plain(text), pair_table._hash(text)) for text in texts]
+    assert [plain for plain, _ in expected] == [" ".join(text.lower().split()) for text in texts]
+    monkeypatch.setattr(pair_table, "_AT_ONCE", 7)
+    assert [(pair_table._plain(text), pair_table._hash(text)) for text in texts] == expected
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200d", "\ufeff \u200b", "\0\0", " \n", ""])
+def test_what_can_not_be_seen_is_empty(text: str) -> None:
+    table = measure_pairs([_pair("a question", text, "an answer")], least_similar=(0.6, 0.5, 0.8))
+    assert table.flags["empty_chosen"].tolist() == [True] and table.chars["chosen"].tolist() == [0]
+
+
+@pytest.mark.parametrize("text", ["\u200bword", "\u202eمرحبا", "👩\u200d🚀", "·"])
+def test_what_can_be_seen_is_not(text: str) -> None:
+    table = measure_pairs([_pair("a question", text, "an answer")], least_similar=(0.6, 0.5, 0.8))
+    assert "empty_chosen" not in table.flags and table.chars["chosen"][0] == len(text)
+
+
+def test_beginnings_of_two_texts() -> None:
+    rng = random.Random(8)
+    for _ in range(200):
+        one, other = ("".join(rng.choices("ab", k=rng.randint(0, 9))) for _ in range(2))
+        same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+        assert pair_table._same_beginning(one, other) == same
+
+
+def test_blocks_of_long_rows_are_short_and_fits_are_measured_all_the_same() -> None:
+    """Every block holds few rows here; what an answer is compared with is collected over many of them."""
+    rng = random.Random(9)
+    topics = [rng.choice(list(TOPICS)) for _ in range(160)]
+    pairs = [_pair(_about(t, rng, 8), _about(t, rng, 4000), _about(t, rng, 4000)) for t in topics]
+    sizes = [len(block) for block in pair_table._blocks(pairs)]
+    assert sum(sizes) == 160 and max(sizes) < 40 and len(sizes) > 4
+    table = measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8))
+    assert np.isfinite(table.rejected_fit[60:]).all() and table.rejected_fit[60:].mean() > 0.75
+    assert [len(block) for block in pair_table._blocks([_pair("q", "x" * 20_000_000, "y"), *pairs[:2]])] == [1, 2]
+
+
+def test_rows_before_a_failure_are_kept() -> None:
+    def broken(rows: int) -> Iterator[Pair]:
+        for n in range(rows):
+            yield _pair(f"question {n}", f"answer {n}", "none")
+        raise Unreadable("not_text", "rows.jsonl")
+
+    table = measure_pairs(broken(700), least_similar=(0.6, 0.5, 0.8))
+    assert table.rows == 700 == len(table.duplicate_of) and isinstance(table.failure, Unreadable)
+    with pytest.raises(Unreadable):
+        measure_pairs(broken(0), least_similar=(0.6, 0.5, 0.8))
+
+
+@pytest.mark.parametrize("inside", ["_look", "_sample", "_features", "_keep"])
+def test_an_interrupted_block_leaves_whole_rows(inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C anywhere within a block: what was measured of it is dropped, and all arrays have one length."""
+    real, calls = getattr(pair_table._Measuring, inside), []
+
+    def pressed(self: Any, *args: Any) -> Any:
+        calls.append(1)
+        found = real(self, *args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(pair_table._Measuring, inside, pressed)
+    pairs = [_pair(f"question {n} of many", f"answer {n}</s>", "" if n % 7 == 0 else f"no {n}", line=n) for n in range(BLOCK * 5)]
+    table = measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8))
+    assert table.rows == 2 * BLOCK and table.stopped and table.interrupted
+    arrays = [table.line, table.turns, table.similarity, table.rejected_fit, table.duplicate_of, *table.flags.values()]
+    for by_side in (table.there, table.chars, table.hashes, table.scores, table.stock, *table.features.values()):
+        arrays += by_side.values()
+    assert {len(array) for array in arrays} == {2 * BLOCK}
+    assert all(at < table.rows for found in table.examples.values() for at, _ in found)
+    assert all(one.position < table.rows for one in table.sample)
+
+
+def test_words_are_counted_where_both_answers_stand() -> None:
+    rng = random.Random(10)
+    pairs = [_pair(f"tell me of the {t}", _about(t, rng, 12), "" if n % 3 else _about(t, rng, 12)) for n, t in enumerate([*TOPICS] * 30)]
+    table = measure_pairs(pairs, least_similar=(0.6, 0.5, 0.8))
+    best = table.words.best([one.chosen for one in table.sample], [one.rejected for one in table.sample])
+    assert best is None or best.auc < 0.75

@@ -35,18 +35,18 @@ def rejected_from_templates(subject: PairsSubject, limits: Thresholds) -> Iterat
     n = min(int(mask.sum()) for mask in there.values())
     if n < limits["data_least_rows"]:
         raise NotMeasured("too_few_rows", n=n, least=int(limits["data_least_rows"]))
-    prompts = np.unique(table.hashes["prompt"][there["rejected"]])
     shares, most, used_most = {}, {}, {}
     for side, mask in there.items():
         texts, counts = np.unique(table.hashes[side][mask], return_counts=True)
-        shares[side] = len(texts) / min(int(mask.sum()), max(1, len(prompts)))
+        prompts = len(np.unique(table.hashes["prompt"][mask]))
+        shares[side] = min(1.0, len(texts) / min(int(mask.sum()), prompts))
         most[side], used_most[side] = int(counts.max()), texts[counts.argmax()]
     numbers: dict[str, Any] = {
         "different": len(np.unique(table.hashes["rejected"][there["rejected"]])), "rejects": n,
         "most": most["rejected"],
-        "chosen_different": percent(min(1.0, shares["chosen"])),
+        "chosen_different": percent(shares["chosen"]),
     }  # fmt: skip
-    subject.metrics |= {f"pairs.different_texts.{side}": round(min(1.0, share), 4) for side, share in shares.items()}
+    subject.metrics |= {f"pairs.different_texts.{side}": round(share, 4) for side, share in shares.items()}
     rows = there["rejected"] & (table.hashes["rejected"] == used_most["rejected"])
     few = shares["rejected"] <= limits["templates_share"] * shares["chosen"]
     one = most["rejected"] / n >= limits["template_most"] and most["chosen"] / n < limits["template_most"] / 3

@@ -289,7 +289,11 @@ class _Measuring:
         for side, share in zip(ANSWERS, self._stock.add(blocks["chosen"], blocks["rejected"]), strict=True):
             self._put(f"stock.{side}", share)
         self._signatures.add(blocks["prompt"], blocks["chosen"], blocks["rejected"])
-        self.table.words.add(blocks["chosen"], blocks["rejected"], (there["chosen"], there["rejected"]))
+        # A pair with an empty side tells nothing of words: whatever the other side says stands there alone.
+        filled = {side: there[side] & (blocks[side].lengths > 0) for side in ANSWERS}
+        chosen, rejected = filled["chosen"], filled["rejected"]
+        counted = (chosen & (rejected | ~there["rejected"]), rejected & (chosen | ~there["chosen"]))
+        self.table.words.add(blocks["chosen"], blocks["rejected"], counted)
 
     def _features(self, raw: dict[str, list[str]], blocks: dict[str, TextBlock]) -> None:
         self._digits["prompt"] = blocks["prompt"].count(_table("digits"))

@@ -49,11 +49,13 @@ class SharedWords:
         self._answers = [0, 0]
 
     def add(self, chosen: TextBlock, rejected: TextBlock, there: tuple[np.ndarray, np.ndarray]) -> None:
-        """The next rows. there: (n,) whether a row has this side; an absent one is an empty text."""
+        """The next rows. there: by side, (n,) whether a row's answer counts."""
         self._answers = [of + int(here.sum()) for of, here in zip(self._answers, there, strict=True)]
         for n, counts in self._counts.items():
-            for side, count in zip((chosen, rejected), counts, strict=True):
+            for side, count, here in zip((chosen, rejected), counts, there, strict=True):
                 keys = side.keys(n) if n > 1 else side.keys_of(_sign(side.characters))
+                if not here.all():
+                    keys = keys[here[(keys >> np.uint64(48)).astype(np.int64)]]
                 bins = distinct_sorted(keys >> np.uint64(32)) & np.uint64(_BINS - 1)
                 count += np.bincount(bins.astype(np.int64), minlength=_BINS)
 
