@@ -28,7 +28,9 @@ from pipeline.refusal import Refused
 _LINES_NAMED = 50
 _COLUMNS_NAMED = 12
 # What a value is, in the words of JSON: the same in both languages.
-_JSON_TYPES = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
+_JSON_TYPES = {
+    type(None): "null", str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object",
+}  # fmt: skip
 
 
 @dataclass
@@ -165,7 +167,7 @@ def _columns_of(place: Path) -> str:
         )
     except (StopIteration, Unreadable, OSError):
         return ""
-    held = [f"{str(name)[:40]} ({_JSON_TYPES.get(type(value), 'null')})" for name, value in first.items()]
+    held = [f"{str(name)[:40]} ({_JSON_TYPES.get(type(value), type(value).__name__)})" for name, value in first.items()]
     more = f", … ({len(held)})" if len(held) > _COLUMNS_NAMED else ""
     return ", ".join(held[:_COLUMNS_NAMED]) + more
 

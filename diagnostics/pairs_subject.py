@@ -64,6 +64,12 @@ class PairsSubject:
         """What a check found. rows: (n,) boolean. of: (n,) the rows it could have found, all by default."""
         return FoundRows(self, rows, self.table.rows if of is None else int(of.sum()))
 
+    def need_rows(self, n: int) -> None:
+        """Raises NotMeasured where n rows are too few for shares, topics and features."""
+        least = max(1, int(self.limits["data_least_rows"]))
+        if n < least:
+            raise NotMeasured("too_few_rows", n=n, least=least)
+
     def side_values(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A feature of both answers."""
         both = self.table.features[name]

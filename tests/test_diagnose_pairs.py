@@ -664,3 +664,34 @@ def test_examples_show_what_was_found(tmp_path: Path) -> None:
 )
 def test_percentages(share: float, said: float) -> None:
     assert percent(share) == said
+
+
+def _numbers_that_judge() -> list[str]:
+    """Names of thresholds in the checks of pairs."""
+    places = [*(ROOT / "diagnostics" / "pairs").glob("*.py"), ROOT / "diagnostics" / "pairs_subject.py"]
+    found = (re.findall(r'limits\["(\w+)"\]|(?:warn|error)="(\w+)"', path.read_text(encoding="utf-8")) for path in places)
+    return sorted({name for pairs in found for both in pairs for name in both if name})
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e9"])
+@pytest.mark.parametrize("name", ["kto.jsonl", "halves.jsonl", "empty_texts.jsonl", "one.jsonl"])
+def test_no_threshold_makes_a_check_fail(tmp_path: Path, name: str, value: str) -> None:
+    path = tmp_path / name
+    HOSTILE[name](path)
+    pairs, names = list(PairFile(path)), _numbers_that_judge()
+    for changed in ([n] for n in names) if name == "kto.jsonl" else [names]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            report = diagnose_rows(pairs, name=name, thresholds=[f"{n}={value}" for n in changed]).report
+        assert not [(changed, s.params) for s in report.skipped if s.reason_id == "check_crashed"]
+
+
+def test_the_best_feature_is_named_where_none_decides() -> None:
+    """In 24 of 32 pairs the rejected answer alone has a digit in it."""
+    rows = _sound(32)
+    for n, row in enumerate(rows):
+        row["chosen"], row["rejected"] = (re.sub(r"\d+", "old", row[side]) for side in ("chosen", "rejected"))
+        row["rejected"] += " (7)." if n < 24 else ""
+    pairs = [Pair([{"role": "user", "content": r["prompt"]}], r["chosen"], r["rejected"]) for r in rows]
+    found = next(f for f in diagnose_rows(pairs, name="rows").report.findings if f.code == "PRF012")
+    assert found.severity in ("ok", "info") and found.params["auc"] == pytest.approx(0.5 + 24 / 64, abs=0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diagnostics.render import answers_unjudged, nothing_so_far, sentence_without_cause, worst_first
+from diagnostics.render import answers_unjudged, nothing_so_far, sentence_without_cause, too_few, worst_first
 from diagnostics.report import Cause, Finding, Report
 from diagnostics.run_checks import DEPTHS
 from diagnostics.words import family_words
@@ -121,7 +121,7 @@ def verdict(
         if not running and report.verdict != "not_usable" and _has_form(report):
             parts += [_deeper(report, said) if can_run else "", _give_more(report, said)]
     parts.append(foot)
-    unsure = report.verdict == "healthy" and answers_unjudged(report)
+    unsure = report.verdict == "healthy" and (answers_unjudged(report) or too_few(report))
     tone = "neutral" if (running and not report.causes) or unsure else report.verdict
     return tag(
         "section", f"dd-card dd-verdict dd-{tone}", *parts, data_report=report_id, data_running="1" if running else ""

@@ -9,6 +9,8 @@ from diagnostics.report import Observation
 from diagnostics.run_checks import ok
 from diagnostics.thresholds import Thresholds
 
+_LEAST = 60  # characters of a loop
+
 
 def answers_loop(subject: PairsSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
@@ -31,7 +33,7 @@ def answers_loop(subject: PairsSubject, limits: Thresholds) -> Iterator[Observat
     table = subject.table
     quiet = True
     for side in subject.answers:
-        rows = (table.features["repeated"][side] >= limits["loop_repeated"]) & (table.chars[side] > 60)
+        rows = (table.features["repeated"][side] >= limits["loop_repeated"]) & (table.chars[side] > _LEAST)
         subject.metrics[f"pairs.loops.{side}"] = round(float(rows.mean()), 4)
         found = subject.found(rows, table.there[side])
         if not found.count:

@@ -33,9 +33,8 @@ def displacement(subject: PairsSubject, limits: Thresholds) -> Iterator[Observat
     found = subject.model.likelihoods
     scores = found.ches_by_length
     sound = np.isfinite(scores)
-    if int(sound.sum()) < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=int(sound.sum()), least=int(limits["data_least_rows"]))
-    high = sound & (scores >= np.quantile(scores[sound], limits["ches_listed_from"]))
+    subject.need_rows(int(sound.sum()))
+    high = sound & (scores >= np.quantile(scores[sound], min(1.0, max(0.0, limits["ches_listed_from"]))))
     rows = np.zeros(subject.table.rows, bool)
     rows[found.positions[high]] = True
     middle = float(np.median(scores[sound]))

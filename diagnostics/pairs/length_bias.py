@@ -10,7 +10,7 @@ import numpy as np
 
 from diagnostics.pairs_subject import PairsSubject, paired_auc, percent, unpaired_auc
 from diagnostics.report import Observation, Severity
-from diagnostics.run_checks import NotMeasured, info, ok
+from diagnostics.run_checks import info, ok
 from diagnostics.thresholds import Thresholds
 
 
@@ -48,8 +48,7 @@ def length_bias(subject: PairsSubject, limits: Thresholds) -> Iterator[Observati
         chosen, rejected = (length[table.there[side] & (length > 0)] for length, side in sides)
         auc, error_of = unpaired_auc(chosen, rejected)
     n = min(len(chosen), len(rejected))
-    if n < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=n, least=int(limits["data_least_rows"]))
+    subject.need_rows(n)
     logs = np.log(chosen), np.log(rejected)
     spread = math.sqrt((float(logs[0].var()) + float(logs[1].var())) / 2)
     d = (float(logs[0].mean()) - float(logs[1].mean())) / spread if spread > 1e-9 else 0.0

@@ -38,8 +38,7 @@ def off_policy(subject: PairsSubject, limits: Thresholds) -> Iterator[Observatio
     chosen, rejected = found.per_token("chosen"), found.per_token("rejected")
     sound = np.isfinite(chosen) & np.isfinite(rejected)
     n = int(sound.sum())
-    if n < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=n, least=int(limits["data_least_rows"]))
+    subject.need_rows(n)
     gap = rejected[sound] - chosen[sound]
     middle = float(np.median(gap))
     numbers: dict[str, Any] = {

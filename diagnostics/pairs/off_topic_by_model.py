@@ -36,8 +36,7 @@ def off_topic_by_model(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
     gains = {side: found.gain_of_own_prompt(side) for side in ("chosen", "rejected")}
     sound = np.isfinite(gains["chosen"]) & np.isfinite(gains["rejected"])
     n = int(sound.sum())
-    if n < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=n, least=int(limits["data_least_rows"]))
+    subject.need_rows(n)
     middle = {side: float(np.median(gain[sound])) for side, gain in gains.items()}
     nothing = sound & (gains["rejected"] < limits["gain_of_prompt"])
     share = float(nothing.sum()) / n

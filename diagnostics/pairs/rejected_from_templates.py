@@ -9,7 +9,7 @@ import numpy as np
 
 from diagnostics.pairs_subject import PairsSubject, percent
 from diagnostics.report import Observation, Severity
-from diagnostics.run_checks import NotMeasured, ok
+from diagnostics.run_checks import ok
 from diagnostics.thresholds import Thresholds
 
 
@@ -33,8 +33,7 @@ def rejected_from_templates(subject: PairsSubject, limits: Thresholds) -> Iterat
     table = subject.table
     there = {side: table.there[side] & ~table.flagged(f"empty_{side}") for side in ("chosen", "rejected")}
     n = min(int(mask.sum()) for mask in there.values())
-    if n < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=n, least=int(limits["data_least_rows"]))
+    subject.need_rows(n)
     shares, most, used_most = {}, {}, {}
     for side, mask in there.items():
         texts, counts = np.unique(table.hashes[side][mask], return_counts=True)

@@ -43,8 +43,7 @@ def rejected_off_topic(subject: PairsSubject, limits: Thresholds) -> Iterator[Ob
         yield copied.observed("another_rows_answer", side="rejected")
         return
     rows_judged = min(found.rejected_to_row.rows, found.different)
-    if rows_judged < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=rows_judged, least=int(limits["data_least_rows"]))
+    subject.need_rows(rows_judged)
     if found.shown:
         sure = limits["off_topic_certain"]
     else:

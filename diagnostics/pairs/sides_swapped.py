@@ -9,7 +9,7 @@ import numpy as np
 from diagnostics.pairs.topics import topics
 from diagnostics.pairs_subject import PairsSubject, percent, sure_share
 from diagnostics.report import Observation
-from diagnostics.run_checks import NotMeasured, ok
+from diagnostics.run_checks import ok
 from diagnostics.thresholds import Thresholds
 from pipeline.pair_measures.pair_table import LEAST_SENTENCES
 
@@ -30,9 +30,10 @@ def sides_swapped(subject: PairsSubject, limits: Thresholds) -> Iterator[Observa
     How it is measured:
         Where both scores are there: the share of rows whose chosen answer has the lower one, and of equal ones. And the
         share of answers on each side that are empty, loop, are off topic, hold template marks, are damaged, break off
-        or end without a full stop (those of more than 24 characters): rejects are often broken, chosen answers should
-        not be. The lower end of the interval of the chosen side's share must reach `broken_chosen_share`
-        (`cut_swapped`, `off_topic_swapped` for ends and topics), and be `broken_times` the rejected side's.
+        or end without a full stop (those of more than 24 letters or 12 Chinese characters): rejects are often broken,
+        chosen answers should not be. The lower end of the interval of the chosen side's share must reach
+        `broken_chosen_share` (`cut_swapped`, `off_topic_swapped` for ends and topics), and be `broken_times` the
+        rejected side's.
     Known false alarms:
         Scores where less is better (loss, rank, toxicity). Sets of corrections whose rejected side is a human's.
     Fix:
@@ -76,21 +77,24 @@ def sides_swapped(subject: PairsSubject, limits: Thresholds) -> Iterator[Observa
         found = subject.found(rows, table.there["chosen"])
         other = percent(float(signs["rejected"][worst[1]].sum()) / max(1, int(table.there["rejected"].sum())))
         yield found.observed(OUTCOMES[worst[1]], side="chosen", severity="error", other=other)
-    elif not scored.any() and table.rows < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=table.rows, least=int(limits["data_least_rows"]))
-    elif not scored.any() or not (table.scores["chosen"] < table.scores["rejected"])[scored].any():
-        yield ok("ok_scores" if scored.any() else "ok", of=int(scored.sum()) or table.rows)
+    elif not scored.any():
+        subject.need_rows(table.rows)
+        yield ok("ok", of=table.rows)
+    elif not (table.scores["chosen"] < table.scores["rejected"])[scored].any():
+        yield ok("ok_scores", of=int(scored.sum()))
 
 
 def broken(subject: PairsSubject, side: str, limits: Thresholds) -> dict[str, np.ndarray]:
     """By sign, (n,) which answers of a side show it."""
     table = subject.table
+    there = table.there[side]
+    letters = table.chars[side] * (1 + table.features["chinese"][side])  # a Chinese character says as much as two
     return {
         "empty": table.flagged(f"empty_{side}"),
-        "loops": table.features["repeated"][side] >= limits["loop_repeated"],
+        "loops": there & (table.features["repeated"][side] >= limits["loop_repeated"]),
         "template": table.flagged(f"template_{side}"),
         "damaged": table.flagged(f"replaced_{side}", f"misread_{side}"),
         "breaks_off": table.flagged(f"cut_{side}"),
-        "unfinished": (table.features["finished"][side] == 0) & (table.chars[side] > LEAST_SENTENCES),
-        "off_topic": np.nan_to_num(table.prompt_fit[side], nan=1.0) < limits["fit_of_chance"],
+        "unfinished": (table.features["finished"][side] == 0) & (letters > LEAST_SENTENCES),
+        "off_topic": there & (np.nan_to_num(table.prompt_fit[side], nan=1.0) < limits["fit_of_chance"]),
     }

@@ -9,7 +9,7 @@ import numpy as np
 
 from diagnostics.pairs_subject import PairsSubject, paired_auc, percent, unpaired_auc
 from diagnostics.report import Observation, Severity
-from diagnostics.run_checks import NotMeasured, info, ok
+from diagnostics.run_checks import info, ok
 from diagnostics.thresholds import Thresholds
 
 # Features of the table by the outcome that names them; what is missing here is told by text, PRF011 tells length.
@@ -44,27 +44,30 @@ def single_feature(subject: PairsSubject, limits: Thresholds) -> Iterator[Observ
         there = subject.paired & (table.chars["chosen"] > 0) & (table.chars["rejected"] > 0)
         masks = there, there
     else:
-        masks = table.there["chosen"], table.there["rejected"]
+        masks = tuple(table.there[side] & (table.chars[side] > 0) for side in ("chosen", "rejected"))
     n = min(int(masks[0].sum()), int(masks[1].sum()))
-    if n < limits["data_least_rows"]:
-        raise NotMeasured("too_few_rows", n=n, least=int(limits["data_least_rows"]))
-    best: tuple[float, str, float] = (0.0, "", 0.5)
+    subject.need_rows(n)
+    best: tuple[float, str, float] = (0.0, "", 0.5)  # among those that reach feature_auc
+    strongest = 0.5
     for name, outcome in OUTCOMES.items():
         chosen, rejected = (values[mask] for values, mask in zip(subject.side_values(name), masks, strict=True))
         auc, error_of = (paired_auc if subject.kind == "pairs" else unpaired_auc)(chosen, rejected)
         subject.metrics[f"pairs.auc.{name}"] = round(auc, 4)
         if name == "repeated" and max(chosen.mean(), rejected.mean()) < limits["loops_seen"]:
             continue
-        sure = abs(auc - 0.5) + 0.5 - 2 * error_of
-        best = max(best, (sure if abs(auc - 0.5) + 0.5 >= limits["feature_auc"] else sure - 1, outcome, auc))
+        strongest = max(strongest, auc, 1 - auc)
+        if max(auc, 1 - auc) >= limits["feature_auc"]:
+            best = max(best, (max(auc, 1 - auc) - 2 * error_of, outcome, auc))
     sure, outcome, auc = best
     words = table.words.best([one.chosen for one in table.sample], [one.rejected for one in table.sample])
     if words is not None:
         subject.metrics["pairs.auc.best_piece"] = round(words.auc, 4)
-    strongest = max(auc, 1 - auc)
-    if words is not None and words.auc >= limits["feature_auc"] and words.auc > strongest - 0.02 and not _is_length(
-        subject, words.auc, masks
-    ):  # fmt: skip
+        if _is_length(subject, words.auc, masks):  # that is PRF011's
+            words = None
+        else:
+            strongest = max(strongest, words.auc)
+    decides = max(auc, 1 - auc)
+    if words is not None and words.auc >= limits["feature_auc"] and words.auc > decides - 0.02:
         side = "chosen" if words.chosen > words.rejected else "rejected"
         rows = np.zeros(table.rows, bool)
         yield subject.found(rows).observed(
@@ -73,9 +76,8 @@ def single_feature(subject: PairsSubject, limits: Thresholds) -> Iterator[Observ
             chosen=percent(words.chosen), rejected=percent(words.rejected), auc=round(words.auc, 3),
         )  # fmt: skip
         return
-    if sure < limits["feature_auc_sure"]:
-        leans = words is not None and words.auc >= limits["feature_worth_saying"]
-        if words is not None and leans and not _is_length(subject, words.auc, masks):
+    if not outcome or sure < limits["feature_auc_sure"]:
+        if words is not None and words.auc >= limits["feature_worth_saying"]:
             yield info(
                 "word_leans", ("piece of text", words.text), piece=words.text.strip() or words.text,
                 chosen=percent(words.chosen), rejected=percent(words.rejected), auc=round(words.auc, 3),
@@ -90,9 +92,9 @@ def single_feature(subject: PairsSubject, limits: Thresholds) -> Iterator[Observ
         side: round(float(values.mean()), 1) if counted else percent(float(values.mean()))
         for side, values in (("chosen", chosen), ("rejected", rejected))
     }
-    severity: Severity = "error" if strongest >= limits["feature_auc_error"] else "warning"
+    severity: Severity = "error" if decides >= limits["feature_auc_error"] else "warning"
     found = subject.found(np.zeros(table.rows, bool))
-    numbers: dict[str, Any] = {"auc": round(strongest, 3), "of_pairs": n, **means}
+    numbers: dict[str, Any] = {"auc": round(decides, 3), "of_pairs": n, **means}
     yield found.observed(outcome, severity=severity, **numbers)
 
 

@@ -98,7 +98,7 @@ def _share(fit: np.ndarray, limits: Thresholds) -> Share:
     fit = fit[np.isfinite(fit)]
     if not len(fit):
         return Share(0.0, 1.0, 0)
-    chance = limits["fit_of_chance"]
+    chance = max(1e-6, limits["fit_of_chance"])
     below = float((fit < chance).mean())
     variance = max(below * (1 - below), 0.25 / len(fit)) / len(fit)
     return Share(below / chance, float(np.sqrt(variance)) / chance, len(fit))
