@@ -1,0 +1,1 @@
+"""SQL answers: parsed, brought to a normal form, run read-only and compared by their results."""
