@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,20 @@ class Autopsy:
             return self.best
         loss = self.difference(self.used, self.best)
         return self.best if loss is not None and loss.low > 0 else self.used
+
+    def clearly_better(self, limits: Mapping[str, float]) -> bool:
+        """Whether the best format is so much better than the one in use, and so surely, that generation should write
+        it, by `format_*` of configs/thresholds.yaml. What fits best to rows that the model doesn't know is chance: it
+        has to know half of them."""
+        if len(self.understood) < 0.5 * len(self.rows) or self.best.used:
+            return False
+        loss = self.difference(self.used, self.best) if self.used is not None else None
+        if loss is None:
+            return self.used is None
+        least = max(limits["format_nats_min"], limits["format_share_min"] * self.nats(self.best))
+        return (
+            loss.mean >= least and loss.z >= limits["format_z_min"] and loss.agreeing >= limits["format_agreeing_min"]
+        )
 
     def nats(self, fit: FormatFit, rows: Sequence[int] | None = None) -> float:
         """Nats per answer token over `rows`, the understood ones unless told."""

@@ -13,25 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.model_class import Head, configuration, labels_of, model_class, own_name, refuse_random
+from pipeline.model_class import ModelNotLoaded as ModelNotLoaded
 from pipeline.torch_pickle import NESTED_STATE_KEYS
 
-# Heads that can't write: their checkpoints are judges or encoders.
-_NO_WRITER = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering",
-              "ForMultipleChoice", "ForRewardModel", "RewardModel")  # fmt: skip
 _KNOWN_DTYPES = ("float32", "float16", "bfloat16", "float64")
-
-
-class ModelNotLoaded(Exception):
-    """The checkpoint gives no model that runs here. reason_id names a sentence in words/*/report.yaml:
-
-    no_weights, no_config, weights_unreadable, needs_remote_code, unknown_architecture, no_generation_head,
-    too_large, no_adapter_base, adapter_not_loaded, model_not_loaded.
-    """
-
-    def __init__(self, reason_id: str, detail: str = "") -> None:
-        super().__init__(f"{reason_id}: {detail}" if detail else reason_id)
-        self.reason_id = reason_id
-        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -45,7 +31,7 @@ class LoadedModel:
     (name, shape in the file, shape in the model), random now too.
     adapter_missing_keys, adapter_unexpected_keys: the same for the adapter's own tensors.
     base_rows_before: rows of the base's embedding when it had to be resized for the adapter, else None.
-    total_keys: how many tensors the model holds.
+    total_keys: how many tensors the model holds. head: what it was loaded for.
     """
 
     model: Any
@@ -64,6 +50,7 @@ class LoadedModel:
     base_rows_before: int | None = None
     tokenizer_problem: str = ""
     total_keys: int = 0
+    head: Head = "generation"
 
     @property
     def core(self) -> Any:
@@ -86,11 +73,13 @@ class LoadedModel:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, base: Checkpoint | None = None, device: str = "cpu", dtype: str | None = None,
-    note: Callable[[str], None] = lambda text: None,
+    checkpoint: Checkpoint, *, head: Head = "generation", base: Checkpoint | None = None, device: str = "cpu",
+    dtype: str | None = None, note: Callable[[str], None] = lambda text: None,
 ) -> LoadedModel:  # fmt: skip
     """The model of `checkpoint` on `device`. Raises ModelNotLoaded; whatever the libraries raise becomes one.
 
+    head: what it is wanted for. A model that writes may hold random parts, which its account names; one that scores
+    or embeds is refused with them, as its numbers would mean nothing.
     base: for an adapter, what it is put on. dtype: float32, bfloat16, float16; None is float32, which is exact for
     every narrower one and the fastest on a CPU (on a GPU above 3e9 parameters: the declared one).
     note: told one line while files are fetched from the Hub.
@@ -100,8 +89,11 @@ def load_model(
     try:
         with _quiet():
             if checkpoint.kind == "adapter":
-                return _load_adapter(checkpoint, base, device, dtype, note)
-            return _load_whole(checkpoint, device, dtype, note)
+                return _load_adapter(checkpoint, base, head, device, dtype, note)
+            loaded = _load_whole(checkpoint, head, device, dtype, note)
+        if head != "generation":
+            refuse_random(loaded.model, loaded.random_parts, head)
+        return loaded
     except (ModelNotLoaded, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as failed:  # a Rust panic of tokenizers or safetensors is no Exception
@@ -149,8 +141,10 @@ def _fetched(checkpoint: Checkpoint, note: Callable[[str], None]) -> Checkpoint:
 
 
 def _load_whole(
-    checkpoint: Checkpoint, device: str, dtype: str | None, note: Callable[[str], None]
+    checkpoint: Checkpoint, head: Head, device: str, dtype: str | None, note: Callable[[str], None],
+    labels: int | None = None,
 ) -> LoadedModel:  # fmt: skip
+    """labels: of an adapter's own head, where its base has none."""
     import torch
 
     if not checkpoint.weight_names:
@@ -158,8 +152,10 @@ def _load_whole(
     for file in checkpoint.weight_files:
         if file.problem is not None:
             raise ModelNotLoaded("weights_unreadable", f"{file.name}: {file.problem} {file.detail}".strip())
-    config = _config(checkpoint)
-    kind = _model_class(config, checkpoint)
+    config = configuration(checkpoint)
+    kind = model_class(config, checkpoint, head)
+    if head == "reward" and (labels := labels or labels_of(checkpoint)):
+        config.num_labels = labels
     parameters = sum(t.numel for t in checkpoint.tensors.values())
     declared = _declared_dtype(checkpoint)
     chosen = dtype or ("float32" if device.startswith("cpu") or parameters < 3e9 else declared or "bfloat16")
@@ -176,7 +172,7 @@ def _load_whole(
         model.eval().to(device), tokenizer, bool(model.config.is_encoder_decoder), device, chosen, declared,
         tuple(sorted(seen["missing_keys"])), tuple(sorted(seen["unexpected_keys"])),
         tuple(sorted((str(k), tuple(in_file), tuple(in_model)) for k, in_file, in_model in seen["mismatched_keys"])),
-        tokenizer_problem=problem, total_keys=len(model.state_dict()),
+        tokenizer_problem=problem, total_keys=len(model.state_dict()), head=head,
     )  # fmt: skip
 
 
@@ -206,40 +202,6 @@ def _filled(kind: Any, config: Any, state: dict[str, Any], dtype: Any) -> tuple[
         seen["missing_keys"] = set(seen["missing_keys"]) - set(unfit)
         seen["mismatched_keys"] = [*seen["mismatched_keys"], *((n, shape, expected[n]) for n, shape in unfit.items())]
         return model, seen
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    """The library's configuration object for this architecture."""
-    import transformers
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    value = checkpoint.config.value
-    if value is None:
-        raise ModelNotLoaded("no_config")
-    model_type = value.get("model_type")
-    known = CONFIG_MAPPING[model_type] if isinstance(model_type, str) and model_type in CONFIG_MAPPING else None
-    if known is None and not model_type:  # a declared type decides: from_pretrained refuses one it doesn't know
-        for name in value.get("architectures") or ():
-            known = known or getattr(getattr(transformers, str(name), None), "config_class", None)
-    if known is None:
-        named = str(model_type or ", ".join(map(str, value.get("architectures") or ())) or "?")
-        raise ModelNotLoaded("needs_remote_code" if "auto_map" in value else "unknown_architecture", named)
-    return known.from_dict({k: v for k, v in value.items() if k != "auto_map"})
-
-
-def _model_class(config: Any, checkpoint: Checkpoint) -> Any:
-    from transformers.models.auto import modeling_auto as auto
-
-    declared = [str(name) for name in checkpoint.config.get("architectures") or ()]
-    if declared and declared[0].endswith(_NO_WRITER):
-        raise ModelNotLoaded("no_generation_head", declared[0])
-    seq2seq = auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
-    causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING
-    for mapping in (seq2seq, causal) if getattr(config, "is_encoder_decoder", False) else (causal, seq2seq):
-        found = mapping.get(type(config), None)
-        if found is not None:
-            return found[0] if isinstance(found, (list, tuple)) else found
-    raise ModelNotLoaded("no_generation_head", str(config.model_type))
 
 
 def _declared_dtype(checkpoint: Checkpoint) -> str | None:
@@ -349,7 +311,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> tuple[Any, str]:
 
 
 def _load_adapter(
-    checkpoint: Checkpoint, base: Checkpoint | None, device: str, dtype: str | None, note: Callable[[str], None]
+    checkpoint: Checkpoint, base: Checkpoint | None, head: Head, device: str, dtype: str | None,
+    note: Callable[[str], None],
 ) -> LoadedModel:  # fmt: skip
     import torch
     from peft import PeftConfig, PeftModel
@@ -366,7 +329,10 @@ def _load_adapter(
         raise ModelNotLoaded("no_config", "adapter_config.json")
     if base.kind == "adapter":
         raise ModelNotLoaded("no_adapter_base", f"{base.name}: an adapter itself")
-    loaded = _load_whole(base, device, dtype, note)
+    loaded = _load_whole(base, head, device, dtype, note, labels_of(checkpoint) if head == "reward" else None)
+    brought = {own_name(name) for name in checkpoint.tensors}
+    if head != "generation":
+        refuse_random(loaded.model, set(loaded.random_parts) - brought, head)
     checkpoint = _fetched(checkpoint, note)
     folder = checkpoint.local_folder()
     assert folder is not None
@@ -384,6 +350,9 @@ def _load_adapter(
             )
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as failed:
         raise ModelNotLoaded("adapter_not_loaded", _one_line(failed)) from None
+    if head != "generation":
+        brought -= {own_name(name) for name in result.unexpected_keys}
+        refuse_random(loaded.model, {*set(loaded.random_parts) - brought, *map(own_name, result.missing_keys)}, head)
     own, problem = load_tokenizer(checkpoint)
     return replace(
         loaded, model=model.eval().to(device), adapter=True, base_rows_before=resized,

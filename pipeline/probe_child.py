@@ -107,6 +107,23 @@ class Templates:
         self.environment: Any = None
         self.compiled: dict[str, Any] = {}
 
+    def render_many(self, request: Json) -> Json:
+        """Each talk rendered, or why not; as many of the first ones as MAX_TEXT characters hold, at least one."""
+        rendered: list[Json] = []
+        length = 0
+        for talk in request["talks"]:
+            try:
+                one = self.render({**request, "messages": talk})
+            except Refused as refused:
+                one = {"problem": refused.args[0], "detail": str(refused.args[1])[:500]}
+            except MemoryError:
+                one = {"problem": "memory", "detail": ""}
+            length += len(one.get("text", ""))
+            if rendered and length > MAX_TEXT:
+                break
+            rendered.append(one)
+        return {"rendered": rendered}
+
     def render(self, request: Json) -> Json:
         import jinja2
         from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
@@ -393,6 +410,8 @@ class Server:
         what = request["do"]
         if what == "render":
             return self.templates.render(request)
+        if what == "render_many":
+            return self.templates.render_many(request)
         if what == "load":
             make = PieceTokenizer if request["kind"] == "sentencepiece" else FastTokenizer
             self.tokenizer = make(request)

@@ -232,12 +232,19 @@ def _whole_conversations(rows: Sequence[InstructionRow], render: Render) -> tupl
     return tuple(frames)
 
 
-def plain_formats(rows: Sequence[InstructionRow], maker: PieceMaker) -> list[PromptFormat]:
-    """The question alone, first as generation without a template uses it, then with what may stand behind it."""
+def plain_formats(
+    rows: Sequence[InstructionRow], maker: PieceMaker, *, only: str | None = None
+) -> list[PromptFormat]:  # fmt: skip
+    """The question alone, first as generation without a template uses it, then with what may stand behind it.
+
+    only: the name of the one wanted; none of that name gives an empty list.
+    """
     table = load_config("prompt_formats.yaml")
     eos = maker.tokenizer.eos_token
     made = []
     for between in table["plain"]["encoder" if maker.is_encoder_decoder else "decoder"]:
+        if only not in (None, f"plain{between!r}"):
+            continue
         if "{eos}" in between and (eos is None or maker.is_encoder_decoder):
             continue
         text = between.replace("{eos}", eos or "")
@@ -245,13 +252,17 @@ def plain_formats(rows: Sequence[InstructionRow], maker: PieceMaker) -> list[Pro
         tail, gap = ("", text) if white else (text, "")
         frames = tuple(Frame(_joined(row) + tail, row.question, gap) for row in rows)
         made.append(PromptFormat(f"plain{between!r}", _show("{prompt}" + text), "plain", frames, wrapper=True))
-    if sum(bool(row.input) for row in rows) >= 0.3 * len(rows) > 0:
+    if only is not None or sum(bool(row.input) for row in rows) >= 0.3 * len(rows) > 0:
         for name, between in (("tight", ""), ("space", " "), ("blank_line", "\n\n")):
+            if only not in (None, f"plain_{name}"):
+                continue
             frames = tuple(Frame(_joined(row, between), row.question) for row in rows)
             label = _show("{instruction}" + between + "{input}")
             made.append(PromptFormat(f"plain_{name}", label, "plain", frames, wrapper=True))
     if maker.is_encoder_decoder:
         for prefix in table["encoder_prefixes"]:
+            if only not in (None, f"prefix {prefix}"):
+                continue
             frames = tuple(Frame(prefix + _joined(row), row.question) for row in rows)
             label = _show(prefix + "{prompt}")
             made.append(PromptFormat(f"prefix {prefix}", label, f"prefix {prefix.strip()}", frames, wrapper=True))
@@ -270,11 +281,18 @@ def _show(text: str) -> str:
     return text.replace("\n", LINE_END)
 
 
-def family_formats(rows: Sequence[InstructionRow], maker: PieceMaker) -> list[PromptFormat]:
-    """The formats in wide use that this tokenizer can write; `name.systemN` with a family's own system message."""
+def family_formats(
+    rows: Sequence[InstructionRow], maker: PieceMaker, *, only: str | None = None
+) -> list[PromptFormat]:  # fmt: skip
+    """The formats in wide use that this tokenizer can write; `name.systemN` with a family's own system message.
+
+    only: the name of the one wanted, then also of an encoder-decoder that is not known to be trained on it.
+    """
     made = []
     for name, family in load_config("prompt_formats.yaml")["families"].items():
-        if maker.is_encoder_decoder and not family.get("encoder"):
+        if only is not None and only.partition(".")[0] != name:
+            continue
+        if only is None and maker.is_encoder_decoder and not family.get("encoder"):
             continue
         texts = " ".join(str(family[k]) for k in ("user", "assistant"))
         if not set(family.get("tokens", ())) <= maker.added:
@@ -284,6 +302,8 @@ def family_formats(rows: Sequence[InstructionRow], maker: PieceMaker) -> list[Pr
         ):
             continue
         for place, system in enumerate(("", *family.get("systems", ()))):
+            if only not in (None, name + (f".system{place}" if place else "")):
+                continue
             frames = tuple(_family_frame(family, row, system, place, maker) for row in rows)
             label = str(family["label"]) + (f" + system {place}" if place else "")
             made.append(PromptFormat(name + (f".system{place}" if place else ""), label, name, frames,
@@ -331,8 +351,13 @@ def _family_frame(
     return Frame(bare, row.question, text[len(bare) :], closing)
 
 
-def vocabulary_formats(rows: Sequence[InstructionRow], maker: PieceMaker) -> list[PromptFormat]:
-    """Formats made from special tokens whose names say what they are for: a speaker's, a separator."""
+def vocabulary_formats(
+    rows: Sequence[InstructionRow], maker: PieceMaker, *, only: str | None = None
+) -> list[PromptFormat]:  # fmt: skip
+    """Formats made from special tokens whose names say what they are for: a speaker's, a separator.
+
+    only: the name of the one wanted.
+    """
     table = load_config("prompt_formats.yaml")
     names = sorted(t for t in maker.added if t.strip() and len(t) <= 40)
     users = [t for t in names if re.search(table["user_token"], t)][:2]
@@ -343,6 +368,8 @@ def vocabulary_formats(rows: Sequence[InstructionRow], maker: PieceMaker) -> lis
     made = []
 
     def add(name: str, before: str, between: str) -> None:
+        if only not in (None, f"vocabulary {name}"):
+            return
         tail = between.rstrip(" ")
         frames = tuple(Frame(before + _joined(r) + tail, r.question, between[len(tail) :]) for r in rows)
         label = _show(f"{before}{{prompt}}{between}")

@@ -13,7 +13,8 @@ MAX_SHOWN = 400  # characters of one name or path inside a line
 
 @dataclass(frozen=True)
 class Sentence:
-    """An entry of configs/words/LANG/WORDS.yaml with what stands in its places. `str()` is the English one."""
+    """An entry of configs/words/LANG/WORDS.yaml with what stands in its places. `str()` is the English one. entry: with
+    the section it stands in before it where the file has sections: `skipped/too_large`."""
 
     entry: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -21,8 +22,10 @@ class Sentence:
 
     def said(self, lang: str) -> str:
         """One line in `lang`, names and paths of the user in it shortened and without control characters."""
-        template = str(load_config(f"words/{lang}/{self.words}.yaml")[self.entry])
-        return template.format(**{name: _shown(value, lang) for name, value in self.params.items()})
+        template = load_config(f"words/{lang}/{self.words}.yaml")
+        for name in self.entry.split("/"):
+            template = template[name]
+        return str(template).format(**{name: _shown(value, lang) for name, value in self.params.items()})
 
     def __str__(self) -> str:
         return self.said("en")

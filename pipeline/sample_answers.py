@@ -147,6 +147,12 @@ def stop_ids(model: Any) -> tuple[int, ...]:
     return ()
 
 
+def pad_id(loaded: LoadedModel) -> int:
+    """What fills the places that nobody looks at: the tokenizer's, else a stop id."""
+    pad, stops = loaded.tokenizer.pad_token_id, stop_ids(loaded.core)
+    return int(pad) if pad is not None else (stops[0] if stops else 0)
+
+
 def own_settings(loaded: LoadedModel) -> OwnSettings:
     """What the files tell `generate()` to do, within the bounds of configs/sampling.yaml."""
     table = load_config("sampling.yaml")
@@ -202,8 +208,7 @@ def _answer_batch(
 
     model = loaded.core
     stops = stop_ids(model)
-    pad = loaded.tokenizer.pad_token_id
-    pad = int(pad) if pad is not None else (stops[0] if stops else 0)
+    pad = pad_id(loaded)
     widest = max(len(a.ids) for a in batch)
     rows, mask = [], []
     for a in batch:
@@ -226,8 +231,8 @@ def _answer_batch(
         if draws:
             processors += [*_narrowing(strategy.settings), _Draw([int(s or 0) for s in seeds])]
         with (
-            _generation_config(model, settings, max_new_tokens, pad), torch.inference_mode(), _own_random_state(seed),
-            _without_advice(),
+            generation_config(model, settings, max_new_tokens, pad), torch.inference_mode(), _own_random_state(seed),
+            without_advice(),
         ):  # fmt: skip
             out = model.generate(
                 input_ids=input_ids, attention_mask=attention,
@@ -364,7 +369,7 @@ class _Cancelled:
 
 
 @contextmanager
-def _generation_config(model: Any, settings: Mapping[str, Any], max_new_tokens: int, pad: int) -> Iterator[None]:
+def generation_config(model: Any, settings: Mapping[str, Any], max_new_tokens: int, pad: int) -> Iterator[None]:
     """The model's generation settings replaced for one call.
 
     Passing a GenerationConfig isn't enough: `generate` fills what it leaves open from the model's own.
@@ -393,7 +398,7 @@ def _own_random_state(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
+def without_advice() -> Iterator[None]:
     """transformers warns about right padding and unused settings, both tried here on purpose."""
     from transformers.utils import logging
 

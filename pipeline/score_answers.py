@@ -128,7 +128,7 @@ def _batches(loaded: LoadedModel, pieces: Sequence[Piece]) -> Iterator[list[Piec
         yield batch
 
 
-def _padded(rows: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:
+def padded(rows: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:
     """Right-padded ids and mask, (rows, longest). The pad id is never looked at."""
     import torch
 
@@ -250,25 +250,26 @@ def logits_at_answers(loaded: LoadedModel, batch: Sequence[Piece]) -> tuple[Any,
     model = loaded.core
     if loaded.is_encoder_decoder:
         start = start_id(loaded)
-        ids, mask = _padded([p.context for p in batch], loaded.device)
-        target, target_mask = _padded([(start, *p.lead, *p.answer) for p in batch], loaded.device)
+        ids, mask = padded([p.context for p in batch], loaded.device)
+        target, target_mask = padded([(start, *p.lead, *p.answer) for p in batch], loaded.device)
         out = model(
             input_ids=ids, attention_mask=mask, decoder_input_ids=target, decoder_attention_mask=target_mask,
             use_cache=False,
         )  # fmt: skip
         return out.logits, [len(p.lead) for p in batch]
-    ids, mask = _padded([(*p.context, *p.answer) for p in batch], loaded.device)
+    ids, mask = padded([(*p.context, *p.answer) for p in batch], loaded.device)
     first = min(len(p.context) for p in batch) - 1
     extra: dict[str, Any] = {}
-    if "logits_to_keep" in _parameters(type(model)):
+    if "logits_to_keep" in forward_parameters(type(model)):
         extra["logits_to_keep"] = torch.arange(max(first, 0), ids.shape[1], device=ids.device)
     else:
         first = 0
-    if "use_cache" in _parameters(type(model)):
+    if "use_cache" in forward_parameters(type(model)):
         extra["use_cache"] = False
     logits = model(input_ids=ids, attention_mask=mask, **extra).logits
     return logits, [len(p.context) - 1 - max(first, 0) for p in batch]
 
 
-def _parameters(kind: type) -> frozenset[str]:
+def forward_parameters(kind: type) -> frozenset[str]:
+    """Names that a model's forward takes."""
     return frozenset(inspect.signature(kind.forward).parameters)  # type: ignore[attr-defined]

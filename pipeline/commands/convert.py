@@ -6,7 +6,6 @@ import argparse
 import errno
 import math
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,10 @@ from pipeline.pairs.convert_pairs import (
     as_text,
     convert,
 )
-from pipeline.pairs.dataset_info import FILE_NAME, entries_for, llamafactory_layout, read_dataset_info
+from pipeline.pairs.dataset_info import entries_for, llamafactory_layout, read_dataset_info
 from pipeline.pairs.mix_pairs import STRATEGIES
+from pipeline.pairs.open_source import open_source
 from pipeline.pairs.rated_formats import AXES
-from pipeline.pairs.read_pairs import PairFile, PairSource
 from pipeline.pairs.write_pairs import SUFFIXES, WriteReport
 from pipeline.refusal import Refused, Sentence
 
@@ -164,45 +163,12 @@ def _given(options: argparse.Namespace) -> list[Given]:
         raise Refused("strategy_without_weight")
     found = []
     for number, file in enumerate(options.files):
-        path, open_source = _source(file, options, columns)
-        found.append(Given(file, open_source, path, weights[number] if weights else None))
+        source = open_source(
+            file, format=options.source_format, columns=columns, axis=options.axis, split=options.split,
+            output=options.output,
+        )  # fmt: skip
+        found.append(Given(file, source.open, source.path, weights[number] if weights else None))
     return found
-
-
-def _source(
-    file: str, options: argparse.Namespace, columns: Mapping[str, str] | None
-) -> tuple[Path | None, Callable[[], PairSource]]:
-    how: dict[str, Any] = {"format": options.source_format, "columns": columns, "axis": options.axis}
-    if not file:
-        line = Sentence("argument_missing", {"names": "FILE"})
-        raise Refused("see_help", line=line, program="python -m pipeline convert")
-    path = Path(file)
-    if os.path.isfile(path):
-        if path.name == FILE_NAME:
-            names = list(read_dataset_info(path).entries)
-            raise Refused("info_name_needed", path=file, names=", ".join(names[:20]))
-        return path, lambda: PairFile(path, **how)
-    listed, _, name = file.rpartition(":")
-    if listed and os.path.isfile(listed):
-        if os.path.exists(options.output) and os.path.samefile(listed, options.output):
-            raise Refused("output_is_input", path=options.output, option=FILE_NAME, given=listed)
-        info = read_dataset_info(Path(listed))
-        source = info.source(name, axis=options.axis)
-        return getattr(source, "path", None), lambda: info.source(name, axis=options.axis)
-    if os.path.isdir(path):
-        raise Refused("data_is_folder", path=file)
-    try:
-        path.stat()
-        raise Refused("file_is_special", option="FILE", path=file)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # a null byte
-        pass
-    except OSError as failed:
-        raise Refused("data_unusable", path=file, why=failed.strerror or failed) from None
-    from pipeline.pairs.hub_pairs import HubPairs, hub_id
-
-    if hub_id(file) is None or path.suffix.lower() in (*SUFFIXES, ".tsv", ".gz", ".txt"):
-        raise Refused("data_not_found", path=file)
-    return None, lambda: HubPairs(file, split=options.split, **how)
 
 
 def _weight(text: str) -> float:

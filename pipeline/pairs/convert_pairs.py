@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from pipeline.pairs.all_formats import format_named
 from pipeline.pairs.dataset_info import DatasetInfo, entries_for, llamafactory_layout
 from pipeline.pairs.mix_pairs import Mix, Source, Taken
+from pipeline.pairs.open_source import ask_for_axis, refusing
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import LeftOut, PairSource
 from pipeline.pairs.write_pairs import WriteReport, write_pairs
-from pipeline.record_files import Unreadable
 from pipeline.refusal import Refused, Sentence
 
 _LISTED = 10  # rows named for each reason in text
@@ -81,7 +80,7 @@ def convert(
     read = [_opened(one) for one in given]
     format = format_named(to)
     for source in read:
-        with _refusing(source):
+        with refusing(source):
             if source.kind == "supervised" and format.kind == "pairs":
                 raise Refused("sides_missing", path=source.name, format=_format_name(source), to=to)
     done = Conversion(output, to, read, WriteReport(), instead_of=asked if asked != to else "")
@@ -133,21 +132,6 @@ def _opened(given: Given) -> PairSource:
     return source
 
 
-@contextmanager
-def _refusing(source: PairSource) -> Iterator[None]:
-    """What the readers raise, as one line with the name of the source."""
-    try:
-        yield
-    except Unreadable as reason:
-        problem, detail = reason.args
-        if problem == "empty" or (problem == "no_known_columns" and not source.reasons["unknown_columns"]):
-            problem = "no_rows"
-        why = Sentence(problem, {"detail": detail})
-        raise Refused("data_unusable", path=source.name, why=why) from None
-    except OSError as failed:
-        raise Refused("data_unusable", path=source.name, why=failed.strerror or failed) from None
-
-
 class _Watch:
     """Counts rows, and ends the reading where a choice that only the user can make was not made."""
 
@@ -157,21 +141,15 @@ class _Watch:
     def rows(self, source: PairSource) -> Iterator[Pair]:
         pairs = iter(source)
         while True:
-            with _refusing(source):
+            with refusing(source):
                 pair = next(pairs, None)
-            _ask_for_axis(source)
+            ask_for_axis(source)
             if pair is None:
                 return
             self._rows += 1
             if self._rows % _TICK == 0:
                 self._progress(self._rows)
             yield pair
-
-
-def _ask_for_axis(source: PairSource) -> None:
-    if source.reasons["axes_disagree"]:
-        line = next((one.line for one in source.left_out if one.reason == "axes_disagree"), 0)
-        raise Refused("axis_needed", path=source.name, line=line)
 
 
 def _lose_nothing(done: Conversion, given: Sequence[Given]) -> None:

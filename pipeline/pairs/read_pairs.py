@@ -19,6 +19,7 @@ from pipeline.record_files import Record, Unreadable, records
 from pipeline.refusal import Sentence
 
 LOOKED_AT = 200  # records that decide on the format of a file
+PROMPT_ALONE = "prompt"  # what rows without an answer are counted as, where they are wanted
 _LACKING = ("side_absent", "label_absent")  # what makes a row of preference data look like a supervised one
 NAMED = 1000  # rows left out that are named, beside the first for each reason; the others are counted
 # Columns a table can only hold as JSON text. Answers are not among them: one may well be JSON itself.
@@ -95,6 +96,9 @@ class PairSource:
         """How many pairs were read in each format."""
         self.absent = set(columns or ())
         """Columns given that no record had so far."""
+        self.otherwise: Callable[[Any], Pair | None] | None = None
+        """Reads what is no pair and no supervised row: rows without an answer, for whoever has a use for them. They
+        count as the format `prompt`."""
         self._open, self._format = open, format_named(format) if format else None
         self._columns, self._axis, self._prepare = columns, axis, prepare
 
@@ -119,6 +123,8 @@ class PairSource:
         renamed = self.recognised.columns if self.recognised is not None else self._columns or {}
         for record in self._open():
             found = self._pair(record, renamed)
+            if isinstance(found, LeftOut) and self.otherwise is not None and found.reason != "axes_disagree":
+                found = self._asked(record.value, self.otherwise) or found
             if isinstance(found, Pair):
                 found.line, found.origin = record.line, self.name
                 yield found
@@ -131,6 +137,15 @@ class PairSource:
         if not self.formats and self._format is None:
             detail = next((one.detail for one in self.left_out if one.reason == "unknown_columns"), self.name)
             raise Unreadable("no_known_columns", detail)
+
+    def _asked(self, value: Any, read: Callable[[Any], Pair | None]) -> Pair | None:
+        value = self._prepared(value)
+        if isinstance(value, dict) and (given := {k: v for k, v in (self._columns or {}).items() if k in value}):
+            value = under_own_names(value, given)
+        pair = read(value)
+        if pair is not None:
+            self.formats[PROMPT_ALONE] += 1
+        return pair
 
     def _prepared(self, value: Any) -> Any:
         return self._prepare(value) if self._prepare is not None and isinstance(value, dict) else value

@@ -1,0 +1,1 @@
+"""Answers that may become the rejected side of a pair: made, measured, chosen."""

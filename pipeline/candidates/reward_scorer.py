@@ -1,0 +1,197 @@
+"""Scores answers with a reward model: a sequence classifier with one label, as TRL's RewardTrainer trains them.
+
+The text is what TRL makes of a row: the model's chat template around the whole talk, without one the prompt and the
+answer joined and closed with the end token; an encoder without a template (DeBERTa) takes both as a pair of texts. The
+score is read where the library's own class reads it. Nothing is cut: a text that is too long has no score. Templates
+come from strangers and are rendered in the limited process of `pipeline.probe`.
+https://huggingface.co/docs/trl/reward_trainer; trl/trainer/reward_trainer.py
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.candidates.candidate import SourceRow
+from pipeline.candidates.text_batches import batches, padded, token_limit
+from pipeline.checkpoint import TokenizerFiles
+from pipeline.config_files import load_config
+from pipeline.load_model import LoadedModel, ModelNotLoaded
+from pipeline.pairs.pair import content_text
+from pipeline.probe import open_probe
+from pipeline.score_answers import NotScored
+
+Form = Literal["chat_template", "text_pair", "joined"]
+
+
+@dataclass(frozen=True)
+class RewardPiece:
+    """One prompt with one answer as token ids. type_ids: which of two texts each belongs to, empty where the model
+    doesn't ask. problem: why it gets no score: `too_long`, `template_failed`, `ids_beyond_embedding`, `empty`."""
+
+    ids: tuple[int, ...]
+    type_ids: tuple[int, ...] = ()
+    problem: str | None = None
+    detail: str = ""
+
+
+class RewardScorer:
+    """loaded: by load_model with head="reward". Close it; also a context manager.
+
+    form: how prompt and answer become one text. limit: the most tokens of a text, None: any number. unscored: how many
+    answers got no score so far, by reason: that of their piece, or `not_finite`.
+
+    Raises ModelNotLoaded: `no_tokenizer`; `labels_unclear` for a classifier whose labels don't say which is better.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        if loaded.head != "reward":
+            raise ModelNotLoaded("no_reward_head", type(loaded.core).__name__)
+        if loaded.tokenizer is None:
+            raise ModelNotLoaded("no_tokenizer", loaded.tokenizer_problem)
+        self.loaded = loaded
+        self.better = _better_label(loaded.core.config)
+        self.form: Form = _form(loaded)
+        self.limit = token_limit(loaded)
+        self.unscored: Counter[str] = Counter()
+        self._rows = int(loaded.core.get_input_embeddings().weight.shape[0])
+        self._config = loaded.core.config.get_text_config()
+        declared = self._config.pad_token_id
+        self._pad = declared if isinstance(declared, int) and 0 <= declared < self._rows else None
+        if self._pad is None and self.form == "text_pair":
+            self._pad = loaded.tokenizer.pad_token_id
+        self._eos: int | None = loaded.tokenizer.eos_token_id
+        self._probe = open_probe(TokenizerFiles(None), templates_only=True) if self.form == "chat_template" else None
+
+    def close(self) -> None:
+        """End the process that renders."""
+        if self._probe is not None:
+            self._probe.close()
+
+    def __enter__(self) -> RewardScorer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def score(self, row: SourceRow, answers: Sequence[str]) -> list[float]:
+        """A score for each answer, higher is better, NaN where there is none. Only answers of this row share a batch,
+        so a score doesn't depend on other rows. Raises NotScored where the model fails."""
+        return self.score_pieces(self.reward_pieces(row, answers))
+
+    def reward_pieces(self, row: SourceRow, answers: Sequence[str]) -> list[RewardPiece]:
+        """What the model reads, one for each answer."""
+        turns = [{**turn, "content": content_text(turn.get("content"))} for turn in row.pair.prompt]
+        if row.pair.system:
+            turns.insert(0, {"role": "system", "content": row.pair.system})
+        if self._probe is None:
+            asked = "\n".join(turn["content"] for turn in turns)
+            return [self._checked(self._encoded(asked, answer)) for answer in answers]
+        talks = [[*turns, {"role": "assistant", "content": answer}] for answer in answers]
+        tokenizer = self.loaded.tokenizer
+        names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        template = _template(tokenizer)
+        made = self._probe.render_many(talks, variables=names, template=template)
+        return [
+            RewardPiece((), problem="template_failed", detail=f"{one.problem} {one.detail}".strip()) if one.text is None
+            else self._checked(tokenizer(one.text, add_special_tokens=False, truncation=False, verbose=False))
+            for one in made
+        ]  # fmt: skip
+
+    def score_pieces(
+        self, pieces: Sequence[RewardPiece], *, cancel: threading.Event | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[float]:  # fmt: skip
+        """A score for each piece, in order, NaN where there is none; equal ones are scored once. progress: told after
+        each batch how many are done. Raises NotScored: `forward_failed`, `cancelled`."""
+        import torch
+
+        distinct = [piece for piece in dict.fromkeys(pieces) if piece.problem is None]
+        found: dict[RewardPiece, float] = {}
+        # T5's class wants as many end tokens in every text of a batch
+        same = [piece.ids.count(self._eos or 0) if self.loaded.is_encoder_decoder else 0 for piece in distinct]
+        with torch.inference_mode():
+            for places in batches([len(piece.ids) for piece in distinct], same):
+                if cancel is not None and cancel.is_set():
+                    raise NotScored("cancelled")
+                batch = [distinct[place] for place in places]
+                try:
+                    found.update(zip(batch, self._forward(batch), strict=True))
+                except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
+                    said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
+                    raise NotScored("forward_failed", said) from None
+                progress(len(found))
+        for piece in pieces:
+            if piece.problem is not None or not math.isfinite(found[piece]):
+                self.unscored[piece.problem or "not_finite"] += 1
+        return [found.get(piece, math.nan) for piece in pieces]
+
+    def _forward(self, batch: Sequence[RewardPiece]) -> list[float]:
+        fill = self._pad
+        if fill is None:  # one that no text holds: the class reads the last token that isn't it
+            used = {token for piece in batch for token in piece.ids}
+            fill = next(token for token in range(self._rows) if token not in used)
+        self._config.pad_token_id = fill
+        ids, mask = padded([piece.ids for piece in batch], fill, self.loaded.device)
+        more: dict[str, Any] = {}
+        if batch[0].type_ids:
+            more["token_type_ids"] = padded([piece.type_ids for piece in batch], 0, self.loaded.device)[0]
+        logits = self.loaded.model(input_ids=ids, attention_mask=mask, **more).logits.float()
+        scores = logits[:, 0] if logits.shape[1] == 1 else logits[:, self.better] - logits[:, 1 - self.better]
+        return [score if math.isfinite(score) else math.nan for score in scores.tolist()]
+
+    def _encoded(self, asked: str, answer: str) -> Any:
+        """What the tokenizer makes of both without a template."""
+        tokenizer = self.loaded.tokenizer
+        if self.form == "text_pair":
+            return tokenizer(asked, answer, truncation=False, verbose=False)
+        end = tokenizer.eos_token or ""
+        text = asked + answer if answer.endswith(end) or self.loaded.is_encoder_decoder else asked + answer + end
+        encoded = tokenizer(text, truncation=False, verbose=False)
+        if self.loaded.is_encoder_decoder and self._eos is not None and self._eos not in encoded["input_ids"]:
+            return {"input_ids": [*encoded["input_ids"], self._eos]}
+        return encoded
+
+    def _checked(self, encoded: Any) -> RewardPiece:
+        ids = tuple(int(token) for token in encoded["input_ids"])
+        types = encoded.get("token_type_ids") if "token_type_ids" in self.loaded.tokenizer.model_input_names else None
+        piece = RewardPiece(ids, tuple(types) if types and self.form == "text_pair" else ())
+        if not ids:
+            return RewardPiece((), problem="empty")
+        if self.limit is not None and len(ids) > self.limit:
+            return RewardPiece((), problem="too_long", detail=f"{len(ids)} > {self.limit}")
+        if max(ids) >= self._rows:
+            return RewardPiece((), problem="ids_beyond_embedding", detail=f"{max(ids)} >= {self._rows}")
+        return piece
+
+
+def _better_label(config: Any) -> int:
+    """Which of two labels is the better answer's, 0 where there is one label. Raises ModelNotLoaded."""
+    labels = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    if len(labels) == 1:
+        return 0
+    table = load_config("reward_models.yaml")
+    better = [place for place, name in enumerate(labels) if name.lower() in table["better_labels"]]
+    worse = [place for place, name in enumerate(labels) if name.lower() in table["worse_labels"]]
+    if len(labels) == 2 and len(better) == len(worse) == 1:
+        return better[0]
+    raise ModelNotLoaded("labels_unclear", f"{len(labels)}: {', '.join(labels[:5])}")
+
+
+def _template(tokenizer: Any) -> str | None:
+    held = tokenizer.chat_template  # by name where there are several
+    held = held.get("default") if isinstance(held, dict) else held
+    return held if isinstance(held, str) and held else None
+
+
+def _form(loaded: LoadedModel) -> Form:
+    from transformers.models.auto import modeling_auto as auto
+
+    if _template(loaded.tokenizer):
+        return "chat_template"
+    encoder = type(loaded.core.config) in auto.MODEL_FOR_MASKED_LM_MAPPING.keys()  # noqa: SIM118 - it has no __iter__
+    return "text_pair" if encoder and not loaded.is_encoder_decoder else "joined"

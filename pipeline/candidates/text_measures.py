@@ -1,0 +1,219 @@
+"""What the text of a candidate shows by itself, beside the chosen answer, and beside other rows.
+
+Written into `Candidate.measures` under these names; a measure that needs something absent (a chosen answer, other
+rows) is None:
+
+- `length`: characters. `length_ratio`: to the chosen answer's, characters of scripts without spaces counting double.
+- `rep_2`, `rep_3`, `rep_4`: share of repeated n-grams, by token ids where given, else by units.
+- `loop`: {text, repeats, share, at_end} of a stretch that only says one thing again.
+- `script`, `same_script`: writing system of most letters, and whether the chosen answer's is the same.
+- `refusal`: it declines. `template_text`: the first marker of a template inside it. `empty`: nothing but white space.
+- `similarity`: 1 - Levenshtein distance / longer length, over units. Between 0 and 1.
+- `overlap`: rarity-weighted cosine with prompt and chosen answer together. `overlap_gain`: by how much that is more
+  than the mean with other rows' prompts and answers; about 0 for an answer to another question. `overlap_units`: of
+  the smaller of the two texts, since few units share something with nobody or everybody.
+
+Units are words and marks; in scripts without spaces single characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from pipeline.answer_overlap import cosine, rarity
+from pipeline.candidates.candidate import Candidate, SourceRow
+from pipeline.candidates.reference_rows import terms
+from pipeline.config_files import load_config
+from pipeline.pair_measures.written_signs import end_marker, refuses, template_marker
+from pipeline.pairs.pair import text_of
+from pipeline.repetition import longest_loop, repeated_share
+from pipeline.script_of_text import main_script, script_counts
+
+_SPACELESS = (
+    r"\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff"
+    r"\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af"
+)
+_UNIT = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+|[^\w\s]|_")
+_WIDE = re.compile(rf"[{_SPACELESS}\uac00-\ud7af]")
+
+MOST_COMPARED = 20_000  # units of one text that similarity looks at: 0.05 s for two such texts
+_MOST_LOOPED = 4_000  # units at the end of a text in which loops are looked for: 15 ms
+MOST_TERMS_FROM = 4_000  # last characters of a prompt that overlap looks at, and first ones of answers
+_MOST_SCRIPT = 4_000  # first characters of a text, of any other row as well
+_LAST = (16, 64, 256)  # last units, in some of which a text that has begun to loop shows it
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\uff21-\uff3a\uff41-\uff5a]+")
+_DOUBLE = frozenset(("han", "kana", "hangul"))
+_PLACES = 4
+
+
+def text_units(text: str) -> list[str]:
+    """Words and marks; single characters of scripts without spaces. No white space."""
+    return _UNIT.findall(text)
+
+
+def similarity(left: str, right: str) -> float:
+    """1 for equal units in equal order, 0 for nothing in common. Of longer texts the first MOST_COMPARED units."""
+    from rapidfuzz.distance import Levenshtein
+
+    numbers: dict[str, int] = {}
+    # One character a unit: rapidfuzz compares strings faster than lists of strings.
+    coded = [
+        "".join(chr(numbers.setdefault(unit, len(numbers))) for unit in text_units(text)[:MOST_COMPARED])
+        for text in (left, right)
+    ]
+    return round(float(Levenshtein.normalized_similarity(*coded)), _PLACES)
+
+
+def width(text: str) -> int:
+    """Length that compares across languages: a character of a script without spaces says as much as two letters."""
+    return len(text) + len(_WIDE.findall(text))
+
+
+def length_ratio(text: str, chosen: str) -> float | None:
+    """None for an empty chosen answer."""
+    wide = width(chosen)
+    return round(width(text) / wide, _PLACES) if wide else None
+
+
+def written_script(text: str) -> str | None:
+    """The script a text is written in; None for texts with too few letters to be in a language, such as "4" and "A".
+
+    Latin letters stand in texts of every script, as names, terms and code; so another script counts from a smaller
+    share on.
+    """
+    judging = load_config("choice_policies.yaml")["judging"]
+    text = text[:_MOST_SCRIPT]
+    counts = script_counts(text)
+    weighed = {script: count * (2 if script in _DOUBLE else 1) for script, count in counts.items()}
+    total = sum(weighed.values())
+    if total < judging["script_least_letters"]["value"]:
+        return None
+    others = total - weighed.get("latin", 0)
+    if others >= judging["script_share"]["value"] * total and (letters := _LATIN.sub("", text)):
+        return main_script(letters)
+    return main_script(text)
+
+
+def same_script(text: str, chosen: str | None, question: str) -> bool | None:
+    """Whether a text is written as the chosen answer is. Without one, as the question, unless that speaks of a language
+    (a translation is asked for in another script than it comes in). None where that can't be told."""
+    script = written_script(text)
+    wanted = written_script(question if chosen is None else chosen)
+    if script is None or wanted is None:
+        return None
+    if chosen is None and script != wanted and _names_language().search(question):
+        return None
+    return script == wanted
+
+
+@lru_cache(maxsize=1)
+def _names_language() -> re.Pattern[str]:
+    return re.compile(load_config("choice_policies.yaml")["language_named"])
+
+
+def loop_in(text: str) -> dict[str, Any] | None:
+    """The stretch that says one thing over and over, where it fills much of the text or is how the text ends."""
+    limits = {name: entry["value"] for name, entry in load_config("choice_policies.yaml")["judging"].items()}
+    units = text_units(text)[-_MOST_LOOPED:]
+    least_repeated = limits["loop_share"] / 2  # of pairs of units; below, no stretch can fill that share
+    if repeated_share(units, 2) < least_repeated and all(repeated_share(units[-last:], 2) < 0.5 for last in _LAST):
+        return None
+    found = longest_loop(units, min_repeats=limits["loop_repeats"])
+    if found is None:
+        return None
+    spans = [match.span() for match in _UNIT.finditer(text)][-_MOST_LOOPED:]
+    first, last = spans[found.start], spans[found.start + found.length - 1]
+    if last[1] - first[0] < limits["loop_length"]:
+        return None
+    unit = text[first[0] : spans[found.start + found.period - 1][1]]
+    ends_so = found.at_end and found.repeats >= limits["loop_repeats_at_end"] and any(map(str.isalnum, unit))
+    if found.share < limits["loop_share"] and not ends_so:
+        return None
+    return {
+        "text": unit[:200], "repeats": round(found.repeats, 1), "share": round(found.share, _PLACES),
+        "at_end": found.at_end,
+    }  # fmt: skip
+
+
+def template_text(text: str, *allowed: str) -> str | None:
+    """The first marker of a template, a role or an end as it is written; None for none.
+
+    allowed: texts of the row. Words with a colon that people write too (`User:`) are fine where these have them.
+    """
+    marker, only_templates = template_marker(text, text.lower())
+    if marker and not only_templates and any(marker in other for other in allowed):
+        marker = ""
+    return marker or end_marker(text) or None
+
+
+@lru_cache(maxsize=256)
+def _about(prompt: str, chosen: str) -> Counter[str]:
+    return terms(prompt[-MOST_TERMS_FROM:]) + terms(chosen)
+
+
+class _Topics:
+    """What a row is about, beside other rows written in the same script."""
+
+    def __init__(self, row: SourceRow, chosen: str | None, others: Sequence[SourceRow]) -> None:
+        self.own = _about(text_of(row.pair.prompt), chosen or "")
+        script = written_script(row.question if chosen is None else chosen)
+        asked = text_of(row.pair.prompt)
+        near = [
+            other for other in others
+            if other.index != row.index and text_of(other.pair.prompt) != asked
+            and written_script(other.question if other.gold is None else other.gold) == script
+        ]  # fmt: skip
+        least = load_config("choice_policies.yaml")["judging"]["overlap_least_others"]["value"]
+        enough = near if len(near) >= least else []
+        self.others = [_about(text_of(other.pair.prompt), other.gold or "") for other in enough]
+        self.weight = rarity([self.own, *self.others])
+
+    def measure(self, text: str) -> dict[str, Any]:
+        bag = terms(text)
+        own = cosine(bag, self.own, self.weight)
+        gain = None
+        if self.others:
+            gain = own - sum(cosine(bag, other, self.weight) for other in self.others) / len(self.others)
+        return {
+            "overlap": round(own, _PLACES), "overlap_gain": None if gain is None else round(gain, _PLACES),
+            "overlap_units": min(bag.total(), self.own.total()),
+        }  # fmt: skip
+
+
+def measure_texts(
+    row: SourceRow, candidates: Sequence[Candidate], others: Sequence[SourceRow], *,
+    token_ids: Mapping[int, Sequence[int]] | None = None,
+) -> None:  # fmt: skip
+    """Write the measures named above into every candidate that has an answer.
+
+    others: rows to hold overlap against, any number; those with the same prompt or in another script don't count.
+    token_ids: of the answers, by candidate number. A candidate that came with a better answer of its own is measured
+    against that one.
+    """
+    topics: dict[str | None, _Topics] = {}
+    prompt = text_of(row.pair.prompt)
+    for candidate in candidates:
+        if candidate.problem is not None:
+            continue
+        text = candidate.text
+        chosen = row.gold if candidate.chosen is None else text_of(candidate.chosen)
+        if chosen not in topics:
+            topics[chosen] = _Topics(row, chosen, others)
+        items: Sequence[Hashable] = (token_ids or {}).get(candidate.number) or text_units(text)
+        candidate.measures |= {
+            "length": len(text),
+            "length_ratio": None if chosen is None else length_ratio(text, chosen),
+            **{f"rep_{n}": round(repeated_share(items, n), _PLACES) for n in (2, 3, 4)},
+            "loop": loop_in(text),
+            "script": written_script(text),
+            "same_script": same_script(text, chosen, row.question),
+            "refusal": refuses(text),
+            "similarity": None if chosen is None else similarity(text, chosen),
+            **topics[chosen].measure(text),
+            "template_text": template_text(text, prompt, chosen or ""),
+            "empty": not text.strip(),
+        }

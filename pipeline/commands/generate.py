@@ -1,0 +1,567 @@
+"""`python -m pipeline generate`: answers that may become rejected, made, measured and chosen."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.candidates.plan import Plan, is_address, make_plan
+from pipeline.candidates.presets import Preset, default_preset, find_preset, preset_names
+from pipeline.candidates.strategies import RunSettings, parse_strategies, run_number, temperatures
+from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
+from pipeline.config_files import load_config
+from pipeline.pairs.all_formats import columns_given, format_named
+from pipeline.pairs.column_kinds import json_text
+from pipeline.pairs.open_source import open_source
+from pipeline.pairs.rated_formats import AXES
+from pipeline.pairs.write_pairs import SUFFIXES
+from pipeline.refusal import Refused, Sentence
+
+if TYPE_CHECKING:
+    from pipeline.candidates.candidate import SourceRow
+    from pipeline.candidates.correction import Corrector
+    from pipeline.candidates.endpoint import Endpoint
+    from pipeline.candidates.open_makers import ModelFiles
+    from pipeline.candidates.policy import Policy
+    from pipeline.candidates.reference_rows import ReferenceRows
+    from pipeline.candidates.run import Measure, Run
+    from pipeline.candidates.shards import Shard
+    from pipeline.candidates.source_rows import SourceRows
+    from pipeline.candidates.write_candidates import Choose
+
+PREVIEW_ROWS = 50
+OTHERS = 8  # rows whose prompts and answers the words of a candidate are held against
+SAMPLE_ROWS = 32  # rows that the prompt format is told by
+_DATABASE_COLUMNS = ("db_id", "database", "db", "db_name")
+_DATABASE_SUFFIXES = (".sqlite", ".db", ".sqlite3")
+_PROGRAM = "python -m pipeline generate"
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "generate", help="answers that may become rejected: made, measured, chosen",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Makes several answers to every row, measures them and, with --choose, takes those that are good "
+                    "rejects.\nEvery candidate with how it was made and judged stands beside the output, in "
+                    "OUTPUT.candidates.jsonl.\nStrategies: greedy, sampling, beam, diverse_beam, correction, endpoint, "
+                    + ", ".join(_alterations()) + ".\nPresets: " + ", ".join(preset_names()) + ".",
+        epilog="examples:\n"
+               "  python -m pipeline generate --data train.json --output pairs.json --choose on_topic\n"
+               "  python -m pipeline generate --model ./outputs/sft --data train.json --output pairs.json "
+               "--choose on_topic --preview\n"
+               "  python -m pipeline generate --model ./base --adapter ./lora --data sql.json --output pairs.json "
+               "--preset text2sql --database shop.sqlite --max-samples 500\n"
+               "  python -m pipeline generate --model ./outputs/sft --strategy greedy --strategy "
+               "sampling:temperature=0.9,n=3 --strategy cut_short --data train.json --output pairs.jsonl\n"
+               "  python -m pipeline generate --model http://127.0.0.1:8000/v1 --data train.json --output pairs.json "
+               "--num-candidates 4 --choose varied --resume\n"
+               "  accelerate launch --num_processes 4 -m pipeline generate --model ./outputs/sft --data train.json "
+               "--output pairs.json",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE",
+        help="rows to answer: data file, dataset_info.json:NAME, or a data set of the Hub")  # fmt: skip
+    add("--output", required=True, metavar="FILE", help=", ".join(SUFFIXES))
+    add("--model", metavar="PATH_OR_URL", help="checkpoint, or the address of a server (http://HOST:PORT/v1); without "
+                                               "one only strategies that need none")  # fmt: skip
+    add("--adapter", metavar="PATH", help="LoRA to put on the model")
+    add("--base", metavar="PATH", help="of a model that is an adapter itself; default: what its files name")
+    add("--tokenizer", metavar="PATH", help="tokenizer given apart from the weights")
+    add("--model-config", metavar="FILE", help="config.json given apart from the weights")
+    add("--weaker-model", metavar="PATH", help="an early checkpoint or a smaller model of the family, for presets")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights")
+    add("--batch-size", metavar="N", help="answers at once; default: found from free memory")
+    how = parser.add_argument_group("how candidates are made")
+    add = how.add_argument
+    add("--strategy", metavar="NAME[:KEY=VALUE,...]", action="append", default=[],
+        help="as in sampling:temperature=0.9,n=3, greedy:model=./checkpoint-100 (repeatable)")  # fmt: skip
+    add("--preset", metavar="NAME_OR_FILE", help="strategies and policy for one purpose")
+    add("--num-candidates", metavar="N", help="a row, of each strategy that can give several; default 1")
+    add("--max-new-tokens", metavar="N", help="of one answer; default 256")
+    add("--temperature", metavar="T")
+    add("--temperature-ladder", metavar="T,T,...", help="temperatures that the samples of a row are spread over")
+    add("--top-p", metavar="P")
+    add("--top-k", metavar="K")
+    add("--num-beams", metavar="N")
+    add("--seed", metavar="N", default="0", help="candidate c of row i is drawn with seed + 1000 i + c; default 0")
+    add("--system", metavar="TEXT", help="system message for rows without their own")
+    add("--prompt-format", metavar="NAME", default="auto",
+        help="auto (the declared template, or what the model was trained on where that is another one), declared, "
+             "plain, or a name of configs/prompt_formats.yaml")  # fmt: skip
+    add("--thinking", action="store_true", help="let a reasoning model think; default: off where the template knows it")
+    add("--replace", metavar="OLD=NEW", action="append", default=[],
+        help="the strategy correction: the model's own answer is rejected, the same with NEW chosen")  # fmt: skip
+    add("--corrector", metavar="URL", help="a server whose model corrects instead")
+    add("--endpoint-model", metavar="NAME", help="which of a server's models, such as a LoRA it serves")
+    add("--concurrency", metavar="N", help="requests to a server at once")
+    add("--price-in", metavar="P", help="of a million tokens of prompts")
+    add("--price-out", metavar="P", help="of a million tokens of answers")
+    add("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
+    judged = parser.add_argument_group("how they are measured and chosen")
+    add = judged.add_argument
+    add("--choose", metavar="POLICY", help="name, NAME:key=value,... or a YAML file; default: keep all that are usable")
+    add("--dedup", choices=("exact", "normalized", "sql"), help="what counts as the same answer; default normalized")
+    add("--reward", metavar="NAME_OR_PATH", help="exact_answer, number, sql, regex:PATTERN, or a reward model")
+    add("--embedding-model", metavar="PATH", help="tells by meaning whether an answer is on topic")
+    add("--database", metavar="PATH", help="SQLite file to execute SQL on, read-only, or a folder of them by db_id")
+    add("--dialect", metavar="NAME", help="of the SQL, as sqlglot names it; default sqlite")
+    add("--preview", metavar="N", nargs="?", const=str(PREVIEW_ROWS),
+        help=f"make and choose for the first N rows only, and show it; default {PREVIEW_ROWS}; kept")  # fmt: skip
+    add("--choose-only", action="store_true", help="choose anew from a finished OUTPUT.candidates.jsonl")
+    data = parser.add_argument_group("data and output")
+    add = data.add_argument
+    add("--to", metavar="FORMAT", help="default: instruction,input,chosen,rejected in .json; else the data's columns")
+    add("--from", dest="source_format", metavar="FORMAT", help="default: recognised")
+    add("--column", metavar="NAME=COLUMN", action="append", default=[], help="as in prompt=question (repeatable)")
+    add("--axis", choices=tuple(AXES), help="which label of PKU-SafeRLHF decides where both differ")
+    add("--split", metavar="NAME", default="train", help="of a data set of the Hub; default train")
+    add("--max-samples", metavar="N", help="only the first N rows")
+    add("--resume", action="store_true", help="go on where an interrupted run ended")
+    add("--overwrite", action="store_true", help="replace what an earlier run left at OUTPUT")
+    add("--format", choices=("text", "json"), default="text", help="of the account on standard output")
+    add("--lang", choices=("en", "zh"), default="en")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the account. Returns the exit status."""
+    from pipeline.candidates.shards import Shard
+    from pipeline.commands.generate_account import preview_text, run_json, run_text
+
+    shard = Shard.from_environment()
+    asked = _asked(options)
+    if options.choose_only:
+        if shard.rank:
+            return EXIT_DONE
+        return _choose_again(options, asked)
+    with _stoppable(options.lang, shard.rank) as cancel:
+        made = _run_of(options, asked, shard, cancel)
+        line = Progress("pipeline", in_files=True)
+        try:
+            result = _safely(made, options, line)
+        except KeyboardInterrupt:
+            line.clear()
+            rows = f"{made.progress.rows:,}"
+            say("pipeline", Sentence("run_interrupted", {"rows": rows, "path": options.output}).said(options.lang))
+            return EXIT_INTERRUPTED
+        finally:
+            line.clear()
+            made.makers.close()
+    if shard.rank:
+        return EXIT_DONE if result.outcome == "done" or result.outcome == "preview" else EXIT_INTERRUPTED
+    if result.outcome == "preview":
+        write_result(preview_text(made, result, asked.policy, options))
+        return EXIT_DONE
+    if options.format == "json":
+        write_result(json_text(run_json(made, result), indent=2) + "\n")
+    else:
+        write_result(run_text(made, result, options.lang))
+    if result.outcome == "done":
+        return EXIT_DONE
+    entry = "run_part_failed" if result.outcome == "failed" else "run_stopped"
+    say("pipeline", Sentence(entry, {"rows": f"{result.rows:,}", "path": options.output}).said(options.lang))
+    return EXIT_INTERRUPTED
+
+
+# --- what was asked, looked at before anything is read ---
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """words: strategies as they were named. policy: None keeps every usable candidate."""
+
+    output: Path
+    plan: Plan
+    policy: Policy | None
+    dedup: str
+    dialect: str | None
+    reward: str | None
+    ladder: tuple[float, ...]
+    seed: int
+    max_new_tokens: int
+    preset: Preset | None
+    most: int | None
+    preview: int | None
+
+
+def _asked(options: argparse.Namespace) -> _Asked:
+    from pipeline.candidates.policy import parse_policy
+    from pipeline.candidates.reward_functions import reward_function
+
+    _can_be_written(Path(options.output))
+    output = Path(os.path.realpath(options.output))  # a link stays one; all files lie beside what it leads to
+    if options.resume and options.overwrite:
+        raise Refused("resume_or_overwrite")
+    if options.to is not None and format_named(options.to).kind != "pairs":
+        raise Refused("format_holds_no_pairs", value=options.to)
+    if options.source_format is not None:
+        format_named(options.source_format)
+    preset, words = _strategies(options)
+    chosen = options.choose or (preset.choose if preset is not None and options.preset else None)
+    policy = parse_policy(chosen) if chosen else None
+    extra = preset.options if preset is not None else {}
+    reward = options.reward or extra.get("reward")
+    if policy is not None and policy.needs_reward and reward is None:
+        raise Refused("choose_needs_reward", policy=policy.name)
+    function = reward_function(reward) if reward is not None else None
+    ladder_text = options.temperature_ladder or extra.get("temperature_ladder")
+    ladder = temperatures(ladder_text, given="--temperature-ladder") if ladder_text else ()
+    count = options.num_candidates or extra.get("num_candidates")
+    n = whole_number("--num-candidates", count, 1, 1000) if count else 1
+    parameters: dict[str, Any] = {"max_new_tokens": whole_number("--max-new-tokens", options.max_new_tokens or "256", 1,
+                                                                  10**6)}  # fmt: skip
+    for name in ("temperature", "top_p", "top_k", "num_beams"):
+        if (text := getattr(options, name)) is not None:
+            parameters[name] = run_number("--" + name.replace("_", "-"), name, text)
+    strategies = parse_strategies(words, RunSettings(n, ladder, parameters), _alterations())
+    if any(one.kind == "correction" for one in strategies) and not (options.replace or options.corrector):
+        raise Refused("correction_needs_rules")
+    if options.replace and options.corrector:
+        raise Refused("correction_two_ways")
+    own = "" if options.model is None else "endpoint" if is_address(options.model) else "model"
+    scorers = [] if options.choose_only else [
+        name for name, wanted in (("reward", reward is not None and function is None),
+                                  ("embedding", options.embedding_model is not None)) if wanted
+    ]  # fmt: skip
+    return _Asked(
+        output, make_plan(strategies, own, scorers), policy, options.dedup or extra.get("dedup") or "normalized",  # type: ignore[arg-type]
+        options.dialect or extra.get("dialect"), reward, ladder,
+        whole_number("--seed", options.seed, 0, 2**53, "not_a_seed"), parameters["max_new_tokens"], preset,
+        whole_number("--max-samples", options.max_samples, 1, 2**40) if options.max_samples else None,
+        whole_number("--preview", options.preview, 1, 10**6) if options.preview else None,
+    )  # fmt: skip
+
+
+def _strategies(options: argparse.Namespace) -> tuple[Preset | None, list[str]]:
+    preset = None
+    if options.preset:
+        preset = find_preset(options.preset, weaker=options.weaker_model)
+        for word in preset.left_out if not options.strategy else ():
+            note = Sentence("strategy_left_out", {"given": word}, "candidates")
+            say("pipeline", note.said(options.lang))
+    words = list(options.strategy) or list(preset.strategies if preset is not None else ())
+    if (options.replace or options.corrector) and not any(word.partition(":")[0] == "correction" for word in words):
+        words.append("correction")
+    if not words:
+        preset = find_preset(default_preset(with_model=options.model is not None))
+        words = [*preset.strategies]
+    return preset, words
+
+
+def _can_be_written(output: Path) -> None:
+    """Raises Refused for a name that says no file type, and for a place where nothing can be written."""
+    if output.suffix.lower() not in SUFFIXES:
+        raise Refused("suffix_unknown", path=output)
+    try:
+        if output.is_dir():
+            raise Refused("output_is_folder", path=output)
+        if output.exists() and not output.is_file():
+            raise Refused("file_is_special", option="--output", path=output)
+        folder = Path(os.path.realpath(output)).parent
+        if not output.parent.is_dir() or not folder.is_dir():
+            raise Refused("output_no_folder", path=output, folder=folder)
+        if not os.access(output.parent, os.W_OK):
+            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
+    except (OSError, ValueError) as failed:  # a loop of links, a null byte
+        raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
+
+
+def _alterations() -> Mapping[str, Mapping[str, Any]]:
+    return dict(load_config("alterations.yaml")["parameters"])
+
+
+# --- what is opened ---
+
+
+def _source(options: argparse.Namespace, asked: _Asked) -> tuple[SourceRows, SourceRows]:
+    """The rows to answer, and all rows of the data."""
+    from pipeline.candidates.source_rows import SourceRows
+
+    source = open_source(
+        options.data, option="--data", program=_PROGRAM, format=options.source_format,
+        columns=columns_given(options.column), axis=options.axis, split=options.split, output=options.output,
+    )  # fmt: skip
+    if source.path is not None and asked.output.exists() and os.path.samefile(source.path, asked.output):
+        raise Refused("output_is_input", path=options.output, option="--data", given=options.data)
+    return SourceRows(source, most=asked.most), SourceRows(source)
+
+
+def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: threading.Event) -> Run:
+    from pipeline.candidates.open_makers import OpenMakers, check_room, default_device
+    from pipeline.candidates.run import Place, Run
+    from pipeline.candidates.run_progress import RunProgress
+    from pipeline.candidates.write_candidates import default_format
+
+    plan = asked.plan
+    files, endpoint, corrector = _models(options, asked)
+    rows, everything = _source(options, asked)
+    needs_torch = files is not None or plan.scorers or any(group.source == "model" for group in plan.side)
+    device = shard.device(default_device(options.device)) if needs_torch else "cpu"
+    if files is not None:
+        check_room(files, device, options.dtype)
+    dialect, database = _sql(options, asked)
+    reference, sample, total = _look_around(everything, asked.most)
+    rows.known_count(total)
+    settings = _settings(options, asked, rows, files, endpoint, corrector)
+
+    def note(line: str) -> None:
+        if not shard.rank:
+            say("pipeline", line)
+
+    makers = OpenMakers(
+        asked.seed, reference, sample, files, lambda model, adapter: _find(model, adapter, options), endpoint,
+        lambda url: _endpoint(url, options), corrector, device=device, dtype=options.dtype,
+        prompt_format=options.prompt_format, system=options.system, thinking=options.thinking,
+        max_new_tokens=asked.max_new_tokens,
+        batch_size=whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None,
+        concurrency=whole_number("--concurrency", options.concurrency, 1, 10**6) if options.concurrency else None,
+        reward=asked.reward, embedding=options.embedding_model, lang=options.lang, note=note,
+    )  # fmt: skip
+    place = Place(asked.output)
+    own = place.progress if not shard.rank else place.work / f"progress-{shard.rank}.json"
+    others = [place.work / f"progress-{rank}.json" for rank in range(1, shard.world)] if not shard.rank else []
+    progress = RunProgress(own, others=others)
+    return Run(
+        place, rows, plan, makers, _measure(asked, reference, dialect, database, options), _choose(asked),
+        options.to or default_format(asked.output, everything.opened), settings, progress, shard, cancel,
+        asked.preview, lambda sentence: note(sentence.said(options.lang)),
+    )  # fmt: skip
+
+
+def _models(options: argparse.Namespace, asked: _Asked) -> tuple[ModelFiles | None, Endpoint | None, Corrector | None]:
+    """What --model is, and who corrects. Every other checkpoint that a strategy names is looked for too."""
+    from pipeline.candidates.correction import EndpointCorrector, Replacements, Rule
+
+    files, endpoint = None, None
+    corrector: Corrector | None = None
+    if options.model is not None and is_address(options.model):
+        if options.adapter is not None:
+            raise Refused("adapter_at_endpoint", path=options.adapter)
+        endpoint = _endpoint(options.model, options)
+    elif options.model is not None:
+        files = _find(options.model, options.adapter, options)
+    elif options.adapter is not None:
+        raise Refused("adapter_without_model", path=options.adapter)
+    for group in asked.plan.side:
+        if group.source == "model" and (group.model is not None or files is not None):
+            _find(group.model or options.model, group.adapter, options)
+    if options.replace:
+        corrector = Replacements([Rule.given(text) for text in options.replace])
+    elif options.corrector:
+        corrector = EndpointCorrector(_endpoint(options.corrector, options), seed=asked.seed)
+    return files, endpoint, corrector
+
+
+def _find(model: str, adapter: str | None, options: argparse.Namespace) -> ModelFiles:
+    """--tokenizer and --model-config belong to the run's own model, and to others that lack what they give."""
+    from pipeline.candidates.open_makers import find_model
+
+    return find_model(
+        model, adapter=adapter, base=options.base, tokenizer=options.tokenizer, model_config=options.model_config
+    )
+
+
+def _endpoint(url: str, options: argparse.Namespace) -> Endpoint:
+    from pipeline.candidates.endpoint import Endpoint, Price
+
+    price = None
+    if options.price_in is not None or options.price_out is not None:
+        price = Price.given(f"{options.price_in or 0},{options.price_out or 0}")
+    model = options.endpoint_model if url == options.model else None
+    return Endpoint(url, model, key_env=options.api_key_env, price=price)
+
+
+def _sql(options: argparse.Namespace, asked: _Asked) -> tuple[str | None, Path | None]:
+    """The dialect where answers are SQL, and the database."""
+    database = None if options.database is None else Path(options.database)
+    if database is not None and not database.exists():
+        raise Refused("option_not_found", option="--database", path=database)
+    wanted = asked.dialect is not None or database is not None or asked.dedup == "sql" or asked.reward == "sql"
+    return (asked.dialect or "sqlite" if wanted else None), database
+
+
+def _look_around(everything: SourceRows, most: int | None) -> tuple[ReferenceRows, list[Any], int | None]:
+    """One pass over the data: other rows to hold answers against, rows to tell the prompt format by, and how many there
+    are. Of a data set of the Hub only its beginning."""
+    from itertools import islice
+
+    from pipeline.candidates.reference_rows import MOST_ROWS, ReferenceRows
+
+    sample: list[Any] = []
+
+    def kept() -> Iterator[Any]:
+        rows = everything if everything.source.path is not None else islice(everything, MOST_ROWS)
+        for row in rows:
+            if len(sample) < SAMPLE_ROWS:
+                sample.append(row)
+            yield row
+
+    reference = ReferenceRows.gather(kept())
+    total = everything.count() if everything.source.path is not None else None
+    if not sample:
+        raise Refused("data_asks_nothing", path=everything.name)
+    return reference, sample, total if most is None or total is None else min(most, total)
+
+
+def _settings(
+    options: argparse.Namespace, asked: _Asked, rows: SourceRows, files: ModelFiles | None, endpoint: Endpoint | None,
+    corrector: Corrector | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What decides on the candidates and their measures. The policy is none of it: it is applied last, to all rows."""
+    strategies = [
+        {"name": one.name, "kind": one.kind, "candidates": one.candidates, "first": one.first, "model": one.model,
+         "adapter": one.adapter, **one.parameters}
+        for one in asked.plan.strategies
+    ]  # fmt: skip
+    held = {
+        "data": rows.identity(), "from": options.source_format, "columns": options.column, "axis": options.axis,
+        "split": options.split, "strategies": strategies, "seed": asked.seed, "model": options.model,
+        "adapter": options.adapter, "fingerprint": None if files is None else files.fingerprint(),
+        "endpoint": None if endpoint is None else [endpoint.url, endpoint.model], "tokenizer": options.tokenizer,
+        "dtype": options.dtype, "prompt_format": options.prompt_format, "system": options.system,
+        "thinking": options.thinking, "correction": None if corrector is None else corrector.account(),
+        "dialect": asked.dialect, "database": options.database, "reward": asked.reward,
+        "embedding_model": options.embedding_model,
+    }  # fmt: skip
+    return {name: value for name, value in held.items() if value is not None and value != [] and value is not False}
+
+
+def _measure(
+    asked: _Asked, reference: ReferenceRows, dialect: str | None, database: Path | None, options: argparse.Namespace
+) -> Measure:
+    from pipeline.candidates.reward_functions import reward_function
+    from pipeline.candidates.text_measures import measure_texts
+    from pipeline.candidates.write_candidates import MeasuredRow
+
+    function = reward_function(asked.reward) if asked.reward is not None else None
+    by_database: Any = None
+    if dialect is not None:
+        from pipeline.sql.measure_sql import measure_sql
+
+        by_database = measure_sql
+
+    def measure(held: MeasuredRow) -> None:
+        row = held.row
+        measure_texts(row, held.candidates, reference.others(row.index, OTHERS))
+        if by_database is not None and row.gold is not None:
+            by_database(row.gold, held.candidates, _database_of(row, database), dialect)
+        if function is not None:
+            function.measure(row, held.candidates)
+            held.chosen_measures |= function.chosen_measures(row.gold)
+
+    return measure
+
+
+def _database_of(row: SourceRow, database: Path | None) -> Path | None:
+    """The file; in a folder that of the row's `db_id`, as Spider and BIRD lay them out."""
+    if database is None or not database.is_dir():
+        return database
+    name = next((str(held) for key in _DATABASE_COLUMNS if (held := row.pair.extra.get(key))), "")
+    if not name or name != Path(name).name:  # a name, not a way out of the folder
+        return None
+    places = [folder / f"{name}{suffix}" for folder in (database / name, database) for suffix in _DATABASE_SUFFIXES]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _choose(asked: _Asked) -> Choose:
+    from pipeline.candidates.choose import ChosenPair, choose
+    from pipeline.candidates.duplicates import mark_duplicates
+    from pipeline.candidates.write_candidates import MeasuredRow, every_usable
+
+    def chosen(held: MeasuredRow) -> list[ChosenPair]:
+        mark_duplicates(held.candidates, held.row.gold, asked.dedup)  # type: ignore[arg-type]
+        if asked.policy is None:
+            return every_usable(held)
+        return choose(held.row, held.candidates, asked.policy, chosen_measures=held.chosen_measures)
+
+    return chosen
+
+
+# --- the run itself ---
+
+
+@contextmanager
+def _stoppable(lang: str, rank: int) -> Iterator[threading.Event]:
+    """An event that Ctrl-C and a polite kill set; a second Ctrl-C is an interrupt as usual."""
+    cancel = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if cancel.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not cancel.is_set() and not rank:
+            say("pipeline", Sentence("run_stopping", {}, "candidates").said(lang))
+        cancel.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _safely(made: Run, options: argparse.Namespace, line: Progress) -> Any:
+    """Runs; whatever a library raises is one line, and what was done is kept."""
+    from pipeline.commands.generate_account import progress_line
+
+    def tick(state: Mapping[str, Any]) -> None:
+        if not made.shard.rank and line.due():
+            line.show(progress_line(state, options.lang))
+
+    made.progress.tick = tick
+    try:
+        return made(resume=options.resume, overwrite=options.overwrite)
+    except (Refused, BrokenPipeError):
+        raise
+    except OSError as failed:
+        raise Refused("run_failed", path=options.output, why=failed.strerror or failed) from None
+    except MemoryError:
+        raise Refused("run_out_of_memory", path=options.output) from None
+    except Exception as failed:  # torch, tokenizers, drivers each have their own
+        if "out of memory" in str(failed).lower():
+            raise Refused("run_out_of_memory", path=options.output) from None
+        said = " ".join(str(failed).split())[:200]
+        raise Refused("run_failed", path=options.output, why=f"{type(failed).__name__}: {said}") from None
+
+
+def _choose_again(options: argparse.Namespace, asked: _Asked) -> int:
+    from pipeline.candidates.run import Place, RunResult, account
+    from pipeline.candidates.write_candidates import default_format, rows_again, write_run
+    from pipeline.commands.generate_account import choose_text
+
+    place = Place(asked.output)
+    if not place.candidates.is_file():
+        raise Refused("option_not_found", option="--choose-only", path=place.candidates)
+    info = place.read_info() or {}
+    if info.get("state") not in (None, "done"):
+        raise Refused("run_unfinished", path=asked.output)
+    rows, everything = _source(options, asked)
+    held = rows_again(rows, place.candidates)
+    first = next(iter(everything), None)
+    if first is None:
+        raise Refused("data_asks_nothing", path=everything.name)
+    format = options.to or default_format(asked.output, everything.opened)
+    try:
+        with tempfile.TemporaryDirectory(dir=asked.output.parent, prefix=f".{asked.output.name}.") as folder:
+            written = write_run(held, asked.output, format, _choose(asked), Path(folder))
+    except OSError as failed:
+        raise Refused("output_failed", path=asked.output, why=failed.strerror or failed) from None
+    told = account(written)
+    if info:
+        place.write_info({**info, "account": told})
+    result = RunResult("done", written, written.rows, written.rows)
+    write_result(choose_text(result, asked.output, options))
+    return EXIT_DONE
