@@ -47,13 +47,21 @@ class _Better:
     number: int | None = None
 
 
-def judge_topic(measures: Measures) -> tuple[bool | None, Why | None]:
+def judge_topic(measures: Measures, of_data: Measures | None = None) -> tuple[bool | None, Why | None]:
     """Whether an answer is to its question, None where that can't be told, and the evidence for it.
+
+    of_data: the same measures of the data's chosen answer, for answers that the model itself didn't write: a model to
+    which the right answer is no likelier here than elsewhere can't tell what is on topic. (Its own answers are off
+    topic where they are no likelier here: it wrote them without regard to the prompt.)
 
     The model's word counts before the words in the answer; where the two contradict each other nothing is told. Words
     say nothing against short answers, refusals, and answers to rows without a chosen one.
     """
-    verdict, evidence = _by_model(measures)
+    knows = of_data is None or of_data.get("topic_gain") is None or _by_model(of_data)[0] is True
+    verdict, evidence = _by_model(measures) if knows else (None, None)
+    if verdict is True and measures.get("answer_of_row") is not None:
+        # likelier here than at rows drawn at random, as near rows' answers are; it is another question's all the same
+        verdict, evidence = None, None
     if verdict is True:
         return verdict, evidence
     limits = _limits()
@@ -93,11 +101,15 @@ def _by_model(measures: Measures) -> tuple[bool | None, Why | None]:
     return None, None
 
 
-def mark_topics(candidates: Iterable[Candidate]) -> None:
+def mark_topics(candidates: Iterable[Candidate], chosen_measures: Measures | None = None) -> None:
     """Write `on_topic` into the measures of every candidate with an answer, from what was measured."""
     for candidate in candidates:
         if candidate.problem is None:
-            candidate.measures["on_topic"] = judge_topic(candidate.measures)[0]
+            candidate.measures["on_topic"] = _topic(candidate, chosen_measures or {})[0]
+
+
+def _topic(candidate: Candidate, of_data: Measures) -> tuple[bool | None, Why | None]:
+    return judge_topic(candidate.measures, of_data if "altered" in candidate.parameters else None)
 
 
 def _words_tell(measures: Measures) -> bool:
@@ -116,14 +128,14 @@ def choose(
     ordered = sorted(candidates, key=lambda one: one.number)
     for candidate in ordered:
         candidate.choice, candidate.why = None, []
-    mark_topics(ordered)
+    mark_topics(ordered, chosen_measures)
     best = _best(ordered, policy, row) if policy.chosen_from == "best_candidate" else None
     usable: list[tuple[Candidate, _Better]] = []
     for candidate in ordered:
         if best is candidate:
             continue
         better = _better(row, candidate, policy, best, chosen_measures or {})
-        candidate.why = _reasons(row, candidate, better, policy)
+        candidate.why = _reasons(row, candidate, better, policy, chosen_measures or {})
         if not candidate.why and better is not None:
             usable.append((candidate, better))
     taken = _taken(row, usable, ordered, policy)
@@ -178,7 +190,9 @@ def _better(
     return None
 
 
-def _reasons(row: SourceRow, candidate: Candidate, better: _Better | None, policy: Policy) -> list[Why]:
+def _reasons(
+    row: SourceRow, candidate: Candidate, better: _Better | None, policy: Policy, of_data: Measures
+) -> list[Why]:  # fmt: skip
     """Why a candidate can't be a reject, the gravest first; empty where it can."""
     if candidate.problem is not None:
         return [_why("why_no_answer", problem=candidate.problem)]
@@ -201,7 +215,7 @@ def _reasons(row: SourceRow, candidate: Candidate, better: _Better | None, polic
         found.append(_why("why_right"))
     elif policy.may_be_right == "refuse" and (maybe := _may_be_right(candidate, better)) is not None:
         found.append(maybe)
-    found += _unwanted(row, candidate, better, policy)
+    found += _unwanted(row, candidate, better, policy, of_data)
     found += _too_near_or_far(candidate, better, policy)
     found += _not_worse(candidate, better, policy)
     return found
@@ -216,20 +230,26 @@ def _may_be_right(candidate: Candidate, better: _Better) -> Why | None:
         return None
     if _is_right(candidate.measures) is not None or width(better.text) > limits["short_answer"]:
         return None
-    own, theirs = (_number(m.get("logp")) for m in (candidate.measures, better.measures))
-    if own is not None and theirs is not None:
-        margin, least = theirs - own, limits["sure_margin"]
-        return _why("why_may_be_right", value=margin, least=least) if margin < least else None
     inner, outer = sorted((normal_form(candidate.text), normal_form(better.text)), key=len)
-    return _why("why_may_be_right_words") if inner in outer else None
+    if inner in outer:
+        return _why("why_may_be_right_words")
+    own, theirs = (_number(m.get("logp")) for m in (candidate.measures, better.measures))
+    if own is None or theirs is None or theirs - own >= limits["sure_margin"]:
+        return None
+    return _why("why_may_be_right", value=theirs - own, least=limits["sure_margin"])
 
 
-def _unwanted(row: SourceRow, candidate: Candidate, better: _Better, policy: Policy) -> list[Why]:
+def _unwanted(
+    row: SourceRow, candidate: Candidate, better: _Better, policy: Policy, of_data: Measures
+) -> list[Why]:  # fmt: skip
     """What gives an answer away, or makes it an answer to something else."""
     measures, found = candidate.measures, []
-    on_topic, evidence = judge_topic(measures)
-    if policy.on_topic == "required" and on_topic is False and evidence is not None:
-        found.append(evidence)
+    on_topic, evidence = _topic(candidate, of_data)
+    if policy.on_topic == "required":
+        if on_topic is False and evidence is not None:
+            found.append(evidence)
+        elif on_topic is None and measures.get("answer_of_row") is not None:
+            found.append(_why("why_answer_of_row", row=measures["answer_of_row"] + 1))
     alike = measures.get("same_script")
     if better.number is not None:
         alike = same_script(candidate.text, better.text, row.question)

@@ -61,7 +61,7 @@ class ModelMaker:
     ) -> None:
         self.loaded, self.prompting, self.strategies = loaded, prompting, tuple(strategies)
         self.seed, self.model, self.fingerprint = seed, model, fingerprint
-        self.new_tokens = {s.name: int(s.parameters.get("max_new_tokens") or max_new_tokens) for s in self.strategies}
+        self.new_tokens = {s.first: int(s.parameters.get("max_new_tokens") or max_new_tokens) for s in self.strategies}
         self.stops = frozenset(stop_ids(loaded.core))
         self.limit = None if loaded.is_encoder_decoder else position_limit(loaded)
         self._restore_threads = suit_threads(sum(p.numel() for p in loaded.core.parameters()))
@@ -71,7 +71,7 @@ class ModelMaker:
         self.drawn = drawn
         self.searched = [s for s in self.strategies if s.kind in ("beam", "diverse_beam")]
         self.decodings = {
-            s.name: Decoding.of(s.parameters if s.kind == "sampling" else {**s.parameters, "temperature": None})
+            s.first: Decoding.of(s.parameters if s.kind == "sampling" else {**s.parameters, "temperature": None})
             for s in drawn
         }
 
@@ -146,12 +146,12 @@ class ModelMaker:
             yield from zip(block, self.prompting.prompts(block, new_tokens=min(fewest, 16)), strict=True)
 
     def _room(self, strategy: CandidateStrategy, prompt: Prompt) -> int:
-        wanted = self.new_tokens[strategy.name]
+        wanted = self.new_tokens[strategy.first]
         return wanted if self.limit is None else max(1, min(wanted, self.limit - len(prompt.ids)))
 
     def _wanted(self, row: SourceRow, prompt: Prompt) -> list[Wanted]:
         return [
-            Wanted((row.index, number), self.decodings[s.name], self._seed(row, number), self._room(s, prompt))
+            Wanted((row.index, number), self.decodings[s.first], self._seed(row, number), self._room(s, prompt))
             for s in self.drawn
             for number in s.numbers
         ]
@@ -174,7 +174,7 @@ class ModelMaker:
     def _candidate(
         self, row: SourceRow, strategy: CandidateStrategy, number: int, prompt: Prompt | None
     ) -> Candidate:  # fmt: skip
-        parameters = {**strategy.parameters, "max_new_tokens": self.new_tokens[strategy.name]}
+        parameters = {**strategy.parameters, "max_new_tokens": self.new_tokens[strategy.first]}
         return Candidate(
             row.index, number, strategy.name, "", parameters,
             seed=self._seed(row, number) if strategy.kind == "sampling" else None, model=self.model,

@@ -8,6 +8,7 @@ rows) is None:
 - `loop`: {text, repeats, share, at_end} of a stretch that only says one thing again.
 - `script`, `same_script`: writing system of most letters, and whether the chosen answer's is the same.
 - `refusal`: it declines. `template_text`: the first marker of a template inside it. `empty`: nothing but white space.
+- `answer_of_row`: it is the right answer to that row.
 - `similarity`: 1 - Levenshtein distance / longer length, over units. Between 0 and 1.
 - `overlap`: rarity-weighted cosine with prompt and chosen answer together. `overlap_gain`: by how much that is more
   than the mean with other rows' prompts and answers; about 0 for an answer to another question. `overlap_units`: of
@@ -217,3 +218,6 @@ def measure_texts(
             "template_text": template_text(text, prompt, chosen or ""),
             "empty": not text.strip(),
         }
+        altered = candidate.parameters.get("altered")
+        if isinstance(altered, Mapping) and "row" in altered:
+            candidate.measures["answer_of_row"] = altered["row"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.candidates.candidate import Candidate, SourceRow
-from pipeline.candidates.choose import ChosenPair, judge_topic
+from pipeline.candidates.choose import ChosenPair, mark_topics
 from pipeline.pairs.column_kinds import json_text
 from pipeline.pairs.llamafactory_formats import alpaca_prompt, alpaca_record
 from pipeline.pairs.pair import Pair, text_of
@@ -204,10 +204,9 @@ def usable(candidate: Candidate) -> bool:
 def every_usable(held: MeasuredRow) -> list[ChosenPair]:
     """The pairs of a row without a policy. A candidate without a better answer gives none."""
     found = []
+    mark_topics(held.candidates, held.chosen_measures)
     for candidate in held.candidates:
         better = held.row.pair.chosen if candidate.chosen is None else candidate.chosen
-        if candidate.problem is None:
-            candidate.measures["on_topic"] = judge_topic(candidate.measures)[0]
         if better is not None and usable(candidate):
             found.append(ChosenPair(held.row.index, better, candidate.text, candidate.number))
     return found

@@ -9,6 +9,7 @@ from pipeline.candidates.alterations.alteration import Altered, NothingToAlter, 
 from pipeline.candidates.alterations.answer_lists import lists_in
 from pipeline.candidates.alterations.answer_text import clause_ends, code_spans, sentences
 from pipeline.candidates.alterations.sql_text import clause_starts, sql_in
+from pipeline.candidates.text_measures import width
 
 _WORD_END = re.compile(r"(?<=\w)(?=[\s，,、])")
 _TAKEN_UP = " \t\n，,、；;：:"
@@ -19,6 +20,8 @@ def cut_short(task: Task, rng: Random) -> Altered:
     bounds, the place nearest to them."""
     text, style = task.answer, task.parameters["style"]
     clean, mid = _clean_places(task), _mid_places(text)
+    if width(text) < task.parameters["least_mid"]:
+        mid = []  # what is left of a short sentence is about nothing
     if style == "any":
         style = "clean" if clean and (rng.random() < 0.6 or not mid) else "mid"
     places = clean if style == "clean" else mid
