@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import checkpoint_tab, logs_tab, pairs_tab
+from ui import checkpoint_tab, logs_tab, pairs_tab, rejects_tab
 from ui.api import diagnose_checkpoint, diagnose_log, diagnose_pairs
 from ui.interface_words import browser_language
 from ui.labels import Labels
@@ -38,6 +38,8 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
                 logs = logs_tab.build(labels, lang, kept)
             with labels.said(gr.Tab, {"label": "pairs_tab"}, id="pairs"):
                 pairs = pairs_tab.build(labels, lang, kept)
+            with labels.said(gr.Tab, {"label": "rejects_tab"}, id="rejects"):
+                rejects = rejects_tab.build(labels, lang)
         space = os.environ.get("SPACE_ID")  # the page's script makes share links of it
         gr.HTML(tag("i", "", data_space=space) if space else "", elem_id="dd-space")
 
@@ -48,25 +50,28 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             report = request.query_params.get("report")
             is_log, *logs_page = logs_tab.open_page(report, lang)
             is_pairs, *pairs_page = pairs_tab.open_page(request.query_params.get("pairs"), lang)
+            is_run, *rejects_page = rejects_tab.open_page(request.query_params.get("rejects"), lang)
             shown, page = checkpoint_tab.open_page(None if is_log else report, lang)
             form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept), *pairs_tab.restored(kept)]
-            selected = gr.Tabs(selected="pairs" if is_pairs else "logs" if is_log else "checkpoint")
-            pages = [shown, *page, logs_page[0], *logs_page[1], pairs_page[0], *pairs_page[1]]
+            named = {"pairs": is_pairs, "rejects": is_run, "logs": is_log}
+            selected = gr.Tabs(selected=next((name for name, is_it in named.items() if is_it), "checkpoint"))
+            pages = [shown, *page, *(p for tab, now in (logs_page, pairs_page, rejects_page) for p in (tab, *now))]
             return [lang, *labels.updates(lang), *form, selected, *pages]
 
         def switch_language(lang: str, kept: Any, *shown: dict[str, Any]) -> list[Any]:
             kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}
-            tabs = (checkpoint_tab, logs_tab, pairs_tab)
+            tabs = (checkpoint_tab, logs_tab, pairs_tab, rejects_tab)
             pages = [part for tab, now in zip(tabs, shown, strict=True) for part in tab.in_language(now, lang)]
             return [kept, *labels.updates(lang), *pages]
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        made = (tab, logs, pairs)
+        made = (tab, logs, pairs, rejects)
         opened = [lang, *labels.components, *(f for t in made for f in t.form), tabs]
         page.load(open_page, [kept], [*opened, *(c for t in made for c in (t.shown, *t.report))], **quiet)
         said = [kept, *labels.components, *(c for t in made for c in t.report)]
         lang.input(switch_language, [lang, kept, *(t.shown for t in made)], said, **quiet)
         tabs.select(logs_tab.switched, [logs.shown, lang], [logs.shown, *logs.report], **quiet)
+        rejects.work.pairs(rejects_tab.to_pairs, [lang], [pairs.shown, *pairs.report, tabs], **quiet)
         gr.api(diagnose_checkpoint, concurrency_limit=1, concurrency_id="diagnosis")
         gr.api(diagnose_log, concurrency_limit=2, concurrency_id="logs")
         gr.api(diagnose_pairs, concurrency_limit=1, concurrency_id="pairs")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +12,8 @@ from diagnostics.judge import judge
 from diagnostics.report import Report, Subject
 from diagnostics.run_checks import DEPTHS, Check, Event
 from diagnostics.thresholds import Thresholds, load_thresholds
-from pipeline.checkpoint import Checkpoint, open_base, open_checkpoint
+from pipeline.candidates.model_fingerprint import checkpoint_fingerprint
+from pipeline.checkpoint import open_base, open_checkpoint
 from pipeline.refusal import Refused
 
 
@@ -95,24 +94,4 @@ def _judge(
 def _fingerprint(subject: CheckpointSubject) -> str:
     """Of the values where every byte was read (depth `weights` and on), else of headers and small files."""
     scan = subject.__dict__.get("weight_scan")
-    return str(scan.fingerprint) if scan is not None else fingerprint(subject.checkpoint)
-
-
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """`sha256:` over names, shapes, dtypes and sizes of the weights and the text of the small files.
-
-    Cheap at any size: it tells two uploads apart, not two trainings of equal shape.
-    """
-    seen = [
-        [file.name, file.size, [(t.name, t.shape, t.dtype) for t in file.tensors]]
-        for file in (checkpoint.weight_files if checkpoint.problem is None else ())
-    ]
-    small = [
-        (f.name, f.value)
-        for f in (checkpoint.config, checkpoint.generation_config, checkpoint.adapter_config,
-                  checkpoint.tokenizer.config, checkpoint.tokenizer.special_tokens_map)
-        if f.present
-    ]  # fmt: skip
-    text = json.dumps([seen, small, checkpoint.tokenizer.chat_template_file, checkpoint.problem], sort_keys=True,
-                      default=str)  # fmt: skip
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()
+    return str(scan.fingerprint) if scan is not None else checkpoint_fingerprint(subject.checkpoint)

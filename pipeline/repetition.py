@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from operator import eq
 
 MAX_PERIOD = 64  # a loop longer than this is a repeated paragraph; rep-n still sees it
 
 
 def ngrams(items: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
     """All n-grams in order; none when there are fewer than `n` items."""
-    return [tuple(items[i : i + n]) for i in range(len(items) - n + 1)]
+    return list(zip(*(items[i:] for i in range(n)), strict=False))
 
 
 def repeated_share(items: Sequence[Hashable], n: int) -> float:
@@ -71,6 +72,9 @@ def longest_loop(items: Sequence[Hashable], *, min_repeats: float = 3.0, max_per
     size = len(items)
     best: Loop | None = None
     for period in range(1, min(max_period, int(size / min_repeats)) + 1):
+        same = sum(map(eq, items[period:], items))
+        if same < (min_repeats - 1) * period or (best is not None and same + period <= best.length):
+            continue  # too few for a run that counts, however they lie
         run = 0
         for i in range(period, size + 1):
             if i < size and items[i] == items[i - period]:

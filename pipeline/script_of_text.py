@@ -9,6 +9,7 @@ import math
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
+from functools import lru_cache
 
 # First code point, last code point, script. Source: Unicode Blocks.txt and Scripts.txt, the scripts in wide use.
 # Kana and bopomofo beside Han: "kana" marks Japanese, Han alone Chinese.
@@ -33,6 +34,7 @@ _WHITE = "\n\r\t"
 REPLACEMENT = "\ufffd"
 
 
+@lru_cache(maxsize=2**15)
 def script_of(char: str) -> str | None:
     """Script of one letter; None for digits, punctuation, symbols, space and scripts not listed."""
     code = ord(char)
@@ -44,7 +46,11 @@ def script_of(char: str) -> str | None:
 
 def script_counts(text: str) -> Counter[str]:
     """Letters of each script."""
-    return Counter(script for char in text if (script := script_of(char)) is not None)
+    found: Counter[str] = Counter()
+    for char, count in Counter(text).items():
+        if (script := script_of(char)) is not None:
+            found[script] += count
+    return found
 
 
 def script_shares(text: str) -> dict[str, float]:

@@ -1,14 +1,16 @@
 """How probable answers are behind a few prompts that many of them share: each prompt goes through the model once.
 
 The plain way (score_answers.py) reads a prompt again for every answer behind it. Here a decoder's answers are scored on
-top of the prompts' cache, an encoder-decoder's beside the encoder's output.
+top of the prompt's keys and values, an encoder-decoder's beside those of the encoder's output. A prompt is read by
+itself, so what it leaves is the same whenever it is read, and prompts that come again can be kept.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config_files import load_config
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 # Two ways to compute one number in float32, and in half precision; a way that reads other positions is off by more.
 AGREE = {"float32": 1e-3, "float64": 1e-3}
 AGREE_HALF = 0.15
+
+# What one more call of the model costs, in tokens of a larger one: a product of few rows is slow (measured: 32 rows of
+# a float32 product take as long as 54 rows of a larger one), and a tiny model is mostly Python.
+CALL_TOKENS = 24
+CALL_TOKENS_TINY = 2e7  # to be divided by the parameters
+CALL_TOKENS_GPU = 1024
 
 Ids = tuple[int, ...]
 
@@ -44,132 +52,205 @@ def shares_prompts(loaded: LoadedModel) -> bool:
 
 
 def shared_prompt_nats(loaded: LoadedModel, pieces: Sequence[Piece]) -> list[tuple[float, ...]]:
-    """-log p of each answer token of each piece, in order. Raises NotScored.
+    """-log p of each answer token of each piece, in order. Raises NotScored."""
+    return SharedPrompts(loaded).nats(pieces)
 
-    All that goes through the model at once is decided by `pieces` alone, within the bounds of
-    configs/prompt_formats.yaml on tokens and on logits.
-    """
-    import torch
 
-    rows = int(loaded.core.get_input_embeddings().weight.shape[0])
-    highest = max((max((*p.context, *p.answer, *p.lead), default=0) for p in pieces), default=0)
-    if highest >= rows:
-        raise NotScored("ids_beyond_embedding", f"{highest} >= {rows}")
-    found: dict[Piece, tuple[float, ...]] = {}
-    by_context: dict[Ids, list[Piece]] = {}
-    for piece in dict.fromkeys(pieces):
-        by_context.setdefault(piece.context, []).append(piece)
-    way = _on_encoder if loaded.is_encoder_decoder else _on_cache
-    with torch.inference_mode():
-        try:
-            for contexts in _within(sorted(by_context, key=len)):
-                found.update(way(loaded, contexts, by_context))
-        except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-            raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
-    return [found[piece] for piece in pieces]
+@dataclass(frozen=True)
+class _Read:
+    """What a prompt leaves. layers: keys and values of each, (1, heads, tokens, width of a head); first: (vocabulary,)
+    log-probabilities of the token after it, None in an encoder-decoder."""
+
+    layers: tuple[tuple[Any, Any], ...]
+    first: Any
+    length: int
+
+    @property
+    def bytes(self) -> int:
+        tensors = [t for layer in self.layers for t in layer] + ([] if self.first is None else [self.first])
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+
+class SharedPrompts:
+    """Scores answers of one model. room: bytes of prompts kept for the next call; those used last stay."""
+
+    def __init__(self, loaded: LoadedModel, *, room: int = 0) -> None:
+        self.loaded, self.room = loaded, room
+        self._kept: OrderedDict[Ids, _Read] = OrderedDict()
+        self._used = 0
+        self._rows = int(loaded.core.get_input_embeddings().weight.shape[0])
+        parameters = sum(p.numel() for p in loaded.core.parameters())
+        on_cpu = str(loaded.device).startswith("cpu")
+        self._call = CALL_TOKENS + CALL_TOKENS_TINY / max(1, parameters) if on_cpu else CALL_TOKENS_GPU
+
+    def nats(self, pieces: Sequence[Piece], *, keep: Collection[Ids] = ()) -> list[tuple[float, ...]]:
+        """-log p of each answer token of each piece, in order. keep: contexts that come again. Raises NotScored.
+
+        All that goes through the model at once is decided by `pieces` alone, within the bounds of
+        configs/prompt_formats.yaml on tokens and on logits: the same pieces give the same numbers, whatever came
+        before and whatever is kept.
+        """
+        import torch
+
+        highest = max((max((*p.context, *p.answer, *p.lead), default=0) for p in pieces), default=0)
+        if highest >= self._rows:
+            raise NotScored("ids_beyond_embedding", f"{highest} >= {self._rows}")
+        distinct = list(dict.fromkeys(pieces))
+        found: dict[Piece, tuple[float, ...]] = {}
+        with torch.inference_mode():
+            try:
+                contexts = list(dict.fromkeys(piece.context for piece in distinct))
+                read = [self._read(context, context in keep) for context in contexts]
+                stacked = _stacked(read, left=not self.loaded.is_encoder_decoder) if read else []
+                place = {context: at for at, context in enumerate(contexts)}
+                for group in self._groups(distinct, max(map(len, contexts), default=0)):
+                    at = [place[piece.context] for piece in group]
+                    way = self._beside if self.loaded.is_encoder_decoder else self._behind
+                    found.update(zip(group, way(group, [read[i] for i in at], _rows(stacked, at)), strict=True))
+            except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
+                raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
+        return [found[piece] for piece in pieces]
+
+    # --- prompts ---
+
+    def _read(self, context: Ids, keep: bool) -> _Read:
+        if context in self._kept:
+            self._kept.move_to_end(context)
+            return self._kept[context]
+        read = self._through_model(context)
+        if keep and read.bytes <= self.room:
+            self._kept[context] = read
+            self._used += read.bytes
+            while self._used > self.room:
+                self._used -= self._kept.popitem(last=False)[1].bytes
+        return read
+
+    def _through_model(self, context: Ids) -> _Read:
+        import torch
+
+        from pipeline.generation.slot_cache import prefill_cache
+
+        model, device = self.loaded.core, self.loaded.device
+        ids = torch.tensor([context], device=device)
+        cache = prefill_cache(encoder=self.loaded.is_encoder_decoder)
+        takes = _takes(self.loaded)
+        extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        if self.loaded.is_encoder_decoder:
+            extra["decoder_input_ids"] = torch.tensor([[start_id(self.loaded)]], device=device)
+        elif "position_ids" in takes:
+            extra["position_ids"] = torch.arange(len(context), device=device)[None]
+        logits = model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True, **extra
+        ).logits  # fmt: skip
+        first = None if self.loaded.is_encoder_decoder else torch.log_softmax(logits[0, -1].float(), -1)
+        layers = cache.cross_attention_cache.layers if self.loaded.is_encoder_decoder else cache.layers
+        return _Read(tuple((layer.keys, layer.values) for layer in layers), first, len(context))
+
+    # --- answers ---
+
+    def _places(self, piece: Piece) -> int:
+        """Tokens that go through the model for a piece, its prompt apart."""
+        if self.loaded.is_encoder_decoder:
+            return len(piece.lead) + len(piece.answer)
+        return len(piece.answer) - 1  # the first one's probability the prompt says, and behind the last one comes none
+
+    def _groups(self, pieces: Sequence[Piece], width: int) -> Iterator[list[Piece]]:
+        """Pieces that go through the model together: of lengths so near that padding costs less than another call.
+        width: tokens of the longest prompt."""
+        table = load_config("prompt_formats.yaml")
+        group: list[Piece] = []
+        longest = waste = 0
+        for piece in sorted(pieces, key=self._places, reverse=True):
+            short, size = longest - self._places(piece), len(group) + 1
+            tokens, logits = size * (width + longest), size * longest * self.loaded.vocabulary
+            if group and (tokens > table["batch_tokens"] or logits > table["max_logits"] or waste + short > self._call):
+                yield group
+                group = []
+            if not group:
+                longest, waste, short = self._places(piece), 0, 0
+            group.append(piece)
+            waste += short
+        if group:
+            yield group
+
+    def _behind(self, group: Sequence[Piece], prompts: Sequence[_Read], layers: Any) -> list[tuple[float, ...]]:
+        """Of a decoder: the answers follow their prompts, which are padded on the left."""
+        import torch
+        from transformers.cache_utils import Cache
+
+        device, takes = self.loaded.device, _takes(self.loaded)
+        firsts = torch.stack([-r.first[p.answer[0]] for r, p in zip(prompts, group, strict=True)]).tolist()
+        rest = [p.answer[:-1] for p in group]
+        if not any(rest):
+            return [(first,) for first in firsts]
+        ids, own = padded(rest, device)
+        lengths = torch.tensor([r.length for r in prompts], device=device)
+        width = layers[0].get_seq_length()
+        seen = torch.arange(width, device=device) >= width - lengths[:, None]
+        extra: dict[str, Any] = {}
+        if "position_ids" in takes:
+            extra["position_ids"] = lengths[:, None] + torch.arange(ids.shape[1], device=device)
+        logits = self.loaded.core(
+            input_ids=ids, attention_mask=torch.cat((seen.long(), own), 1), past_key_values=Cache(layers=layers),
+            use_cache=True, **extra,
+        ).logits  # fmt: skip
+        following = _nats(logits, [p.answer[1:] for p in group])
+        return [(first, *nats) for first, nats in zip(firsts, following, strict=True)]
+
+    def _beside(self, group: Sequence[Piece], prompts: Sequence[_Read], layers: Any) -> list[tuple[float, ...]]:
+        """Of an encoder-decoder: the prompts, padded on the right, stand beside the answers."""
+        import torch
+        from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+        from transformers.modeling_outputs import BaseModelOutput
+
+        device, start = self.loaded.device, start_id(self.loaded)
+        lengths = torch.tensor([r.length for r in prompts], device=device)
+        width = layers[0].get_seq_length()
+        target, own = padded([(start, *p.lead, *p.answer[:-1]) for p in group], device)
+        cache = EncoderDecoderCache(DynamicCache(), Cache(layers=layers))
+        cache.is_updated = dict.fromkeys(range(len(layers)), True)
+        unread = torch.zeros(1, 1, 1, device=device).expand(len(group), width, 1)  # its keys and values are there
+        logits = self.loaded.core(
+            encoder_outputs=BaseModelOutput(last_hidden_state=unread),
+            attention_mask=(torch.arange(width, device=device) < lengths[:, None]).long(), decoder_input_ids=target,
+            decoder_attention_mask=own, past_key_values=cache, use_cache=True,
+        ).logits  # fmt: skip
+        return _nats(logits, [p.answer for p in group], [len(p.lead) for p in group])
 
 
 def _takes(loaded: LoadedModel) -> frozenset[str]:
     return forward_parameters(type(loaded.core))
 
 
-def _within(contexts: Sequence[Ids]) -> Iterator[list[Ids]]:
-    """Groups of contexts whose tokens, padding included, go through the model at once."""
-    most = load_config("prompt_formats.yaml")["batch_tokens"]
-    group: list[Ids] = []
-    for context in contexts:  # sorted: the last one is the widest
-        if group and len(context) * (len(group) + 1) > most:
-            yield group
-            group = []
-        group.append(context)
-    if group:
-        yield group
+def _stacked(prompts: Sequence[_Read], *, left: bool) -> list[tuple[Any, Any]]:
+    """Keys and values of each layer, (prompts, heads, longest, width of a head), padded on one side. The padding is
+    zero: a masked column still enters the product, and 0 * NaN is NaN."""
+    width = max(read.length for read in prompts)
+
+    def stack(parts: Sequence[Any]) -> Any:
+        made = parts[0].new_zeros((len(parts), parts[0].shape[1], width, parts[0].shape[3]))
+        for row, part in enumerate(parts):
+            begins = width - part.shape[2] if left else 0
+            made[row, :, begins : begins + part.shape[2]] = part[0]
+        return made
+
+    by_layer = zip(*(read.layers for read in prompts), strict=True)
+    return [(stack([keys for keys, _ in layer]), stack([values for _, values in layer])) for layer in by_layer]
 
 
-def _chunks(loaded: LoadedModel, pieces: Sequence[Piece], width: int) -> Iterator[list[Piece]]:
-    """Groups of answers to score at once; width: tokens of a context with its padding."""
-    table = load_config("prompt_formats.yaml")
-    chunk: list[Piece] = []
-    for piece in sorted(pieces, key=lambda p: len(p.answer)):
-        length = len(piece.lead) + len(piece.answer) + 1
-        size = len(chunk) + 1
-        logits = size * length * loaded.vocabulary
-        if chunk and (size * (width + length) > table["batch_tokens"] or logits > table["max_logits"]):
-            yield chunk
-            chunk = []
-        chunk.append(piece)
-    if chunk:
-        yield chunk
-
-
-def _on_cache(
-    loaded: LoadedModel, contexts: Sequence[Ids], by_context: dict[Ids, list[Piece]]
-) -> Iterator[tuple[Piece, tuple[float, ...]]]:  # fmt: skip
+def _rows(stacked: Sequence[tuple[Any, Any]], rows: Sequence[int]) -> list[Any]:
+    """Cache layers that hold these prompts, each as often as it is named."""
     import torch
-    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
 
-    model, takes, device = loaded.core, _takes(loaded), loaded.device
-    width = max(map(len, contexts))
-    ids = torch.tensor([[0] * (width - len(c)) + list(c) for c in contexts], device=device)
-    mask = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts], device=device)
-    extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
-    if "position_ids" in takes:
-        extra["position_ids"] = (mask.cumsum(-1) - 1).clamp_min(0)
-    cache = DynamicCache(config=model.config)
-    out = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)
-    first = torch.log_softmax(out.logits[:, -1].float(), -1)  # of the token after each context
-    del out
-    row_of = {context: row for row, context in enumerate(contexts)}
-    pieces = [piece for context in contexts for piece in by_context[context]]
-    for chunk in _chunks(loaded, pieces, width):
-        rows = torch.tensor([row_of[p.context] for p in chunk], device=device)
-        begins = -first[rows, torch.tensor([p.answer[0] for p in chunk], device=device)]
-        rest = [p.answer[:-1] for p in chunk]
-        if not any(rest):
-            yield from ((piece, (nats,)) for piece, nats in zip(chunk, begins.tolist(), strict=True))
-            continue
-        ids, own = padded(rest, device)
-        extra = {}
-        if "position_ids" in takes:
-            lengths = torch.tensor([len(p.context) for p in chunk], device=device)
-            extra["position_ids"] = lengths[:, None] + torch.arange(ids.shape[1], device=device)
-        logits = model(
-            input_ids=ids, attention_mask=torch.cat((mask[rows], own), 1), past_key_values=_picked(cache, rows),
-            use_cache=True, **extra,
-        ).logits  # fmt: skip
-        following = _nats(logits, [p.answer[1:] for p in chunk])
-        yield from ((p, (b, *f)) for p, b, f in zip(chunk, begins.tolist(), following, strict=True))
-
-
-def _picked(cache: Any, rows: Any) -> Any:
-    """A cache with these rows of another one, which stays as it is: its layers bind new tensors, they change none."""
-    made = copy.copy(cache)
-    made.layers = [copy.copy(layer) for layer in cache.layers]
-    made.batch_select_indices(rows)
+    made = []
+    at = torch.tensor(rows, device=stacked[0][0].device)
+    for keys, values in stacked:
+        layer = DynamicLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys.index_select(0, at), values.index_select(0, at)
+        made.append(layer)
     return made
-
-
-def _on_encoder(
-    loaded: LoadedModel, contexts: Sequence[Ids], by_context: dict[Ids, list[Piece]]
-) -> Iterator[tuple[Piece, tuple[float, ...]]]:  # fmt: skip
-    import torch
-    from transformers.modeling_outputs import BaseModelOutput
-
-    model, device = loaded.core, loaded.device
-    ids, mask = padded(contexts, device)
-    states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-    row_of = {context: row for row, context in enumerate(contexts)}
-    pieces = [piece for context in contexts for piece in by_context[context]]
-    start = start_id(loaded)
-    for chunk in _chunks(loaded, pieces, ids.shape[1]):
-        rows = torch.tensor([row_of[p.context] for p in chunk], device=device)
-        target, target_mask = padded([(start, *p.lead, *p.answer[:-1]) for p in chunk], device)
-        logits = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states[rows]), attention_mask=mask[rows],
-            decoder_input_ids=target, decoder_attention_mask=target_mask, use_cache=False,
-        ).logits  # fmt: skip
-        found = _nats(logits, [p.answer for p in chunk], [len(p.lead) for p in chunk])
-        yield from zip(chunk, found, strict=True)
 
 
 def _nats(logits: Any, wanted: Sequence[Ids], firsts: Sequence[int] | None = None) -> list[tuple[float, ...]]:

@@ -78,10 +78,10 @@ def _bars(
          "align": "left", "text": name, "font": {"size": 12.5}}
         for place, name in zip(places, names, strict=True)
     ]  # fmt: skip
-    layout = _layout("", height=(64 if axis.get("title") else 46) + 42 * len(names))
+    layout = plain_layout("", height=(64 if axis.get("title") else 46) + 42 * len(names))
     layout["yaxis"] |= {"range": [len(names) - 0.6, -0.75], "showticklabels": False, "showgrid": False}
     layout["xaxis"] |= {"rangemode": "tozero", **axis}
-    return _plot([trace], layout | {"annotations": labels, "showlegend": False})
+    return plotly([trace], layout | {"annotations": labels, "showlegend": False})
 
 
 def distance_to_base(report: Report, lang: str) -> PlotData | None:
@@ -99,7 +99,7 @@ def distance_to_base(report: Report, lang: str) -> PlotData | None:
         "type": "bar", "x": list(range(len(layers))), "y": [value for _, value in layers], "marker": {"color": ACCENT},
         "customdata": [name for name, _ in layers], "hovertemplate": "%{customdata}: %{y:.4g}<extra></extra>",
     }  # fmt: skip
-    layout = _layout("", height=260)
+    layout = plain_layout("", height=260)
     layout["yaxis"] |= {"title": {"text": said["distance_axis"], "font": {"size": 12}}, "rangemode": "tozero"}
     if not any(value for _, value in layers):
         layout["yaxis"] |= {"range": [0, 0.01]}
@@ -107,7 +107,7 @@ def distance_to_base(report: Report, lang: str) -> PlotData | None:
     layout["xaxis"] |= {"showgrid": False, "tickmode": "array", "tickvals": list(range(0, len(layers), step)),
                         "ticktext": [_short(layers[i][0]) for i in range(0, len(layers), step)],
                         "tickangle": -40}  # fmt: skip
-    return _plot([trace], layout | {"showlegend": False, "bargap": 0.25})
+    return plotly([trace], layout | {"showlegend": False, "bargap": 0.25})
 
 
 def _stack(row: Mapping[str, Any]) -> str:
@@ -156,7 +156,8 @@ def label_text(text: str, limit: int = MAX_LABEL) -> str:
     return label if len(label) <= limit else label[:limit] + "…"
 
 
-def _layout(x_title: str, height: int) -> dict[str, Any]:
+def plain_layout(x_title: str, height: int) -> dict[str, Any]:
+    """What every figure here begins with."""
     return {
         "height": height, "margin": {"l": 8, "r": 16, "t": 8, "b": 44}, "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)", "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#7d848d"},
@@ -170,10 +171,11 @@ def _layout(x_title: str, height: int) -> dict[str, Any]:
 
 def empty_plot() -> PlotData:
     """A figure without anything, for a chart that the page's script draws into."""
-    return _plot([], {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "height": 320,
+    return plotly([], {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "height": 320,
                       "xaxis": {"visible": False}, "yaxis": {"visible": False}})  # fmt: skip
 
 
-def _plot(traces: list[dict[str, Any]], layout: dict[str, Any]) -> PlotData:
+def plotly(traces: list[dict[str, Any]], layout: dict[str, Any]) -> PlotData:
+    """A figure as a plot component takes it."""
     figure = {"data": traces, "layout": layout, "config": {"displayModeBar": False, "displaylogo": False}}
     return PlotData(type="plotly", plot=json.dumps(figure, ensure_ascii=False, allow_nan=False))

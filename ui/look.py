@@ -9,7 +9,8 @@ import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif"]
-SCRIPTS = ("page.js", "curves.js", "pairs.js", "pair_edit.js", "pair_plots.js", "pair_jobs.js")
+SCRIPTS = ("page.js", "curves.js", "pairs.js", "pair_edit.js", "pair_plots.js", "pair_jobs.js", "rejects.js")
+STYLES = ("page.css", "pairs.css", "rejects.css")
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -18,6 +19,6 @@ def look() -> dict[str, Any]:
     scripts = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return {
         "theme": gr.themes.Base(primary_hue="teal", neutral_hue="stone", font=FONTS, font_mono=MONO),
-        "css": "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "pairs.css")),
+        "css": "".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLES),
         "head": f"<script>{scripts}</script>",
     }

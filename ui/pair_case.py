@@ -30,7 +30,8 @@ EXAMPLES = ("healthy", "sick")
 class GivenSet:
     """One set of pairs that may be read here: files of this machine, or a split of a data set of the Hub.
 
-    columns: names of the file by what they stand for. axis: of PKU's two. demo: one of the examples.
+    columns: names of the file by what they stand for. axis: of PKU's two. demo: one of the examples. made: pairs that
+    were made here, as a source, instead of either.
     """
 
     name: str
@@ -42,6 +43,7 @@ class GivenSet:
     tokenizer: str = ""
     max_length: int | None = None
     demo: bool = False
+    made: Any = None
 
 
 def checked_source(

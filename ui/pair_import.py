@@ -80,6 +80,8 @@ def _import(job: Job, source: GivenSet) -> None:
 
 def _parts(source: GivenSet, note: Any = None) -> Sequence[PairSource]:
     given: dict[str, Any] = {"columns": source.columns or None, "axis": source.axis or None, "prepare": note}
+    if source.made is not None:
+        return [source.made]
     if source.hub:
         return [HubPairs(source.hub, split=source.split, **given)]
     return [PairFile(path, **given) for path in source.paths]

@@ -99,7 +99,7 @@ def _asked(
     else:
         usual_variant = maker.first_variant(usual.frames, False)
     as_usual = _made(usual, usual_variant, rows, maker)
-    if autopsy is None or not _clearly_better(autopsy):
+    if autopsy is None or not autopsy.clearly_better(load_thresholds().values):
         return label_of(usual, usual_variant, maker), as_usual, []
     best = autopsy.best
     formats = [*declared, *plain_formats(rows, maker), *family_formats(rows, maker), *vocabulary_formats(rows, maker)]
@@ -108,19 +108,6 @@ def _asked(
         return label_of(usual, usual_variant, maker), as_usual, []
     made = _made(same, best.variant, rows, maker)
     return best.label, made, as_usual if [a.ids for a in made] != [a.ids for a in as_usual] else []
-
-
-def _clearly_better(autopsy: Autopsy) -> bool:
-    """Large and sure enough to generate otherwise than the files say: the terms of FWD004, and of a model that knows
-    half of the rows. What fits best to rows it doesn't know is chance."""
-    limits = load_thresholds()
-    if len(autopsy.understood) < 0.5 * len(autopsy.rows) or autopsy.best.used:
-        return False
-    loss = autopsy.difference(autopsy.used, autopsy.best) if autopsy.used is not None else None
-    if loss is None:
-        return autopsy.used is None
-    least = max(limits["format_nats_min"], limits["format_share_min"] * autopsy.nats(autopsy.best))
-    return loss.mean >= least and loss.z >= limits["format_z_min"] and loss.agreeing >= limits["format_agreeing_min"]
 
 
 def _made(

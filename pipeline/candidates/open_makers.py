@@ -125,7 +125,7 @@ class OpenMakers:
     """Makers of one run. own: the run's model. endpoint: where it is behind HTTP instead. other: opens the files of
     another checkpoint. endpoint_at: an endpoint at an address. sample: rows that prompt formats are told by.
 
-    reward, embedding: paths of models that score. remarks: what a model was found to need, in the order it was said.
+    reward, embedding: paths of models that score.
     """
 
     seed: int
@@ -279,9 +279,10 @@ class OpenMakers:
             raise Refused("model_partly_random", path=files.name, n=len(loaded.random_parts), names=names)
         tokenizer = whole if whole.tokenizer.store is not None else files.checkpoint
         prompting = choose_prompting(
-            loaded, tokenizer, self.sample, format=self.prompt_format, system=self.system, thinking=self.thinking,
-            note=self.note,
-        )  # fmt: skip
+            loaded, tokenizer, self.sample, format=self.prompt_format, system=self.system, thinking=self.thinking
+        )
+        for remark in prompting.remarks:
+            self.note(remark.said(self.lang))
         self._held = (files.name, loaded, prompting, files.fingerprint())
         return self._held[1:]
 

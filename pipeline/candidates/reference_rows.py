@@ -9,9 +9,12 @@ import heapq
 import math
 import random
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +31,8 @@ _SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
 # A run of characters of scripts without spaces, or a word of others.
 _RUN = re.compile(rf"([{_SINGLE}]+)|[^\W_{_SINGLE}]+")
 
+_Numbers = np.ndarray[Any, np.dtype[Any]]
+
 
 def terms(text: str) -> Counter[str]:
     """Words of a text in lower case; of scripts without spaces every two neighbouring characters."""
@@ -39,6 +44,48 @@ def terms(text: str) -> Counter[str]:
         else:
             found[word] += 1
     return found
+
+
+class CountedRows:
+    """Bags of terms, one a row, as numbers: 6 bytes for each term of a row."""
+
+    def __init__(self, bags: Iterable[Mapping[str, int]]) -> None:
+        self.numbers: dict[str, int] = {}
+        held, counts = array("i"), array("H")
+        ends = array("q", [0])
+        for bag in bags:
+            held.extend(self.numbers.setdefault(term, len(self.numbers)) for term in bag)
+            counts.extend(bag.values())
+            ends.append(len(held))
+        self.held: _Numbers = np.frombuffer(held, np.int32) if held else np.zeros(0, np.int32)
+        self.counts: _Numbers = np.frombuffer(counts, np.uint16) if counts else np.zeros(0, np.uint16)
+        self.ends = ends
+        self.totals = [int(self.counts[a:b].sum()) for a, b in pairwise(ends)]
+
+    def lacking(self, bag: Mapping[str, int]) -> Lacking:
+        return Lacking(self, bag)
+
+
+class Lacking:
+    """A bag beside the bags of many rows, asked one by one."""
+
+    def __init__(self, rows: CountedRows, bag: Mapping[str, int]) -> None:
+        self.total = sum(bag.values())
+        self._rows = rows
+        self._wanted = np.zeros(len(rows.numbers), np.uint16)
+        for term, count in bag.items():
+            if (number := rows.numbers.get(term)) is not None:
+                self._wanted[number] = count
+
+    def shared(self, place: int) -> int:
+        """How many terms of the bag that row holds, each as often as both have it."""
+        rows = self._rows
+        here = slice(rows.ends[place], rows.ends[place + 1])
+        return int(np.minimum(self._wanted[rows.held[here]], rows.counts[here]).sum())
+
+    def __call__(self, place: int) -> int:
+        """How many of the bag that row lacks."""
+        return self.total - self.shared(place)
 
 
 class ReferenceRows:
@@ -53,17 +100,15 @@ class ReferenceRows:
         bags = [terms(row.question) for row in self.rows]
         self._rarity = rarity(bags)
         self._most = math.log(1 + len(bags)) if bags else 1.0
-        posted: dict[str, list[tuple[int, float]]] = {}
-        lengths = np.zeros(len(bags))
-        for place, bag in enumerate(bags):
-            for term, count in bag.items():
-                weight = self._weighed(term, count)
-                posted.setdefault(term, []).append((place, weight))
-                lengths[place] += weight**2
+        self._questions = CountedRows(bags)
+        lengths = [sum(self._weighed(term, count) ** 2 for term, count in bag.items()) for bag in bags]
         self._lengths = np.sqrt(np.maximum(lengths, 1e-12))
-        self._posted = {
-            term: (np.array([p for p, _ in found]), np.array([w for _, w in found])) for term, found in posted.items()
-        }
+        # The same by terms, to find the rows that hold one.
+        held, counts, self._numbers = self._questions.held, self._questions.counts, self._questions.numbers
+        order = np.argsort(held, kind="stable")
+        self._places = np.repeat(np.arange(len(bags), dtype=np.int32), list(map(len, bags)))[order]
+        self._weights = 1 + np.log(counts[order].astype(float))
+        self._starts = np.concatenate(([0], np.cumsum(np.bincount(held, minlength=len(self._numbers)))))
 
     @classmethod
     def gather(cls, rows: Iterable[SourceRow], limit: int = MOST_ROWS) -> ReferenceRows:
@@ -105,17 +150,25 @@ class ReferenceRows:
     def nearest(self, row: SourceRow, count: int) -> list[tuple[SourceRow, float]]:
         """Up to `count` other rows whose questions share the rarest words with that of `row`, the nearest first, each
         with the cosine of the two. Rows that share nothing are none of them."""
-        bag = terms(row.question)
-        known = sorted((t for t in bag if t in self._posted), key=lambda t: (-self._rarity[t], t))[:_QUERY_TERMS]
+        near = self.nearest_places(terms(row.question), count + 8)
+        return [(self.rows[p], cosine) for p, cosine in near if self.rows[p].index != row.index][:count]
+
+    def nearest_places(self, bag: Mapping[str, int], count: int) -> list[tuple[int, float]]:
+        """The places in `rows` of the questions nearest to one that holds these terms, itself perhaps among them."""
+        known = sorted((t for t in bag if t in self._numbers), key=lambda t: (-self._rarity[t], t))[:_QUERY_TERMS]
         scores = np.zeros(len(self.rows))
         for term in known:
-            places, weights = self._posted[term]
-            scores[places] += weights * self._weighed(term, bag[term])
+            number = self._numbers[term]
+            here = slice(self._starts[number], self._starts[number + 1])
+            scores[self._places[here]] += self._weights[here] * (self.weight(term) * self._weighed(term, bag[term]))
         length = math.sqrt(sum(self._weighed(term, n) ** 2 for term, n in bag.items())) or 1.0
         scores /= self._lengths * length
-        ranked = np.lexsort((np.arange(len(scores)), -scores))[: count + 8]
-        near = [(self.rows[p], float(scores[p])) for p in ranked if scores[p] > 0 and self.rows[p].index != row.index]
-        return near[:count]
+        ranked = np.lexsort((np.arange(len(scores)), -scores))[:count]
+        return [(int(p), float(scores[p])) for p in ranked if scores[p] > 0]
+
+    def lacking(self, bag: Mapping[str, int]) -> Lacking:
+        """What the questions lack of a bag of terms."""
+        return self._questions.lacking(bag)
 
     def weight(self, term: str) -> float:
         """ln(1 + rows / rows that hold the term); of one that no row holds, that of the rarest."""

@@ -22,7 +22,7 @@ from pipeline.candidates.candidate import Cancelled, Candidate, Maker, SourceRow
 from pipeline.candidates.journal import Journal
 from pipeline.candidates.plan import Group, Plan
 from pipeline.candidates.run_progress import RunProgress
-from pipeline.candidates.shards import SILENT_SECONDS, Outcome, Shard
+from pipeline.candidates.shards import LOCK, SILENT_SECONDS, Outcome, Shard
 from pipeline.candidates.source_rows import SourceRows
 from pipeline.candidates.write_candidates import (
     Choose,
@@ -84,6 +84,11 @@ class Place:
     def info(self) -> Path:
         return self.output.with_name(f"{self.output.name}.run.json")
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What a run writes and keeps."""
+        return self.output, self.candidates, self.progress, self.info
+
     def read_info(self) -> dict[str, Any] | None:
         """What the last run here said of itself; None where there was none."""
         try:
@@ -138,13 +143,15 @@ class Run:
     _goes_on: bool = False
 
     def __call__(self, *, resume: bool = False, overwrite: bool = False) -> RunResult:
-        """Raises Refused: something lies there already, a resume with other settings, and what makers and sources
-        raise; everything done so far is then kept."""
-        if self.shard.rank == 0:
-            if (already := self._prepare(resume, overwrite)) is not None:
-                return already
-        else:
-            self.shard.join(self.place.work, self.cancel, self._say_waiting)
+        """Raises Refused: something lies there already, another run is at it, a resume with other settings, and what
+        makers and sources raise; everything done so far is then kept."""
+        with self.shard.holding(self.place.work, self.place.output):
+            return self._run(resume, overwrite)
+
+    def _run(self, resume: bool, overwrite: bool) -> RunResult:
+        already = self._prepare(resume, overwrite) if self.shard.rank == 0 else self._join(resume, overwrite)
+        if already is not None:
+            return already
         outcome: Outcome = "failed"
         self.progress.passes = self.plan.passes
         shown = self.progress.tick
@@ -178,7 +185,7 @@ class Run:
             before = None  # it ended before anything was made: a wrong adapter, a server that wasn't there
         if overwrite:
             before = None
-            shutil.rmtree(place.work, ignore_errors=True)
+            self._empty_work()
             for path in (place.info, place.progress):
                 path.unlink(missing_ok=True)
         elif before is not None and before.get("state") == "done":
@@ -186,7 +193,7 @@ class Run:
                 raise Refused("run_exists", path=there[0] if there else place.info)
             if different := differing(before["settings"], self.settings):
                 raise Refused("run_differs", path=place.output, fields=different)
-            shutil.rmtree(place.work, ignore_errors=True)
+            self._empty_work()
             if place.output.exists() and before.get("max_samples") == self.rows.most:
                 return RunResult("done", already=True, info=before)
             raise Refused("run_exists", path=place.output)
@@ -196,7 +203,6 @@ class Run:
         elif there:
             raise Refused("run_exists" if before is not None or not resume else "run_unknown", path=there[0])
         self._goes_on = before is not None
-        place.work.mkdir(exist_ok=True)
         for left in (*place.work.glob("ready-*"), *place.work.glob("done-*"), *place.work.glob("progress-*")):
             left.unlink(missing_ok=True)
         begun = (before or {}).get("begun") or _now()
@@ -205,6 +211,24 @@ class Run:
                       "sessions": (before or {}).get("sessions", [])}  # fmt: skip
         place.write_info(self._info)
         self.shard.folder = place.work
+        return None
+
+    def _empty_work(self) -> None:
+        """But for what keeps other runs away."""
+        for path in self.place.work.iterdir():
+            if not path.name.startswith(LOCK):
+                with suppress(OSError):
+                    path.unlink()
+
+    def _join(self, resume: bool, overwrite: bool) -> RunResult | None:
+        """Of another process than the first: waits for it, unless all was done before. Raises Cancelled."""
+        before = self.place.read_info()
+        if resume and not overwrite and before is not None and before.get("state") == "done":
+            return RunResult("done", already=True, info=before)
+        try:
+            self.shard.join(self.place.work, self.cancel, self._say_waiting)
+        except Cancelled:
+            return RunResult("stopped")
         return None
 
     def _say_waiting(self, seconds: float) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ _NAMES = (
     ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"),
 )  # fmt: skip
 _POLL_SECONDS = 0.1
+LOCK = "lock-"
 SILENT_SECONDS = 60.0  # of waiting before it is said what is waited for
 
 
@@ -60,6 +62,30 @@ class Shard:
     def device(self, device: str) -> str:
         """`cuda` as the one of this process."""
         return f"cuda:{self.local_rank}" if device == "cuda" and self.world > 1 else device
+
+    # --- one run at a time ---
+
+    @contextmanager
+    def holding(self, folder: Path, output: Path) -> Iterator[None]:
+        """Keeps other runs away from a work folder, which is made and, where nothing came into it, taken away again.
+        Raises Refused where another run has this process's place in it, and where it can't be made."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(folder / f"{LOCK}{self.rank}", blocking=False)
+        try:
+            folder.mkdir(exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise Refused("run_going_on", path=output) from None
+        except OSError as failed:
+            raise Refused("output_failed", path=folder, why=failed.strerror or failed) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if all(path.name == f"{LOCK}{self.rank}" for path in folder.iterdir()):
+                    shutil.rmtree(folder)
+            lock.release()
 
     # --- the processes to each other ---
 

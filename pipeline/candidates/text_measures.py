@@ -20,14 +20,13 @@ Units are words and marks; in scripts without spaces single characters.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from pipeline.answer_overlap import cosine, rarity
 from pipeline.candidates.candidate import Candidate, SourceRow
-from pipeline.candidates.reference_rows import terms
+from pipeline.candidates.word_overlap import Overlap, WordOverlap
 from pipeline.config_files import load_config
 from pipeline.pair_measures.written_signs import end_marker, refuses, template_marker
 from pipeline.pairs.pair import text_of
@@ -43,7 +42,6 @@ _WIDE = re.compile(rf"[{_SPACELESS}\uac00-\ud7af]")
 
 MOST_COMPARED = 20_000  # units of one text that similarity looks at: 0.05 s for two such texts
 _MOST_LOOPED = 4_000  # units at the end of a text in which loops are looked for: 15 ms
-MOST_TERMS_FROM = 4_000  # last characters of a prompt that overlap looks at, and first ones of answers
 _MOST_SCRIPT = 4_000  # first characters of a text, of any other row as well
 _LAST = (16, 64, 256)  # last units, in some of which a text that has begun to loop shows it
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\uff21-\uff3a\uff41-\uff5a]+")
@@ -58,15 +56,29 @@ def text_units(text: str) -> list[str]:
 
 def similarity(left: str, right: str) -> float:
     """1 for equal units in equal order, 0 for nothing in common. Of longer texts the first MOST_COMPARED units."""
-    from rapidfuzz.distance import Levenshtein
+    return _Coded.of(text_units(right)).similarity(text_units(left))
 
-    numbers: dict[str, int] = {}
-    # One character a unit: rapidfuzz compares strings faster than lists of strings.
-    coded = [
-        "".join(chr(numbers.setdefault(unit, len(numbers))) for unit in text_units(text)[:MOST_COMPARED])
-        for text in (left, right)
-    ]
-    return round(float(Levenshtein.normalized_similarity(*coded)), _PLACES)
+
+@dataclass(frozen=True)
+class _Coded:
+    """A text with one character a unit, as rapidfuzz compares strings faster than lists of strings."""
+
+    numbers: Mapping[str, int]
+    text: str
+
+    @classmethod
+    def of(cls, units: Sequence[str]) -> _Coded:
+        numbers: dict[str, int] = {}
+        return cls(numbers, _coded(units, numbers))
+
+    def similarity(self, units: Sequence[str]) -> float:
+        from rapidfuzz.distance import Levenshtein
+
+        return round(float(Levenshtein.normalized_similarity(_coded(units, dict(self.numbers)), self.text)), _PLACES)
+
+
+def _coded(units: Sequence[str], numbers: dict[str, int]) -> str:
+    return "".join([chr(numbers.setdefault(unit, len(numbers))) for unit in units[:MOST_COMPARED]])
 
 
 def width(text: str) -> int:
@@ -76,7 +88,10 @@ def width(text: str) -> int:
 
 def length_ratio(text: str, chosen: str) -> float | None:
     """None for an empty chosen answer."""
-    wide = width(chosen)
+    return _ratio(text, width(chosen))
+
+
+def _ratio(text: str, wide: int) -> float | None:
     return round(width(text) / wide, _PLACES) if wide else None
 
 
@@ -86,15 +101,15 @@ def written_script(text: str) -> str | None:
     Latin letters stand in texts of every script, as names, terms and code; so another script counts from a smaller
     share on.
     """
-    judging = load_config("choice_policies.yaml")["judging"]
+    limits = _limits()
     text = text[:_MOST_SCRIPT]
     counts = script_counts(text)
     weighed = {script: count * (2 if script in _DOUBLE else 1) for script, count in counts.items()}
     total = sum(weighed.values())
-    if total < judging["script_least_letters"]["value"]:
+    if total < limits["script_least_letters"]:
         return None
     others = total - weighed.get("latin", 0)
-    if others >= judging["script_share"]["value"] * total and (letters := _LATIN.sub("", text)):
+    if others >= limits["script_share"] * total and (letters := _LATIN.sub("", text)):
         return main_script(letters)
     return main_script(text)
 
@@ -102,8 +117,10 @@ def written_script(text: str) -> str | None:
 def same_script(text: str, chosen: str | None, question: str) -> bool | None:
     """Whether a text is written as the chosen answer is. Without one, as the question, unless that speaks of a language
     (a translation is asked for in another script than it comes in). None where that can't be told."""
-    script = written_script(text)
-    wanted = written_script(question if chosen is None else chosen)
+    return _as_wanted(written_script(text), written_script(question if chosen is None else chosen), chosen, question)
+
+
+def _as_wanted(script: str | None, wanted: str | None, chosen: str | None, question: str) -> bool | None:
     if script is None or wanted is None:
         return None
     if chosen is None and script != wanted and _names_language().search(question):
@@ -118,8 +135,17 @@ def _names_language() -> re.Pattern[str]:
 
 def loop_in(text: str) -> dict[str, Any] | None:
     """The stretch that says one thing over and over, where it fills much of the text or is how the text ends."""
-    limits = {name: entry["value"] for name, entry in load_config("choice_policies.yaml")["judging"].items()}
-    units = text_units(text)[-_MOST_LOOPED:]
+    return _loop(text, text_units(text))
+
+
+@cache
+def _limits() -> dict[str, float]:
+    return {name: entry["value"] for name, entry in load_config("choice_policies.yaml")["judging"].items()}
+
+
+def _loop(text: str, units: Sequence[str]) -> dict[str, Any] | None:
+    limits = _limits()
+    units = units[-_MOST_LOOPED:]
     least_repeated = limits["loop_share"] / 2  # of pairs of units; below, no stretch can fill that share
     if repeated_share(units, 2) < least_repeated and all(repeated_share(units[-last:], 2) < 0.5 for last in _LAST):
         return None
@@ -151,38 +177,40 @@ def template_text(text: str, *allowed: str) -> str | None:
     return marker or end_marker(text) or None
 
 
-@lru_cache(maxsize=256)
-def _about(prompt: str, chosen: str) -> Counter[str]:
-    return terms(prompt[-MOST_TERMS_FROM:]) + terms(chosen)
+def _script_of(row: SourceRow) -> str | None:
+    return written_script(row.question if row.gold is None else row.gold)
 
 
-class _Topics:
-    """What a row is about, beside other rows written in the same script."""
+_overlap = WordOverlap(_script_of)
 
-    def __init__(self, row: SourceRow, chosen: str | None, others: Sequence[SourceRow]) -> None:
-        self.own = _about(text_of(row.pair.prompt), chosen or "")
-        script = written_script(row.question if chosen is None else chosen)
-        asked = text_of(row.pair.prompt)
-        near = [
-            other for other in others
-            if other.index != row.index and text_of(other.pair.prompt) != asked
-            and written_script(other.question if other.gold is None else other.gold) == script
-        ]  # fmt: skip
-        least = load_config("choice_policies.yaml")["judging"]["overlap_least_others"]["value"]
-        enough = near if len(near) >= least else []
-        self.others = [_about(text_of(other.pair.prompt), other.gold or "") for other in enough]
-        self.weight = rarity([self.own, *self.others])
 
-    def measure(self, text: str) -> dict[str, Any]:
-        bag = terms(text)
-        own = cosine(bag, self.own, self.weight)
-        gain = None
-        if self.others:
-            gain = own - sum(cosine(bag, other, self.weight) for other in self.others) / len(self.others)
+class _Beside:
+    """What candidates of a row are held against. chosen: a right answer, None where there is none."""
+
+    def __init__(self, row: SourceRow, chosen: str | None) -> None:
+        self.question, self.prompt, self.chosen = row.question, text_of(row.pair.prompt), chosen
+        self.script = written_script(row.question if chosen is None else chosen)
+        self.width = 0 if chosen is None else width(chosen)
+        self.coded = None if chosen is None else _Coded.of(text_units(chosen))
+
+    def measures(self, text: str, ids: Sequence[Hashable] | None, overlap: Overlap) -> dict[str, Any]:
+        units = text_units(text)
+        script = written_script(text)
         return {
-            "overlap": round(own, _PLACES), "overlap_gain": None if gain is None else round(gain, _PLACES),
-            "overlap_units": min(bag.total(), self.own.total()),
-        }  # fmt: skip
+            "length": len(text),
+            "length_ratio": None if self.chosen is None else _ratio(text, self.width),
+            **{f"rep_{n}": round(repeated_share(ids or units, n), _PLACES) for n in (2, 3, 4)},
+            "loop": _loop(text, units),
+            "script": script,
+            "same_script": _as_wanted(script, self.script, self.chosen, self.question),
+            "refusal": refuses(text),
+            "similarity": None if self.coded is None else self.coded.similarity(units),
+            "overlap": overlap.own,
+            "overlap_gain": overlap.gain,
+            "overlap_units": overlap.units,
+            "template_text": template_text(text, self.prompt, self.chosen or ""),
+            "empty": not text.strip(),
+        }
 
 
 def measure_texts(
@@ -195,29 +223,17 @@ def measure_texts(
     token_ids: of the answers, by candidate number. A candidate that came with a better answer of its own is measured
     against that one.
     """
-    topics: dict[str | None, _Topics] = {}
-    prompt = text_of(row.pair.prompt)
+    least = int(_limits()["overlap_least_others"])
+    groups: dict[str | None, list[Candidate]] = {}
     for candidate in candidates:
-        if candidate.problem is not None:
-            continue
-        text = candidate.text
-        chosen = row.gold if candidate.chosen is None else text_of(candidate.chosen)
-        if chosen not in topics:
-            topics[chosen] = _Topics(row, chosen, others)
-        items: Sequence[Hashable] = (token_ids or {}).get(candidate.number) or text_units(text)
-        candidate.measures |= {
-            "length": len(text),
-            "length_ratio": None if chosen is None else length_ratio(text, chosen),
-            **{f"rep_{n}": round(repeated_share(items, n), _PLACES) for n in (2, 3, 4)},
-            "loop": loop_in(text),
-            "script": written_script(text),
-            "same_script": same_script(text, chosen, row.question),
-            "refusal": refuses(text),
-            "similarity": None if chosen is None else similarity(text, chosen),
-            **topics[chosen].measure(text),
-            "template_text": template_text(text, prompt, chosen or ""),
-            "empty": not text.strip(),
-        }
-        altered = candidate.parameters.get("altered")
-        if isinstance(altered, Mapping) and "row" in altered:
-            candidate.measures["answer_of_row"] = altered["row"]
+        if candidate.problem is None:
+            chosen = row.gold if candidate.chosen is None else text_of(candidate.chosen)
+            groups.setdefault(chosen, []).append(candidate)
+    for chosen, members in groups.items():
+        beside = _Beside(row, chosen)
+        overlaps = _overlap.measure(row, chosen, beside.script, others, least, [one.text for one in members])
+        for candidate, overlap in zip(members, overlaps, strict=True):
+            candidate.measures |= beside.measures(candidate.text, (token_ids or {}).get(candidate.number), overlap)
+            altered = candidate.parameters.get("altered")
+            if isinstance(altered, Mapping) and "row" in altered:
+                candidate.measures["answer_of_row"] = altered["row"]

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.candidates.candidate import Candidate, SourceRow
 from pipeline.candidates.choose import ChosenPair, mark_topics
+from pipeline.candidates.duplicates import is_gold_sql
 from pipeline.pairs.column_kinds import json_text
 from pipeline.pairs.llamafactory_formats import alpaca_prompt, alpaca_record
 from pipeline.pairs.pair import Pair, text_of
@@ -28,6 +29,7 @@ from pipeline.refusal import Refused
 
 _FIELDS = tuple(one.name for one in fields(Candidate))
 _MADE = ("strategy", "parameters", "seed", "model", "fingerprint", "prompt_format")
+SEVERAL_DETAILS = ("nothing_to_alter",)  # problems whose details are reasons, of which one would stand for all
 _FORMATS = {  # what pairs are written as, by the supervised format that was read
     "alpaca": "llamafactory-alpaca", "messages": "trl-conversational", "prompt-completion": "trl", "prompt": "trl",
     "kto": "trl", "trl-implicit": "trl-conversational",
@@ -195,9 +197,11 @@ def rows_again(rows: Iterable[SourceRow], path: Path) -> Iterator[MeasuredRow]:
 
 
 def usable(candidate: Candidate) -> bool:
-    """Whether it is an answer at all, and no copy of another or of the right one."""
+    """Whether it is an answer at all, no copy of another, and not known to be right."""
+    measures = candidate.measures
     return (
-        candidate.problem is None and bool(candidate.text.strip()) and candidate.measures.get("duplicate_of") is None
+        candidate.problem is None and bool(candidate.text.strip()) and measures.get("duplicate_of") is None
+        and measures.get("correct") is not True and not is_gold_sql(measures)
     )  # fmt: skip
 
 
@@ -247,13 +251,15 @@ def _score(measures: Mapping[str, Any]) -> float | None:
 class Written:
     """rows: with candidates. without_pair: of those, rows of which no pair came; without_gold: rows of which none can
     come, as nothing stands for the chosen answer. strategies: rejected answers of the pairs by how they were made.
-    choices: how often each was made. reasons: entries of `why`, the first of each candidate."""
+    choices: how often each was made. problems: of candidates; details: of the first one of each. reasons: entries of
+    `why`, the first of each candidate."""
 
     report: WriteReport = field(default_factory=WriteReport)
     format: str = ""
     rows: int = 0
     candidates: int = 0
     problems: Counter[str] = field(default_factory=Counter)
+    details: dict[str, str] = field(default_factory=dict)
     without_pair: int = 0
     without_gold: int = 0
     strategies: Counter[str] = field(default_factory=Counter)
@@ -267,6 +273,8 @@ class Written:
         for candidate in held.candidates:
             if candidate.problem is not None:
                 self.problems[candidate.problem] += 1
+                if candidate.problem not in SEVERAL_DETAILS:
+                    self.details.setdefault(candidate.problem, candidate.problem_detail)
             if candidate.choice is not None:
                 self.choices[candidate.choice] += 1
             self.reasons.update(str(one["entry"]) for one in candidate.why[:1])

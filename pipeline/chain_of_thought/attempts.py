@@ -21,8 +21,8 @@ Verdict = Literal[
 ]  # fmt: skip
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-SqlFacts = Callable[[str, str], Mapping[str, Any]]
-"""(right query, query) -> `parses`, `equal_canonical`, `same_result`, ... as pipeline.sql measures them."""
+SqlFacts = Callable[[SourceRow, str, str], Mapping[str, Any]]
+"""(row, right query, query) -> `parses`, `equal_canonical`, `same_result`, ... as pipeline.sql measures them."""
 
 _SEARCHED = 20_000  # characters of reasoning looked through for signs
 _SECONDS = 1.0  # for one such search
@@ -69,7 +69,7 @@ class Judging:
         if parts.final is None:
             return "no_final_answer", {"marker": marker(language(row))}
         wanted = right_answer(row.gold or "", kind)
-        if not self._right(parts.final, wanted, kind, attempt):
+        if not self._right(row, parts.final, wanted, kind, attempt):
             return "wrong", {"said": _short(parts.final), "right": _short(wanted)}
         if parts.several:
             return "several_answers", {}
@@ -79,13 +79,13 @@ class Judging:
             return "tells_hint", {"sign": sign}
         return "right", {}
 
-    def _right(self, final: str, wanted: str, kind: Kind, attempt: Candidate) -> bool:
+    def _right(self, row: SourceRow, final: str, wanted: str, kind: Kind, attempt: Candidate) -> bool:
         if kind != "sql":
             return agrees(final, wanted, kind)
         same = " ".join(final.split()).rstrip("; ") == " ".join(wanted.split()).rstrip("; ")
         if self.sql is None or same:
             return same
-        facts = dict(self.sql(wanted, final))
+        facts = dict(self.sql(row, wanted, final))
         attempt.measures["sql"] = facts
         return is_gold_sql(attempt.measures)
 

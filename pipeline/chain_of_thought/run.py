@@ -213,7 +213,7 @@ class Account:
 def account_of(candidates: Path, rows: int) -> Account:
     """Counted from the file of all attempts. rows: that were read. Raises Refused."""
     found = Account(rows, rows)
-    if not candidates.stat().st_size:
+    if not candidates.exists() or not candidates.stat().st_size:  # stopped before anything could be written
         return found
     longest = load_config(CONFIG)["long_answer"]
     for _, attempts, line in read_candidates(candidates):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.candidates.plan import Plan, is_address
+from pipeline.candidates.problem_words import problem_said
+from pipeline.candidates.row_databases import RowDatabases
 from pipeline.candidates.strategies import run_number
-from pipeline.commands.generate import (
+from pipeline.commands.long_run import (
     SAMPLE_ROWS,
-    _can_be_written,
-    _endpoint,
-    _find,
-    _safely,
-    _stoppable,
+    can_be_written,
+    find_files,
+    is_no_input,
+    open_endpoint,
+    run_safely,
+    stoppable,
 )
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
@@ -31,6 +33,7 @@ from pipeline.refusal import Refused, Sentence
 if TYPE_CHECKING:
     import threading
 
+    from pipeline.candidates.candidate import SourceRow
     from pipeline.candidates.endpoint import Endpoint
     from pipeline.candidates.open_makers import ModelFiles
     from pipeline.candidates.run import Run, RunResult
@@ -121,11 +124,11 @@ def run(options: argparse.Namespace) -> int:
 
     shard = Shard.from_environment()
     asked = _asked(options)
-    with _stoppable(options.lang, shard.rank) as cancel:
+    with stoppable(options.lang, shard.rank) as cancel:
         made = _run_of(options, asked, shard, cancel)
         line = Progress("pipeline", in_files=True)
         try:
-            result = _safely(made, options, line)
+            result = run_safely(made, options, line)
         finally:
             line.clear()
             made.makers.close()
@@ -161,7 +164,7 @@ class _Asked:
     seed: int
     max_new_tokens: int
     most: int | None
-    database: Path | None
+    databases: RowDatabases | None
     dialect: str
 
 
@@ -170,16 +173,14 @@ def _asked(options: argparse.Namespace) -> _Asked:
     from pipeline.chain_of_thought.run import make_plan
 
     output = Path(options.output)
-    _can_be_written(output)
+    can_be_written(output)
     if options.resume and options.overwrite:
         raise Refused("resume_or_overwrite")
     if format_named(options.to).kind != "supervised":
         raise Refused("cot_format", value=options.to, all=", ".join(SUPERVISED))
     if options.source_format is not None:
         format_named(options.source_format)
-    database = None if options.database is None else Path(options.database)
-    if database is not None and not database.exists():
-        raise Refused("option_not_found", option="--database", path=database)
+    databases = None if options.database is None else RowDatabases(options.database)
     most_tokens = whole_number("--max-new-tokens", options.max_new_tokens, 1, 10**6)
     temperature = run_number("--temperature", "temperature", options.temperature)
     attempts = whole_number("--num-candidates", options.num_candidates, 1, 500)
@@ -192,29 +193,27 @@ def _asked(options: argparse.Namespace) -> _Asked:
     hint: Hint = options.hint or "never"
     most = whole_number("--max-samples", options.max_samples, 1, 2**40) if options.max_samples else None
     dialect = options.dialect or "sqlite"
-    judging = Judging(options.answers, _sql_facts(database, dialect), options.keep, options.think)
+    judging = Judging(options.answers, _sql_facts(databases, dialect), options.keep, options.think)
     return _Asked(
         output, make_plan("endpoint" if is_address(options.model) else "model", hint, attempts, parameters), judging,
         hint, whole_number("--seed", options.seed, 0, 2**53, "not_a_seed"), most_tokens,
-        most, database, dialect,
+        most, databases, dialect,
     )  # fmt: skip
 
 
-def _sql_facts(database: Path | None, dialect: str) -> Any:
+def _sql_facts(databases: RowDatabases | None, dialect: str) -> Any:
     """Compares two queries as pipeline.sql does, which is loaded when the first one comes."""
     from pipeline.candidates.candidate import Candidate
     from pipeline.sql.parse_sql import dialect_named
 
     dialect_named(dialect)
 
-    def facts(right: str, query: str) -> Mapping[str, Any]:
+    def facts(row: SourceRow, right: str, query: str) -> Mapping[str, Any]:
         from pipeline.sql.measure_sql import measure_sql
 
         one = Candidate(0, 0, "sql", f"```sql\n{query}\n```")
-        measure_sql(right, [one], database, dialect)
-        held = one.measures.get("sql")
-        found = held if isinstance(held, Mapping) else one.measures
-        return {name.removeprefix("sql_"): value for name, value in found.items()}
+        [found] = measure_sql(right, [one], None if databases is None else databases.of(row), dialect)
+        return found.facts()
 
     return facts
 
@@ -235,15 +234,14 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     if is_address(options.model):
         if options.adapter is not None:
             raise Refused("adapter_at_endpoint", path=options.adapter)
-        endpoint = _endpoint(options.model, options)
+        endpoint = open_endpoint(options.model, options)
     else:
-        files = _find(options.model, options.adapter, options)
+        files = find_files(options.model, options.adapter, options)
     source = open_source(
         options.data, option="--data", program=_PROGRAM, format=options.source_format,
         columns=columns_given(options.column), split=options.split, output=options.output,
     )  # fmt: skip
-    if source.path is not None and asked.output.exists() and os.path.samefile(source.path, asked.output):
-        raise Refused("output_is_input", path=options.output, option="--data", given=options.data)
+    is_no_input(asked.output, options.data, source.path)
     rows = SourceRows(source, most=asked.most)
     sample = list(islice(rows, SAMPLE_ROWS))
     if not sample:
@@ -257,8 +255,8 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
             say("pipeline", line)
 
     makers = OpenMakers(
-        asked.seed, ReferenceRows(()), sample, files, lambda model, adapter: _find(model, adapter, options), endpoint,
-        lambda url: _endpoint(url, options), None, device=device, dtype=options.dtype,
+        asked.seed, ReferenceRows(()), sample, files, lambda model, adapter: find_files(model, adapter, options),
+        endpoint, lambda url: open_endpoint(url, options), None, device=device, dtype=options.dtype,
         prompt_format=options.prompt_format, system=options.system, thinking=options.thinking,
         max_new_tokens=asked.max_new_tokens,
         batch_size=whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None,
@@ -330,7 +328,7 @@ def _as_text(result: RunResult, account: Account, options: argparse.Namespace) -
         )  # fmt: skip
         lines.append(f"  {count:>7,}  {said(f'cot_is_{verdict}')}" + (f" ({split})" if len(kinds) > 1 else ""))
     for problem, count in account.problems.most_common():
-        lines.append(f"           {count:,} {problem}")
+        lines.append(f"  {'':>7}  {problem_said(problem, options.lang)}: {count:,}")
     if account.long_answers:
         longest = load_config(_CONFIG)["long_answer"]
         lines.append(said("cot_long_answers", n=f"{account.long_answers:,}", characters=longest))

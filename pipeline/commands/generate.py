@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +14,15 @@ from typing import TYPE_CHECKING, Any
 from pipeline.candidates.plan import Plan, is_address, make_plan
 from pipeline.candidates.presets import Preset, default_preset, find_preset, preset_names
 from pipeline.candidates.strategies import RunSettings, parse_strategies, run_number, temperatures
+from pipeline.commands.long_run import (
+    SAMPLE_ROWS,
+    can_be_written,
+    find_files,
+    is_no_input,
+    open_endpoint,
+    run_safely,
+    stoppable,
+)
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
 from pipeline.pairs.all_formats import columns_given, format_named
@@ -27,12 +33,12 @@ from pipeline.pairs.write_pairs import SUFFIXES
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
-    from pipeline.candidates.candidate import SourceRow
     from pipeline.candidates.correction import Corrector
     from pipeline.candidates.endpoint import Endpoint
     from pipeline.candidates.open_makers import ModelFiles
     from pipeline.candidates.policy import Policy
     from pipeline.candidates.reference_rows import ReferenceRows
+    from pipeline.candidates.row_databases import RowDatabases
     from pipeline.candidates.run import Measure, Run
     from pipeline.candidates.shards import Shard
     from pipeline.candidates.source_rows import SourceRows
@@ -40,9 +46,6 @@ if TYPE_CHECKING:
 
 PREVIEW_ROWS = 50
 OTHERS = 8  # rows whose prompts and answers the words of a candidate are held against
-SAMPLE_ROWS = 32  # rows that the prompt format is told by
-_DATABASE_COLUMNS = ("db_id", "database", "db", "db_name")
-_DATABASE_SUFFIXES = (".sqlite", ".db", ".sqlite3")
 _PROGRAM = "python -m pipeline generate"
 
 
@@ -144,11 +147,11 @@ def run(options: argparse.Namespace) -> int:
         if shard.rank:
             return EXIT_DONE
         return _choose_again(options, asked)
-    with _stoppable(options.lang, shard.rank) as cancel:
+    with stoppable(options.lang, shard.rank) as cancel:
         made = _run_of(options, asked, shard, cancel)
         line = Progress("pipeline", in_files=True)
         try:
-            result = _safely(made, options, line)
+            result = run_safely(made, options, line)
         except KeyboardInterrupt:
             line.clear()
             rows = f"{made.progress.rows:,}"
@@ -198,7 +201,7 @@ def _asked(options: argparse.Namespace) -> _Asked:
     from pipeline.candidates.policy import parse_policy
     from pipeline.candidates.reward_functions import reward_function
 
-    _can_be_written(Path(options.output))
+    can_be_written(Path(options.output))
     output = Path(os.path.realpath(options.output))  # a link stays one; all files lie beside what it leads to
     if options.resume and options.overwrite:
         raise Refused("resume_or_overwrite")
@@ -255,25 +258,9 @@ def _strategies(options: argparse.Namespace) -> tuple[Preset | None, list[str]]:
     if not words:
         preset = find_preset(default_preset(with_model=options.model is not None))
         words = [*preset.strategies]
+    if options.weaker_model and not any(f"model={options.weaker_model}" in word for word in words):
+        raise Refused("weaker_model_unused", path=options.weaker_model)
     return preset, words
-
-
-def _can_be_written(output: Path) -> None:
-    """Raises Refused for a name that says no file type, and for a place where nothing can be written."""
-    if output.suffix.lower() not in SUFFIXES:
-        raise Refused("suffix_unknown", path=output)
-    try:
-        if output.is_dir():
-            raise Refused("output_is_folder", path=output)
-        if output.exists() and not output.is_file():
-            raise Refused("file_is_special", option="--output", path=output)
-        folder = Path(os.path.realpath(output)).parent
-        if not output.parent.is_dir() or not folder.is_dir():
-            raise Refused("output_no_folder", path=output, folder=folder)
-        if not os.access(output.parent, os.W_OK):
-            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
-    except (OSError, ValueError) as failed:  # a loop of links, a null byte
-        raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
 
 
 def _alterations() -> Mapping[str, Mapping[str, Any]]:
@@ -291,8 +278,7 @@ def _source(options: argparse.Namespace, asked: _Asked) -> tuple[SourceRows, Sou
         options.data, option="--data", program=_PROGRAM, format=options.source_format,
         columns=columns_given(options.column), axis=options.axis, split=options.split, output=options.output,
     )  # fmt: skip
-    if source.path is not None and asked.output.exists() and os.path.samefile(source.path, asked.output):
-        raise Refused("output_is_input", path=options.output, option="--data", given=options.data)
+    is_no_input(asked.output, options.data, source.path)
     return SourceRows(source, most=asked.most), SourceRows(source)
 
 
@@ -309,8 +295,8 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     device = shard.device(default_device(options.device)) if needs_torch else "cpu"
     if files is not None:
         check_room(files, device, options.dtype)
-    dialect, database = _sql(options, asked)
-    reference, sample, total = _look_around(everything, asked.most)
+    dialect, databases = _sql(options, asked)
+    reference, sample, total = _look_around(everything, asked.most, databases)
     rows.known_count(total)
     settings = _settings(options, asked, rows, files, endpoint, corrector)
 
@@ -318,9 +304,12 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
         if not shard.rank:
             say("pipeline", line)
 
+    if databases is not None and (without := databases.check()):
+        told = {"n": f"{without:,}", "rows": f"{databases.rows:,}", "path": options.database}
+        note(Sentence("run_rows_without_database", told, "candidates").said(options.lang))
     makers = OpenMakers(
-        asked.seed, reference, sample, files, lambda model, adapter: _find(model, adapter, options), endpoint,
-        lambda url: _endpoint(url, options), corrector, device=device, dtype=options.dtype,
+        asked.seed, reference, sample, files, lambda model, adapter: find_files(model, adapter, options),
+        endpoint, lambda url: open_endpoint(url, options), corrector, device=device, dtype=options.dtype,
         prompt_format=options.prompt_format, system=options.system, thinking=options.thinking,
         max_new_tokens=asked.max_new_tokens,
         batch_size=whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None,
@@ -332,7 +321,7 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     others = [place.work / f"progress-{rank}.json" for rank in range(1, shard.world)] if not shard.rank else []
     progress = RunProgress(own, others=others)
     return Run(
-        place, rows, plan, makers, _measure(asked, reference, dialect, database, options), _choose(asked),
+        place, rows, plan, makers, _measure(asked, reference, dialect, databases, options), _choose(asked),
         options.to or default_format(asked.output, everything.opened), settings, progress, shard, cancel,
         asked.preview, lambda sentence: note(sentence.said(options.lang)),
     )  # fmt: skip
@@ -341,56 +330,46 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
 def _models(options: argparse.Namespace, asked: _Asked) -> tuple[ModelFiles | None, Endpoint | None, Corrector | None]:
     """What --model is, and who corrects. Every other checkpoint that a strategy names is looked for too."""
     from pipeline.candidates.correction import EndpointCorrector, Replacements, Rule
+    from pipeline.candidates.reward_functions import reward_function
 
     files, endpoint = None, None
     corrector: Corrector | None = None
     if options.model is not None and is_address(options.model):
         if options.adapter is not None:
             raise Refused("adapter_at_endpoint", path=options.adapter)
-        endpoint = _endpoint(options.model, options)
+        endpoint = open_endpoint(options.model, options)
     elif options.model is not None:
-        files = _find(options.model, options.adapter, options)
+        files = find_files(options.model, options.adapter, options)
     elif options.adapter is not None:
         raise Refused("adapter_without_model", path=options.adapter)
     for group in asked.plan.side:
         if group.source == "model" and (group.model is not None or files is not None):
-            _find(group.model or options.model, group.adapter, options)
+            find_files(group.model or options.model, group.adapter, options)
+    for path in (asked.reward, options.embedding_model) if asked.plan.scorers else ():
+        if path is not None and reward_function(path) is None:  # found now, not after hours of answers
+            find_files(path, None, argparse.Namespace(base=None, tokenizer=None, model_config=None))
     if options.replace:
         corrector = Replacements([Rule.given(text) for text in options.replace])
     elif options.corrector:
-        corrector = EndpointCorrector(_endpoint(options.corrector, options), seed=asked.seed)
+        corrector = EndpointCorrector(open_endpoint(options.corrector, options), seed=asked.seed)
     return files, endpoint, corrector
 
 
-def _find(model: str, adapter: str | None, options: argparse.Namespace) -> ModelFiles:
-    """--tokenizer and --model-config belong to the run's own model, and to others that lack what they give."""
-    from pipeline.candidates.open_makers import find_model
+def _sql(options: argparse.Namespace, asked: _Asked) -> tuple[str | None, RowDatabases | None]:
+    """The dialect where answers are SQL, and the databases."""
+    from pipeline.candidates.row_databases import RowDatabases
+    from pipeline.sql.parse_sql import dialect_named
 
-    return find_model(
-        model, adapter=adapter, base=options.base, tokenizer=options.tokenizer, model_config=options.model_config
-    )
-
-
-def _endpoint(url: str, options: argparse.Namespace) -> Endpoint:
-    from pipeline.candidates.endpoint import Endpoint, Price
-
-    price = None
-    if options.price_in is not None or options.price_out is not None:
-        price = Price.given(f"{options.price_in or 0},{options.price_out or 0}")
-    model = options.endpoint_model if url == options.model else None
-    return Endpoint(url, model, key_env=options.api_key_env, price=price)
+    if asked.dialect is not None:
+        dialect_named(asked.dialect)
+    databases = None if options.database is None else RowDatabases(options.database)
+    wanted = asked.dialect is not None or databases is not None or asked.dedup == "sql" or asked.reward == "sql"
+    return (asked.dialect or "sqlite" if wanted else None), databases
 
 
-def _sql(options: argparse.Namespace, asked: _Asked) -> tuple[str | None, Path | None]:
-    """The dialect where answers are SQL, and the database."""
-    database = None if options.database is None else Path(options.database)
-    if database is not None and not database.exists():
-        raise Refused("option_not_found", option="--database", path=database)
-    wanted = asked.dialect is not None or database is not None or asked.dedup == "sql" or asked.reward == "sql"
-    return (asked.dialect or "sqlite" if wanted else None), database
-
-
-def _look_around(everything: SourceRows, most: int | None) -> tuple[ReferenceRows, list[Any], int | None]:
+def _look_around(
+    everything: SourceRows, most: int | None, databases: RowDatabases | None
+) -> tuple[ReferenceRows, list[Any], int | None]:
     """One pass over the data: other rows to hold answers against, rows to tell the prompt format by, and how many there
     are. Of a data set of the Hub only its beginning."""
     from itertools import islice
@@ -404,6 +383,8 @@ def _look_around(everything: SourceRows, most: int | None) -> tuple[ReferenceRow
         for row in rows:
             if len(sample) < SAMPLE_ROWS:
                 sample.append(row)
+            if databases is not None and (most is None or row.index < most):
+                databases.count(row)
             yield row
 
     reference = ReferenceRows.gather(kept())
@@ -437,7 +418,8 @@ def _settings(
 
 
 def _measure(
-    asked: _Asked, reference: ReferenceRows, dialect: str | None, database: Path | None, options: argparse.Namespace
+    asked: _Asked, reference: ReferenceRows, dialect: str | None, databases: RowDatabases | None,
+    options: argparse.Namespace,
 ) -> Measure:
     from pipeline.candidates.reward_functions import reward_function
     from pipeline.candidates.text_measures import measure_texts
@@ -454,23 +436,12 @@ def _measure(
         row = held.row
         measure_texts(row, held.candidates, reference.others(row.index, OTHERS))
         if by_database is not None and row.gold is not None:
-            by_database(row.gold, held.candidates, _database_of(row, database), dialect)
+            by_database(row.gold, held.candidates, None if databases is None else databases.of(row), dialect)
         if function is not None:
             function.measure(row, held.candidates)
             held.chosen_measures |= function.chosen_measures(row.gold)
 
     return measure
-
-
-def _database_of(row: SourceRow, database: Path | None) -> Path | None:
-    """The file; in a folder that of the row's `db_id`, as Spider and BIRD lay them out."""
-    if database is None or not database.is_dir():
-        return database
-    name = next((str(held) for key in _DATABASE_COLUMNS if (held := row.pair.extra.get(key))), "")
-    if not name or name != Path(name).name:  # a name, not a way out of the folder
-        return None
-    places = [folder / f"{name}{suffix}" for folder in (database / name, database) for suffix in _DATABASE_SUFFIXES]
-    return next((place for place in places if place.is_file()), None)
 
 
 def _choose(asked: _Asked) -> Choose:
@@ -488,53 +459,6 @@ def _choose(asked: _Asked) -> Choose:
 
 
 # --- the run itself ---
-
-
-@contextmanager
-def _stoppable(lang: str, rank: int) -> Iterator[threading.Event]:
-    """An event that Ctrl-C and a polite kill set; a second Ctrl-C is an interrupt as usual."""
-    cancel = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if cancel.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not cancel.is_set() and not rank:
-            say("pipeline", Sentence("run_stopping", {}, "candidates").said(lang))
-        cancel.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield cancel
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield cancel
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _safely(made: Run, options: argparse.Namespace, line: Progress) -> Any:
-    """Runs; whatever a library raises is one line, and what was done is kept."""
-    from pipeline.commands.generate_account import progress_line
-
-    def tick(state: Mapping[str, Any]) -> None:
-        if not made.shard.rank and line.due():
-            line.show(progress_line(state, options.lang))
-
-    made.progress.tick = tick
-    try:
-        return made(resume=options.resume, overwrite=options.overwrite)
-    except (Refused, BrokenPipeError):
-        raise
-    except OSError as failed:
-        raise Refused("run_failed", path=options.output, why=failed.strerror or failed) from None
-    except MemoryError:
-        raise Refused("run_out_of_memory", path=options.output) from None
-    except Exception as failed:  # torch, tokenizers, drivers each have their own
-        if "out of memory" in str(failed).lower():
-            raise Refused("run_out_of_memory", path=options.output) from None
-        said = " ".join(str(failed).split())[:200]
-        raise Refused("run_failed", path=options.output, why=f"{type(failed).__name__}: {said}") from None
 
 
 def _choose_again(options: argparse.Namespace, asked: _Asked) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.candidates.candidate import Candidate
 from pipeline.candidates.policy import Policy, describe
+from pipeline.candidates.problem_words import problem_said, with_problem_said
 from pipeline.candidates.run import Run, RunResult, account
 from pipeline.candidates.source_rows import SourceRows
 from pipeline.candidates.write_candidates import MeasuredRow, Written, candidates_path
@@ -40,8 +41,14 @@ def run_json(run: Run, result: RunResult) -> dict[str, Any]:
     return {
         "schema": 1, "outcome": result.outcome, "already": result.already, "output": str(run.place.output),
         "candidates_file": str(run.place.candidates), "rows": {"done": result.rows, "total": result.total},
-        "source": _source_json(run.rows), **told,
+        "source": _source_json(run.rows), **told, **_spent(run, result),
     }  # fmt: skip
+
+
+def _spent(run: Run, result: RunResult) -> dict[str, Any]:
+    """Tokens that models wrote and what they cost, of all sessions of the run."""
+    last = (result.info.get("sessions") or [{}])[-1] if result.already else run.progress.as_json()
+    return {"tokens": last.get("tokens", 0), "cost": round(last.get("cost", 0.0), 6)}
 
 
 def _source_json(rows: SourceRows) -> dict[str, Any]:
@@ -57,7 +64,10 @@ def run_text(run: Run, result: RunResult, lang: str) -> str:
         _say("run_left_out", lang, rows=f"{count:,}", why=_reason_of_row(reason, lang))
         for reason, count in run.rows.left_out.most_common()
     ]
-    return "\n".join([*lines, *_written_lines(result.written, run.place.output, lang)]) + "\n"
+    lines += _written_lines(result.written, run.place.output, lang)
+    if (spent := _spent(run, result))["cost"]:
+        lines.append(_say("run_cost", lang, tokens=f"{spent['tokens']:,}", cost=f"{spent['cost']:g}"))
+    return "\n".join(lines) + "\n"
 
 
 def choose_text(result: RunResult, output: Path, options: argparse.Namespace) -> str:
@@ -80,9 +90,10 @@ def _written_lines(written: Written, output: Path, lang: str) -> list[str]:
         _say("run_strategy", lang, name=name, pairs=f"{count:,}") for name, count in written.strategies.most_common()
     ]
     lines += [
-        _say("run_problem", lang, candidates=f"{count:,}", problem=_said_or_id(f"problem_{name}", name, lang))
+        _say("run_problem", lang, candidates=f"{count:,}",
+             problem=problem_said(name, lang, written.details.get(name, "")))
         for name, count in written.problems.most_common()
-    ]
+    ]  # fmt: skip
     if written.without_pair:
         lines.append(_say("run_without_pair", lang, rows=f"{written.without_pair:,}"))
     if written.without_gold:
@@ -162,7 +173,8 @@ def _example_json(held: MeasuredRow, pair: Any) -> dict[str, Any]:
 def _whys(candidate: Candidate, lang: str) -> Iterable[str]:
     for why in islice(candidate.why, 2):
         params = {name: value for name, value in why.items() if name != "entry"}
-        yield Sentence(str(why["entry"]), why.get("params", params), "candidates").said(lang)
+        params = with_problem_said(why.get("params", params), lang)
+        yield Sentence(str(why["entry"]), params, "candidates").said(lang)
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

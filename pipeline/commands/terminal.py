@@ -88,6 +88,8 @@ def whole_number(option: str, text: str, least: int, most: int, entry: str = "no
         number = int(text) if len(text) < 40 else most + 1
     except ValueError:
         raise Refused(entry, option=option, value=text, least=least) from None
+    if number > most and entry == "not_a_number":
+        raise Refused("number_too_large", option=option, value=text, most=f"{most:,}")
     if not least <= number <= most:
         raise Refused(entry, option=option, value=text, least=least)
     return number

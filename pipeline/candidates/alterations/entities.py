@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 
 from pipeline.candidates.alterations.alteration import Altered, NothingToAlter, Task
@@ -87,7 +87,7 @@ def swap_entities(task: Task, rng: Random) -> Altered:
 @dataclass(frozen=True)
 class _Setting:
     task: Task
-    found: list[Entity]
+    found: Sequence[Entity]
     sentences: Sequence[Span]
     enumerated: Spans
     lowered: str
@@ -113,7 +113,8 @@ class _Setting:
         return Span(one.start, one.end)
 
 
-def entities_in(text: str, language: str | None) -> list[Entity]:
+@lru_cache(maxsize=16)  # of an answer and its question, at each draw
+def entities_in(text: str, language: str | None) -> tuple[Entity, ...]:
     """Entities outside code and links, none within another, in order."""
     text = text[:_MOST_SCANNED]
     fixed = fixed_spans(text)
@@ -149,7 +150,7 @@ def entities_in(text: str, language: str | None) -> list[Entity]:
             listed = text[one.end() : one.end() + 2] == ", " or text[max(0, one.start() - 2) : one.start()] == ", "
             if words[0] not in no_names and one.group() in within and not listed:
                 add(*one.span(), f"looks:name{min(len(words), 3)}")
-    return sorted(found, key=lambda one: one.start)
+    return tuple(sorted(found, key=lambda one: one.start))
 
 
 def _wide(character: str) -> bool:
@@ -283,7 +284,7 @@ def _english_of(word: str) -> str:
 
 def _like_it(setting: _Setting, one: Entity, rng: Random) -> str | None:
     """Another name of the same look: from the question or the answer."""
-    near = list(entities_in(setting.task.question[:8000], setting.task.language)) + setting.found
+    near = [*entities_in(setting.task.question[:8000], setting.task.language), *setting.found]
     pool = sorted({e.text for e in near if e.kind == one.kind and not _one_in_other(e.text, one.text)})
     return rng.choice(pool) if pool else None
 

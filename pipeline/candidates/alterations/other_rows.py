@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from random import Random
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from pipeline.answer_overlap import same_units, units
+import numpy as np
+
+from pipeline.answer_overlap import units
 from pipeline.candidates.alterations.alteration import Altered, NothingToAlter, Task, language_of
 from pipeline.candidates.alterations.answer_lists import lists_in
 from pipeline.candidates.alterations.entities import translations
 from pipeline.candidates.alterations.sql_text import sql_in
 from pipeline.candidates.candidate import SourceRow
-from pipeline.candidates.reference_rows import ReferenceRows, terms
+from pipeline.candidates.reference_rows import CountedRows, ReferenceRows, terms
 from pipeline.config_files import load_config
 
 _LOOKED_THROUGH = 60  # nearest rows
@@ -23,6 +27,8 @@ _MOST_SAME = 0.7  # units that an answer for something else may share with the r
 _KEY_SHARE = 0.85  # of the rarest term's weight; what is as rare is what a question is about
 _COMPARED = 4_000  # characters of two answers
 _SHORT = 12  # units of an answer within which the right one may be hidden
+_FEW_KEYS = 6
+_SHORT_ANSWER = 60  # units
 _QUESTION = 60  # characters of a question quoted in a reply
 _SEPARATORS = re.compile(r"\s*[、，,；;\n]\s*|\s+(?:and|or|和|与)\s+")
 
@@ -32,12 +38,13 @@ _ENGLISH_ASKED = re.compile(r"(?i)(?:do you say|translate(?: the word)?|what is)
 def near_answer(task: Task, rng: Random) -> Altered:
     """The answer to the nearest question that is another one; later candidates take the next ones."""
     least, most = task.parameters["least_near"], task.parameters["most_near"]
+    rows, compared = task.reference.rows, _compared(task)
     fit = []
-    for row, near in task.reference.nearest(task.row, _LOOKED_THROUGH):
+    for place, near in compared.nearest:
         if near < least:
             break
-        if near <= most and not may_be_right(task, row):
-            fit.append((row, near))
+        if near <= most and not compared.may_be_right(place):
+            fit.append((rows[place], near))
             if len(fit) > task.place + task.attempt:
                 break
     if not fit:
@@ -48,50 +55,126 @@ def near_answer(task: Task, rng: Random) -> Altered:
 
 def random_answer(task: Task, rng: Random) -> Altered:
     """Any other row's answer in the same language. Off topic: useless as a reject, there to compare others with."""
-    rows = task.reference.rows
+    rows, compared = task.reference.rows, _compared(task)
     for _ in range(min(_STRANGERS, len(rows))):
-        row = rng.choice(rows)
-        if row.index != task.row.index and not may_be_right(task, row):
+        place = rng.randrange(len(rows))
+        row = rows[place]
+        if row.index != task.row.index and not compared.may_be_right(place):
             return Altered(row.gold or "", facts={"row": row.index})
     raise NothingToAlter("no_other_row")
 
 
-def may_be_right(task: Task, row: SourceRow) -> bool:
-    """Whether another row's answer may answer this question too: its question lacks nothing that this one is about, its
-    answer holds the right one, or lists the same kind of things. Doubt counts as yes, and so does another language."""
-    gold, answer = (row.gold or "")[:_COMPARED], task.answer[:_COMPARED]
-    if not gold.strip() or language_of(gold) != task.language and task.language is not None:
-        return True
-    mine, theirs = units(answer), units(gold)
-    shorter, longer = sorted((mine, theirs), key=lambda bag: sum(bag.values()))
-    if sum(shorter.values()) <= _SHORT and not shorter - longer:
-        return True
-    if same_units(answer, gold) > _MOST_SAME and sum(mine.values()) > 2 * _SHORT:
-        return True
-    asked, others = terms(task.question), terms(row.question)
-    if not terms(_plain(task.question)) - terms(_plain(row.question)):
-        return True
-    keys = _keys(task, asked)
-    if keys and not keys - set(others):
-        return True
-    if keys and len(keys) < 6 and sum(theirs.values()) < 60 and not keys - set(terms(gold)):
-        return True
-    listed = _listed(task.answer)
-    return bool(listed) and bool(_mates(task, listed) & _listed(gold))
+class _Answers:
+    """The answers of the reference rows, taken apart once: what each comparison with one of them asks for."""
+
+    def __init__(self, reference: ReferenceRows) -> None:
+        self.reference = reference
+        golds = [(row.gold or "")[:_COMPARED] for row in reference.rows]
+        self.languages = [language_of(gold) if gold.strip() else _NO_ANSWER for gold in golds]
+        self.units = CountedRows(units(gold) for gold in golds)
+        self.last: _Compared | None = None
+
+    @cached_property
+    def listed(self) -> CountedRows:
+        return CountedRows(dict.fromkeys(_listed(row.gold or ""), 1) for row in self.reference.rows)
+
+    def in_language(self, language: str) -> list[SourceRow]:
+        return [row for row, own in zip(self.reference.rows, self.languages, strict=True) if own == language]
 
 
-def _plain(text: str) -> str:
-    return text.strip(" ?？。.!！")
+_NO_ANSWER = "no answer"
+_answers_of: WeakKeyDictionary[ReferenceRows, _Answers] = WeakKeyDictionary()
 
 
-def _keys(task: Task, asked: Mapping[str, int]) -> set[str]:
+def _answers(reference: ReferenceRows) -> _Answers:
+    if (found := _answers_of.get(reference)) is None:
+        found = _answers_of[reference] = _Answers(reference)
+    return found
+
+
+def _compared(task: Task) -> _Compared:
+    """The same one for all candidates of a row."""
+    answers = _answers(task.reference)
+    if answers.last is None or answers.last.row is not task.row:
+        answers.last = _Compared(task, answers)
+    return answers.last
+
+
+class _Compared:
+    """A row beside the reference rows, each looked at once."""
+
+    def __init__(self, task: Task, answers: _Answers) -> None:
+        self.row, self._language, self._answers = task.row, task.language, answers
+        self._answer = task.answer
+        self._terms = terms(task.question)
+        self._asked = task.reference.lacking(self._terms)
+        self._keys = _keys(task.reference, self._terms)
+        self._lacks_keys = task.reference.lacking(dict.fromkeys(self._keys, 1))
+        self._units = answers.units.lacking(units(task.answer[:_COMPARED]))
+        self._judged: dict[int, bool] = {}
+
+    @cached_property
+    def nearest(self) -> list[tuple[int, float]]:
+        """Places of the nearest other questions, each with the cosine of the two."""
+        reference = self._answers.reference
+        near = reference.nearest_places(self._terms, _LOOKED_THROUGH + 8)
+        return [one for one in near if reference.rows[one[0]].index != self.row.index][:_LOOKED_THROUGH]
+
+    def may_be_right(self, place: int) -> bool:
+        """Whether that row's answer may answer this question too: its question lacks nothing that this one is about,
+        its answer holds the right one, or lists the same kind of things. Doubt counts as yes, and so does another
+        language."""
+        if (known := self._judged.get(place)) is None:
+            known = self._judged[place] = self._may_be_right(place)
+        return known
+
+    def _may_be_right(self, place: int) -> bool:
+        language = self._answers.languages[place]
+        if language == _NO_ANSWER or self._language not in (None, language):
+            return True
+        mine, theirs, shared = self._units.total, self._answers.units.totals[place], self._units.shared(place)
+        if shared == min(mine, theirs) <= _SHORT:
+            return True
+        if mine > 2 * _SHORT and 2 * shared > _MOST_SAME * (mine + theirs):
+            return True
+        if not self._asked(place) or (self._keys and not self._lacks_keys(place)):
+            return True
+        if self._keys and len(self._keys) < _FEW_KEYS and theirs < _SHORT_ANSWER and self._said(place):
+            return True
+        return bool(self._same_kind[place]) if self._same_kind is not None else False
+
+    def _said(self, place: int) -> bool:
+        """Whether that row's answer speaks of what this question is about."""
+        gold = (self._answers.reference.rows[place].gold or "")[:_COMPARED]
+        lowered = gold.lower()
+        return all(key in lowered for key in self._keys) and not self._keys - set(terms(gold))
+
+    @cached_property
+    def _same_kind(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """The rows whose answers list an item of this one, or one that stands beside such an item in any answer. None
+        where this answer is no list."""
+        mine = _listed(self._answer)
+        if not mine:
+            return None
+        listed = self._answers.listed
+        rows = np.repeat(np.arange(len(listed.totals)), listed.totals)
+        kind = np.zeros(len(listed.numbers), bool)
+        kind[[listed.numbers[item] for item in mine if item in listed.numbers]] = True
+        for _ in range(2):
+            holding = np.zeros(len(listed.totals), bool)
+            holding[rows[kind[listed.held]]] = True
+            kind[listed.held[holding[rows]]] = True
+        return holding
+
+
+def _keys(reference: ReferenceRows, asked: Mapping[str, int]) -> set[str]:
     """What a question is about: its rarest terms."""
-    weight = task.reference.weight
+    weight = reference.weight
     most = max(map(weight, asked), default=0.0)
     return {term for term in asked if weight(term) >= _KEY_SHARE * most}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def _listed(answer: str) -> frozenset[str]:
     """The items of an answer that is nothing but an enumeration of short ones."""
     if len(answer) > 300:
@@ -100,23 +183,6 @@ def _listed(answer: str) -> frozenset[str]:
         if one.kind == "enumeration" and one.end - one.start >= 0.8 * len(answer.strip(" 。.")):
             return frozenset(body.strip().lower() for body in one.bodies)
     return frozenset()
-
-
-def _mates(task: Task, listed: frozenset[str]) -> set[str]:
-    """These items, and all that stand beside one of them in another row's enumeration."""
-    beside = _enumerated(task.reference)
-    return set(listed).union(*(beside.get(item, frozenset()) for item in listed))
-
-
-@lru_cache(maxsize=2)
-def _enumerated(reference: ReferenceRows) -> dict[str, set[str]]:
-    """Items of the rows' enumerations, each with all that stand beside it anywhere."""
-    beside: dict[str, set[str]] = {}
-    for row in reference.rows:
-        listed = _listed(row.gold or "")
-        for item in listed:
-            beside.setdefault(item, set()).update(listed)
-    return beside
 
 
 def wrong_language(task: Task, rng: Random) -> Altered:
@@ -142,7 +208,7 @@ def _ways(task: Task, other: str, rng: Random) -> Iterator[tuple[str, str | None
         yield "copy", _untranslated(task, other)
         yield "words", _word_by_word(task.answer, other)
     yield "reply", _reply(task, other, rng)
-    rows = [row for row in task.reference.rows if language_of(row.gold or "") == other]
+    rows = _answers(task.reference).in_language(other) if task.parameters["way"] == "other_row" else []
     yield "other_row", rng.choice(rows).gold if rows else None
 
 
