@@ -6,6 +6,7 @@ import random
 import re
 import threading
 import time
+from collections import Counter as Bag
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pipeline.candidates.alterations.change_numbers import numbers_in
 from pipeline.candidates.alterations.sql_change import schema_in
 from pipeline.candidates.alterations.sql_text import parsed, sql_in
 from pipeline.candidates.candidate import Cancelled, Candidate, CandidateStrategy, Counter, SourceRow
-from pipeline.candidates.reference_rows import ReferenceRows
+from pipeline.candidates.reference_rows import CountedRows, ReferenceRows
 from pipeline.config_files import load_config
 from pipeline.demo.instructions import all_questions, is_right, write_answer
 from pipeline.pairs.pair import Pair
@@ -290,6 +291,42 @@ def test_opposites_change_one_word_of_a_sentence() -> None:
     assert _texts("Is water wet?", "Yes", "opposite_words", 2) == ["No"]
 
 
+def test_no_number_changes_where_another_is_as_right() -> None:
+    # A hint in advice, an example, a sentence that says what is wrong, the number of a sentence, a name.
+    for question, answer in (
+        ("如何养成跑步的习惯？", "每天跑20分钟，坚持下去。"), ("How can I sleep better?", "Read for 10 minutes in bed."),
+        ("什么是电池容量？", "电池能存多少电叫容量，例如手机电池有4000毫安时。"),
+        ("怎样设置才对？", "需要避免的错误是：把显存写成 batch_size=4GB。"), ("有哪些媒体？", "1传统媒体的独立应用。2门户网站的应用。"),
+        ("用什么授权？", "用 OAuth 2.0 授权。"), ("谁跑得远？", "John跑得更远。置信度：99%"),
+    ):  # fmt: skip
+        assert _why(question, answer, "change_numbers") == "no_number", answer
+    texts = _texts("这本书什么时候出版？", "这本书是1930年出版的。", "change_numbers", 10)
+    assert texts and all(re.fullmatch(r"这本书是\d{4}年出版的。", text) for text in texts)
+    # Asked for, or a result: changed in advice too.
+    assert _texts("怎样写500字的故事？", "先写提纲，再写500字。", "change_numbers", 2)
+    assert _texts("怎样计算三角形的面积？底4高3。", "4×3÷2=6", "change_numbers", 2)
+
+
+def test_no_name_changes_to_one_that_means_the_same_or_is_as_right() -> None:
+    assert _why("写三种交通方式。", "1. 公共汽车\n2. 地铁\n3. 骑自行车", "swap_entities") == "no_entity"
+    assert _why("Where did the ship go?", "The Silver Queen went home.", "swap_entities") == "no_entity"
+    assert _why("样本怎么分？", "扩容后分成 SFT train 和 eval 两份。", "swap_entities") == "no_entity"
+    for text in _texts("介绍交易。", "这是加拿大的交易。它按照Canada的规则进行。巴西没有参加。", "swap_entities", 12):
+        assert "这是Canada的交易" not in text and "按照加拿大的规则" not in text
+    plural = _texts("Who came?", "The engineers came home late.", "swap_entities", 20)
+    assert plural and not [text for text in plural if re.search(r"mans\b|[^aeiou]ys\b|[sx]s ", text)]
+
+
+def test_no_opposite_where_nothing_would_be_wrong() -> None:
+    for question, answer in (
+        ("方程的根是多少？", "方程可以写成 x(x-3)=0，所以x=3。"), ("怎么了？", "我很乐意提供更多信息。希望以上内容有助于您。"),
+        ("How do I go on?", "I hope this is helpful. Let me know if you need more information."),
+        ("私有化好吗？", "它有积极影响和消极影响。"), ("要避免什么？", "特别要避免的错误是只看损失。"),
+    ):  # fmt: skip
+        assert _why(question, answer, "opposite_words") == "no_opposite", answer
+    assert not [text for text in _texts("Is he a hero?", "He does not always act like one.", "opposite_words", 6) if "never" in text]
+
+
 def test_an_irrelevant_sentence_comes_after_the_whole_answer(demo_rows: list[SourceRow]) -> None:
     reference = [_row(100, "怎么养花？", "养花需要阳光。窗台上的植物每周浇两次水就足够了。但不要浇太多。")]
     for source in ("rows", "list"):
@@ -417,6 +454,31 @@ def test_reference_rows_depend_on_what_the_rows_say_alone() -> None:
     assert own not in gathered.others(own.index, 99) and len(gathered.others(own.index, 500)) == 99
     near = gathered.nearest(own, 5)
     assert own not in [row for row, _ in near] and [n for _, n in near] == sorted((n for _, n in near), reverse=True)
+
+
+def test_counted_rows_are_bags() -> None:
+    rng = random.Random(7)
+    bags = [Bag(rng.choices("abcdefgh", k=rng.randint(0, 9))) for _ in range(60)]
+    rows = CountedRows(bags)
+    for asked in (*bags[:20], Bag("xyz"), Bag("aaabz"), Bag()):
+        lacking = rows.lacking(asked)
+        assert [lacking(place) for place in range(60)] == [(asked - bag).total() for bag in bags]
+        assert [lacking.shared(place) for place in range(60)] == [(asked & bag).total() for bag in bags]
+    assert rows.totals == [bag.total() for bag in bags]
+
+
+def test_two_thousand_reference_rows_cost_little() -> None:
+    rng = random.Random(3)
+    asked = [
+        _row(n, f"请列出第{n % 50}组的成员", "、".join(f"成员{rng.randint(0, 5000)}" for _ in range(30))) for n in range(2500)
+    ]
+    reference = ReferenceRows.gather(asked)
+    for name in ("near_answer", "random_answer"):
+        maker = AlterationMaker([CandidateStrategy(name, "alteration", 4)], seed=0, reference=reference)
+        list(maker.make(asked[:1], cancel=threading.Event(), counter=Counter()))  # takes the rows apart
+        started = time.process_time()
+        list(maker.make(asked[1:41], cancel=threading.Event(), counter=Counter()))
+        assert time.process_time() - started < 40 * 0.02, name
 
 
 def test_reference_rows_hold_no_more_than_they_may() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 
+from pipeline.answer_overlap import cosine, rarity
 from pipeline.candidates.candidate import Candidate, SourceRow
 from pipeline.candidates.choose import judge_topic
 from pipeline.candidates.duplicates import mark_duplicates, normal_form
+from pipeline.candidates.reference_rows import terms
 from pipeline.candidates.reward_functions import (
     exact_answer,
     final_answer,
@@ -91,6 +94,20 @@ def test_short_answers_without_a_shared_word_are_not_known_to_be_off_topic(gold:
     (candidate,) = _measured(_row(0, "2+2?", gold), said, others=others)
     assert candidate.measures["overlap_gain"] is None or candidate.measures["overlap_gain"] < 0.01
     assert judge_topic(candidate.measures)[0] is None
+
+
+def test_overlap_is_the_cosine_of_rare_terms_whatever_was_seen_before() -> None:
+    rows = [_row(i, asked[0], asked[1]) for i, asked in enumerate([*ENGLISH, *ENGLISH_OTHERS, *CHINESE, *CHINESE_OTHERS])]
+    bags = [terms(row.question) + terms(row.gold or "") for row in rows]
+    rng = random.Random(4)
+    for _ in range(60):
+        row, *others = rng.sample(range(16), 9)
+        text = " ".join([rows[row].gold or "", rows[others[0]].question, "zebra zebra", "the"][rng.randint(0, 1) :])
+        (candidate,) = _measured(rows[row], text, others=[rows[other] for other in [*others, row, 20, 25]])
+        weight = rarity([bags[row], *(bags[other] for other in others)])
+        own, *theirs = (cosine(terms(text), bags[other], weight) for other in (row, *others))
+        assert candidate.measures["overlap"] == pytest.approx(own, abs=6e-5)
+        assert candidate.measures["overlap_gain"] == pytest.approx(own - sum(theirs) / len(theirs), abs=6e-5)
 
 
 def test_model_evidence_decides_where_words_do_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from pipeline.candidates.candidate import Candidate
@@ -20,6 +21,7 @@ _ENDS = " \"'」』》.。!！?？,，;；:：、…~"
 _BESIDE_WIDE = re.compile(r"(?<=[\u2e80-\ua4cf\uf900-\ufaff\U00020000-\U000323af]) | (?=[\u2e80-\ua4cf\uf900-\ufaff])")
 
 
+@lru_cache(maxsize=64)  # the answers of a row are compared again and again
 def normal_form(text: str) -> str:
     """Equal for texts that differ only in white space, case, width of characters, quotes and marks at their ends.
 

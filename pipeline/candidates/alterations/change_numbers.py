@@ -53,6 +53,8 @@ def change_numbers(task: Task, rng: Random) -> Altered:
     found = numbers_in(task.answer, task.question)
     if task.free and sql_in(task.answer, "") is None:
         found = [one for one in found if _said_in(task.question, one)]
+    if sql_in(task.answer, "") is None:
+        found = [one for one in found if not _soft(task, one)]
     if len(sentences(task.answer)) > _SHORT_ANSWER:
         # "three ideas" in a long text: nobody would miss one.
         found = [one for one in found if one.form == "digits" or one.weight >= 2]
@@ -68,7 +70,7 @@ def change_numbers(task: Task, rng: Random) -> Altered:
     # Later draws may go beyond the numbers that matter most.
     pool = [n for n in names if max(o.weight for o in groups[n]) >= (best if task.attempt < 6 else 0)]
     picked.append(rng.choice(pool))
-    if best < _RESULT:  # an equation with two numbers changed may be right again
+    if best < RESULT:  # an equation with two numbers changed may be right again
         others = [n for n in names if n not in picked]
         picked += rng.sample(others, min(len(others), most - 1))
     changes: list[tuple[int, int, str]] = []
@@ -76,8 +78,9 @@ def change_numbers(task: Task, rng: Random) -> Altered:
     for name in picked:
         places = groups[name]
         first = places[0]
-        if first.unit_others and task.parameters["units"] and best < _RESULT and rng.random() < 0.25:
-            unit = rng.choice(first.unit_others)
+        other_units = first.unit_others if first.kind == "plain" and best < RESULT else ()
+        if other_units and task.parameters["units"] and rng.random() < 0.25:
+            unit = rng.choice(other_units)
             gap = first.unit[: len(first.unit) - len(first.unit.lstrip())]
             new, length = first.text + gap + unit, len(first.text) + len(first.unit)
             changes += [(one.start, one.start + length, new) for one in places]
@@ -94,7 +97,30 @@ def change_numbers(task: Task, rng: Random) -> Altered:
     return Altered(text, facts={"changed": facts})
 
 
-_RESULT = 8.0
+def _soft(task: Task, one: Number) -> bool:
+    """Whether another number would do as well: in what is said to be wrong, in an example, or in advice of which the
+    question gives no number."""
+    before, after = task.answer[max(0, one.start - _LOOKED_AT) : one.start], task.answer[one.end : one.end + _LOOKED_AT]
+    before = _SENTENCE_END.split(before)[-1]
+    if _cues("said_to_be_wrong").search(before + _SENTENCE_END.split(after)[0]):
+        return True
+    if one.weight >= RESULT or _said_in(task.question, one):
+        return False
+    if _cues("example_before").search(before):
+        return True
+    return one.kind == "plain" and _cues("advice").search(task.question[:_QUESTION_READ]) is not None
+
+
+@cache
+def _cues(name: str) -> re.Pattern[str]:
+    table = load_config("alterations.yaml")[name]
+    return re.compile("|".join([*map(re.escape, table["zh"]), *(rf"(?i:\b{re.escape(one)}\b)" for one in table["en"])]))
+
+
+RESULT = 8.0  # weight of a number that is the answer, or follows "=" and the like
+_QUESTION_READ = 400  # characters
+_LOOKED_AT = 200  # characters on both sides of a number
+_SENTENCE_END = re.compile(r"[。！？；\n]|[.!?;] ")
 _SHORT_ANSWER = 4  # sentences
 
 
@@ -131,7 +157,7 @@ def numbers_in(text: str, question: str = "") -> list[Number]:
     found += _in_words(text, fixed)
     if asked:
         found = [
-            replace(one, weight=one.weight + 1) if one.text in asked and one.weight < _RESULT else one for one in found
+            replace(one, weight=one.weight + 1) if one.text in asked and one.weight < RESULT else one for one in found
         ]
     return sorted(found, key=lambda one: one.start)
 
@@ -178,6 +204,8 @@ def _digits(text: str, fixed: Spans) -> list[Number]:
         if fixed.touch(start, end) or _NAME_BEFORE.search(before) or names.search(before):
             continue
         unit, others = _unit_after(text, end)
+        if (not unit and _named_so(before)) or _counts_off(text, start, end) or after in _OR_SO:
+            continue
         letters = after.isascii() and after.isalpha()
         if letters and not unit and not _UNIT_AFTER.match(text, end):
             continue
@@ -202,9 +230,30 @@ def _digits(text: str, fixed: Spans) -> list[Number]:
         elif unit:
             weight = 3.0
         if results.search(before) or text.strip(" .。\n") == one.group():
-            weight = _RESULT
+            weight = RESULT
         found.append(Number(start, end, one.group(), "digits", value, kind, weight, unit, others))
     return found
+
+
+_ACRONYM = re.compile(r"(?<![A-Za-z])[A-Za-z]*[A-Z][A-Za-z]*[A-Z][A-Za-z]* $")
+_OR_SO = ("多", "余", "几")  # 60多天: another number than a round one is no word
+_CURRENCY = re.compile(r"(?:USD|EUR|RMB|CNY|GBP|JPY|HKD|TWD|AUD|CAD|CHF|INR|KRW|SGD|RUB|BRL|AND|OR|IS|ARE|OF|IN) $")
+_BEGINS = re.compile(r"(?:^|[\n。！？；;!?])[ \t]*$")
+
+
+def _named_so(before: str) -> bool:
+    """Whether a number after this belongs to a name: OAuth 2.0, RTX 4060."""
+    return _ACRONYM.search(before) is not None and _CURRENCY.search(before) is None
+
+
+def _counts_off(text: str, start: int, end: int) -> bool:
+    """Whether a number at the beginning of a Chinese sentence only numbers it: 。1传统媒体"""
+    after = text[end : end + 1]
+    if end - start > 2 or not after or ord(after) < 0x2E80 or not after.isalpha():
+        return False
+    if _BEGINS.search(text[max(0, start - 3) : start]) is None:
+        return False
+    return _measures().match(text, end) is None and not _unit_after(text, end)[0]  # 3个人
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -234,7 +283,7 @@ def _chinese(text: str, fixed: Spans) -> list[Number]:
             continue
         weight = 3.0 if percent else 1.5
         if text.strip(" 。\n") == said or _table()[0].search(text[max(0, start - 8) : start]):
-            weight = _RESULT
+            weight = RESULT
         kind: Literal["percent", "month", "plain"] = "percent" if percent else "plain"
         if measure is not None and measure.group() == "月":
             kind = "month"
@@ -303,7 +352,7 @@ def _in_words(text: str, fixed: Spans) -> list[Number]:
         if fixed.touch(start, end):
             continue
         result = results.search(text[max(0, start - 16) : start]) or text.strip(" .\n") == one.group()
-        found.append(Number(start, end, one.group(), "word", value, "plain", _RESULT if result else 1.5))
+        found.append(Number(start, end, one.group(), "word", value, "plain", RESULT if result else 1.5))
     return found
 
 
@@ -345,7 +394,7 @@ def _other_value(one: Number, size: str, rng: Random) -> Decimal:
         return moved if 0 < moved <= 100 else value
     if value == 0:
         return Decimal(rng.randint(1, 9)) * step
-    little = size == "little" or (size == "any" and (one.weight >= _RESULT or rng.random() < 0.3))
+    little = size == "little" or (size == "any" and (one.weight >= RESULT or rng.random() < 0.3))
     if not digits and value <= 12:
         return max(Decimal(1), value + rng.choice((-1, 1)) * rng.randint(1, 3 if little else max(3, int(value))))
     if little:
@@ -366,7 +415,7 @@ def _written(value: Decimal, one: Number) -> str | None:
         return None
     if one.form == "chinese":
         whole = int(value)
-        if not 1 <= whole < 100_000_000 or (whole == 1 and one.kind == "plain" and one.weight < _RESULT):
+        if not 1 <= whole < 100_000_000 or (whole == 1 and one.kind == "plain" and one.weight < RESULT):
             return None
         text = "两" if whole == 2 and _two_is_liang(one) else _in_chinese(whole)
         return f"百分之{text}" if one.text.startswith("百分之") else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 
 from pipeline.answer_overlap import units
@@ -56,19 +56,8 @@ def _strange(task: Task, rng: Random) -> str | None:
         gold = (row.gold or "")[:4000]
         if row.index == task.row.index or language_of(gold) != task.language:
             continue
-        found = [s.of(gold) for s in sentences(gold)]
-        listed = [(one.start, one.end) for one in lists_in(gold)]
-        fit = [
-            span.of(gold)
-            for span in sentences(gold)
-            if least <= span.end - span.start <= most
-            and gold[span.end - 1] in _ENDS
-            and not leans(span.of(gold))
-            and not _addressing().search(span.of(gold))
-            and "\n" not in span.of(gold)
-            and not any(start < span.end and span.start < end for start, end in listed)
-        ]
-        if not fit or not found:
+        fit = _standing_alone(gold, least, most)
+        if not fit:
             continue
         sentence = rng.choice(fit)
         theirs = terms(sentence)
@@ -77,6 +66,22 @@ def _strange(task: Task, rng: Random) -> str | None:
         if whole and shared / whole <= _MOST_SHARED:
             return sentence
     return None
+
+
+@lru_cache(maxsize=2_048)  # of each reference row once
+def _standing_alone(gold: str, least: int, most: int) -> tuple[str, ...]:
+    """Sentences within the lengths that need none beside them, are no item of a list and don't speak to the reader."""
+    listed = [(one.start, one.end) for one in lists_in(gold)]
+    return tuple(
+        said
+        for span in sentences(gold)
+        if least <= span.end - span.start <= most
+        and gold[span.end - 1] in _ENDS
+        and "\n" not in (said := span.of(gold))
+        and not leans(said)
+        and not _addressing().search(said)
+        and not any(start < span.end and span.start < end for start, end in listed)
+    )
 
 
 @cache

@@ -13,6 +13,7 @@ from pipeline.candidates.alterations.answer_lists import lists_in
 from pipeline.candidates.alterations.answer_text import Span, Spans, fixed_spans, sentences
 from pipeline.candidates.alterations.sql_change import ENTITIES, changed_sql
 from pipeline.candidates.alterations.sql_text import sql_in
+from pipeline.candidates.text_measures import width
 from pipeline.config_files import load_config
 
 # Two or more words for people and places; one alone only within a sentence.
@@ -21,8 +22,10 @@ _TERM = re.compile(r"(?<![\w.+/-])(?<![A-Za-z] )[A-Z][A-Za-z0-9+#]{1,20}(?:-[A-Z
 _NAME_ZH = re.compile(r"[\u4e00-\u9fff]{1,6}(?:·[\u4e00-\u9fff]{1,6}){1,3}")
 _TITLE = re.compile(r"《([^《》\n]{1,40})》")
 _WITHIN = re.compile(r"[a-z,] $")
+_PLACED = re.compile(r"\b(?:in|at|near|from|to) $")  # a place, or a thing, rather than a person
 _SHORT_ANSWER = 3  # sentences; a name in it is most likely what was asked for
 _SHORT_TEXT = 60  # characters; only in as short an answer are names of classes (fruit, job) what it turns on
+_SHORT_ITEM = 32  # letters of a list's longest item, a Chinese character counting two
 _MOST_SCANNED = 100_000  # characters
 _Change = tuple[list[tuple[int, int, str]], list[str]]
 """Stretches with what comes in their place, and the two names."""
@@ -127,10 +130,15 @@ def entities_in(text: str, language: str | None) -> tuple[Entity, ...]:
             taken[start:end] = b"\1" * (end - start)
 
     pattern, kinds = gazetteer()
+    weak = frozenset(load_config("alterations.yaml")["weak_kinds"])
     for one in list(pattern.finditer(text))[:400]:
         kind = kinds.get(one.group()) or kinds.get(one.group().lower())
         if kind is None or not _whole_word(text, one.start(), one.end(), language):
             continue
+        if one.group() not in kinds and _named_so(text, *one.span()):
+            continue  # the Silver Queen is no metal
+        if language == "zh" and kind in weak and one.group().isascii() and not _in_english(text, *one.span()):
+            continue  # a term: train is no vehicle in "SFT train"
         add(*one.span(), kind)
     for one in list(_TITLE.finditer(text))[:50]:
         add(*one.span(1), "looks:title")
@@ -149,8 +157,29 @@ def entities_in(text: str, language: str | None) -> tuple[Entity, ...]:
             words = one.group().split()
             listed = text[one.end() : one.end() + 2] == ", " or text[max(0, one.start() - 2) : one.start()] == ", "
             if words[0] not in no_names and one.group() in within and not listed:
-                add(*one.span(), f"looks:name{min(len(words), 3)}")
+                placed = "place" if _PLACED.search(text[max(0, one.start() - 6) : one.start()]) else "name"
+                add(*one.span(), f"looks:{placed}{min(len(words), 3)}")
     return tuple(sorted(found, key=lambda one: one.start))
+
+
+_ENGLISH = re.compile(r"[A-Za-z ,'’-]*$")
+_FUNCTION_WORD = re.compile(r"(?i)\b(?:an?|the|is|are|was|of|in|on|to|my|your|his|her|i|you|and)\b")
+_NAME_AFTER, _NAME_SO_FAR = re.compile(r" [A-Z][a-z]"), re.compile(r"(?:[A-Z][a-z]*|[a-z]) $")
+_QUOTES = "“”\"'‘’「」《》`"
+
+
+def _named_so(text: str, start: int, end: int) -> bool:
+    """Whether a word with a capital stands beside another one, or within a sentence: a part of a name."""
+    return _NAME_AFTER.match(text, end) is not None or _NAME_SO_FAR.search(text[max(0, start - 24) : start]) is not None
+
+
+def _in_english(text: str, start: int, end: int) -> bool:
+    """Whether an English word in a Chinese text is quoted, or stands in an English phrase."""
+    if text[max(0, start - 1) : start] in tuple(_QUOTES) or text[max(0, start - 1) : start] in ("(", "（"):
+        return True
+    before = _ENGLISH.search(text[max(0, start - 60) : start])
+    after = re.match(r"[A-Za-z ,'’-]*", text[end : end + 60])
+    return _FUNCTION_WORD.search(f"{before[0] if before else ''} {after[0] if after else ''}") is not None
 
 
 def _wide(character: str) -> bool:
@@ -176,6 +205,7 @@ def gazetteer() -> tuple[re.Pattern[str], dict[str, str]]:
             kinds.setdefault(zh, kind)
             kinds.setdefault(en, kind)
             if en.islower() and kind not in ("colour", "season", "sport", "subject", "gender"):
+                kinds.setdefault(_plural(en), kind)
                 kinds.setdefault(en + "s", kind)
     forms = sorted(kinds, key=lambda word: (-len(word), word))
     parts: dict[str, list[str]] = {}
@@ -187,14 +217,27 @@ def gazetteer() -> tuple[re.Pattern[str], dict[str, str]]:
     return re.compile(rf"(?=[{firsts}])(?:{branches})"), kinds
 
 
+def _plural(word: str) -> str:
+    if word.endswith("man"):
+        return f"{word[:-2]}en"
+    if re.search(r"[^aeiou]y$", word):
+        return f"{word[:-1]}ies"
+    return word + ("es" if word.endswith(("ch", "sh", "x", "z", "s")) else "s")
+
+
 @cache
 def _members(kind: str, side: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(pair[side] for pair in load_config("alterations.yaml")["kinds"].get(kind, ())))
 
 
 def _enumerated(text: str) -> Spans:
-    """The enumerations: in them any word of a kind may be as right as another."""
-    return Spans([(one.start, one.end) for one in lists_in(text) if one.kind == "enumeration"])
+    """The enumerations, and the items of lists that are no longer than a name: in them any word of a kind may be as
+    right as another."""
+    spans = []
+    for one in lists_in(text):
+        if one.kind == "enumeration" or max(map(width, one.bodies)) <= _SHORT_ITEM:
+            spans.append((one.start, one.end))
+    return Spans(spans)
 
 
 @cache
@@ -253,17 +296,17 @@ def _other(setting: _Setting, one: Entity, rng: Random) -> str | None:
         if beside is None or not mostly:
             return None  # one of several that a text names: as good as another
         kind = rng.choice(beside)
-    plural = side == 1 and one.text.lower() not in map(str.lower, _members(one.kind, 1)) and one.text.endswith("s")
+    plural = side == 1 and one.text.lower() not in map(str.lower, _members(one.kind, 1))
     lowered = f"{text}\n{question}".lower()
     pool = [word for word in _members(kind, side) if word.lower() not in lowered]
     pool = pool or [word for word in _members(kind, side) if word.lower() not in text.lower()]
     # One part of another's name (orange, sweet orange) may mean the same.
     pool = [word for word in pool if word.lower() not in one.text.lower() and one.text.lower() not in word.lower()]
-    pool = [word for word in pool if _english_of(word) != _english_of(one.text)]
+    pool = [word for word in pool if not _same_name(word, one.text)]
     if not pool:
         return None
     new = rng.choice(pool)
-    return new + "s" if plural and not new.endswith("s") else new
+    return _plural(new) if plural and not new.endswith("s") else new
 
 
 @cache
@@ -275,6 +318,12 @@ def translations() -> dict[str, str]:
             table.setdefault(zh, en)
             table.setdefault(en.lower(), zh)
     return table
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Whether two words name one thing, in the same language or two; a plural is the same."""
+    first, second = (_english_of(word).lower() for word in (one, other))
+    return first == second or _plural(first) == second or first == _plural(second)
 
 
 def _english_of(word: str) -> str:
@@ -305,7 +354,7 @@ def _exchanged(
     text = setting.task.answer
     partners = []
     for other, theirs in groups.items():
-        if other == name or theirs[0].kind != kind or _one_in_other(name, other):
+        if other == name or theirs[0].kind != kind or _one_in_other(name, other) or _same_name(name, other):
             continue
         if kind.startswith("looks") and not setting.short and not (setting.asked(name) or setting.asked(other)):
             continue
