@@ -11,7 +11,9 @@ run: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python tests/install_chromium.py
-	$(BIN)/python -m pytest
+# the demo once, before several processes want it; files side by side, each on one core
+	$(BIN)/python -m pipeline demo > /dev/null
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
