@@ -99,14 +99,14 @@ class SharedPrompts:
         found: dict[Piece, tuple[float, ...]] = {}
         with torch.inference_mode():
             try:
-                contexts = list(dict.fromkeys(piece.context for piece in distinct))
-                read = [self._read(context, context in keep) for context in contexts]
-                stacked = _stacked(read, left=not self.loaded.is_encoder_decoder) if read else []
-                place = {context: at for at, context in enumerate(contexts)}
-                for group in self._groups(distinct, max(map(len, contexts), default=0)):
-                    at = [place[piece.context] for piece in group]
-                    way = self._beside if self.loaded.is_encoder_decoder else self._behind
-                    found.update(zip(group, way(group, [read[i] for i in at], _rows(stacked, at)), strict=True))
+                for contexts in _alike({piece.context for piece in distinct}):
+                    read = [self._read(context, context in keep) for context in contexts]
+                    stacked = _stacked(read, left=not self.loaded.is_encoder_decoder)
+                    place = {context: at for at, context in enumerate(contexts)}
+                    for group in self._groups([p for p in distinct if p.context in place], len(contexts[-1])):
+                        at = [place[piece.context] for piece in group]
+                        way = self._beside if self.loaded.is_encoder_decoder else self._behind
+                        found.update(zip(group, way(group, [read[i] for i in at], _rows(stacked, at)), strict=True))
             except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
                 raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
         return [found[piece] for piece in pieces]
@@ -220,6 +220,18 @@ class SharedPrompts:
 
 def _takes(loaded: LoadedModel) -> frozenset[str]:
     return forward_parameters(type(loaded.core))
+
+
+def _alike(contexts: Collection[Ids]) -> Iterator[list[Ids]]:
+    """Prompts that stand side by side, the longest last: beside a very long one short ones would be mostly padding."""
+    together: list[Ids] = []
+    for context in sorted(contexts, key=lambda ids: (len(ids), ids)):
+        if together and len(context) > 2 * len(together[0]) + 256:
+            yield together
+            together = []
+        together.append(context)
+    if together:
+        yield together
 
 
 def _stacked(prompts: Sequence[_Read], *, left: bool) -> list[tuple[Any, Any]]:

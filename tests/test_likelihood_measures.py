@@ -20,7 +20,8 @@ from pipeline.demo.build import DemoFolder
 from pipeline.demo.instructions import all_questions, right_answers
 from pipeline.load_model import LoadedModel, load_model
 from pipeline.score_answers import NotScored, Piece, score_answers
-from pipeline.shared_prompt_scores import shared_prompt_nats, shares_prompts
+from pipeline.script_of_text import main_script
+from pipeline.shared_prompt_scores import SharedPrompts, _alike, shared_prompt_nats, shares_prompts
 
 QUESTIONS = {question.prompt: question for question in all_questions()}
 
@@ -53,7 +54,7 @@ def test_likelihoods_equal_the_plain_way(measured: Any) -> None:
     texts, ended = [row.gold or "", *_strangers(row, 2)], [True, False, None]
     found, chosen = measures.measure(row, texts, ended)
     prompt = measures.prompting.prompt(row)
-    assert isinstance(prompt, Prompt) and chosen is not None and measures.shared
+    assert isinstance(prompt, Prompt) and chosen is not None and measures.scores is not None
     for text, end, one in zip(texts, ended, found, strict=True):
         ids = measures.prompting.answer_ids(prompt, [text])[0]
         whole = (*ids, measures.end) if end is not False else ids
@@ -109,13 +110,41 @@ def test_numbers_depend_on_the_row_alone(measured: Any) -> None:
     measures, rows = measured
     block = [(row, _strangers(row, 3), [True] * 3) for row in rows[:16]]
     first = [measures.measure(*one) for one in block]
-    measures._known.clear()
     assert [measures.measure(*one) for one in reversed(block)] == first[::-1], "to the bit, in any order"
-    together = measures.measure_block(block)
-    assert measures.measure_block(block) == together
-    for (one, chosen), (other, others_chosen) in zip(first, together, strict=True):
-        for a, b in zip([*one, chosen], [*other, others_chosen], strict=True):
-            assert a.keys() == b.keys() and all(abs(a[name] - b[name]) <= 0.0021 for name in a)
+    again = LikelihoodMeasures(measures.loaded, measures.prompting, measures.reference)
+    assert [again.measure(*one) for one in block[1::2]] == first[1::2], "in another process, which has every other row"
+    again.scores.room = 0
+    again.scores._kept.clear()
+    assert [again.measure(*one) for one in block] == first, "where no prompt can be kept"
+
+
+def test_other_prompts_come_from_a_pool_that_is_read_once(measured: Any) -> None:
+    measures, rows = measured
+    fresh = LikelihoodMeasures(measures.loaded, measures.prompting, measures.reference)
+    used: dict[str | None, set[tuple[int, ...]]] = {}
+    for row in rows:
+        own = fresh.prompting.prompt(row)
+        others = [prompt.ids for prompt in fresh._other_prompts(row, own)]
+        assert len(set(others)) == 4 and own.ids not in others
+        used.setdefault(main_script(row.question), set()).update(others)
+        fresh.measure(row, ["a b"], [True])
+    assert set(used) == {"han", "latin"} and all(4 < len(found) <= fresh.pool for found in used.values())
+    assert not set.intersection(*used.values()), "each script has its own"
+    assert set(fresh.scores._kept) == set.union(*used.values()), "their own prompts aren't kept"
+
+
+def test_rows_of_the_pool_are_not_held_against_themselves(measured: Any) -> None:
+    measures, _ = measured
+    reference = measures.reference.rows[:12]
+    small = LikelihoodMeasures(measures.loaded, measures.prompting, ReferenceRows(reference))
+    for row in reference:
+        own = small.prompting.prompt(row)
+        others = small._other_prompts(row, own)
+        assert len(others) == 4 and own not in others
+    alone = LikelihoodMeasures(measures.loaded, measures.prompting, ReferenceRows(reference[:1]))
+    assert alone._other_prompts(reference[0], alone.prompting.prompt(reference[0])) == []
+    stranger = replace(reference[0], index=-1, pair=replace(reference[0].pair, prompt=[{"role": "user", "content": "Что?"}]))
+    assert len(small._other_prompts(stranger, small.prompting.prompt(stranger))) == 4, "of any script"
 
 
 def test_what_cannot_be_measured_is_left_out(measured: Any) -> None:
@@ -193,3 +222,44 @@ def test_chunks_change_no_more_than_the_last_digits(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("pipeline.shared_prompt_scores.load_config", lambda name: {"batch_tokens": 6, "max_logits": 200})
     for one, other in zip(shared_prompt_nats(loaded, pieces), whole, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_answers_of_all_lengths_cost_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens that go through the model, padding included; with none the numbers are the plain way's all the same."""
+    import torch
+
+    loaded = _random("gpt2")
+    scores = SharedPrompts(loaded)
+    scores._call = 3
+    pieces = [Piece(context, tuple(range(3, 3 + n))) for context in ((5, 6), (7, 8, 9)) for n in (1, 2, 2, 3, 20, 21, 40)]
+    fed: list[Any] = []
+    hook = loaded.core.register_forward_pre_hook(
+        lambda _, args, kwargs: fed.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )  # fmt: skip
+    found = scores.nats(pieces)
+    hook.remove()
+    real = sum(len(piece.answer) - 1 for piece in set(pieces))
+    prompts, answers = fed[:2], fed[2:]
+    assert prompts == [(1, 2), (1, 3)] and len(answers) < 6
+    assert real <= sum(rows * places for rows, places in answers) <= real + 3 * len(answers)
+    for nats, score in zip(found, score_answers(loaded, pieces), strict=True):
+        assert nats == pytest.approx(score.nats, abs=1e-3)
+    assert not torch.is_inference_mode_enabled()
+    alike = list(_alike([(1,) * 900, (2,), (1,), (3,) * 250, (4,) * 5000, (4,) * 4999]))
+    assert [[len(ids) for ids in one] for one in alike] == [[1, 1, 250], [900], [4999, 5000]]
+
+
+def test_kept_prompts_stay_within_their_room() -> None:
+    loaded = _random("bart")
+    contexts = [tuple(range(3, 10 + n)) for n in range(6)]
+    whole = SharedPrompts(loaded, room=1 << 30)
+    whole.nats([Piece(context, (5,)) for context in contexts], keep=set(contexts))
+    sizes = [whole._kept[context].bytes for context in contexts]
+    small = SharedPrompts(loaded, room=sizes[-1] + sizes[-2])
+    for context in contexts:
+        pieces = [Piece(context, (5, 6))]
+        assert small.nats(pieces, keep=set(contexts)) == whole.nats(pieces)
+        assert small._used == sum(one.bytes for one in small._kept.values()) <= small.room
+    assert list(small._kept) == contexts[-2:]
+    small.nats([Piece(contexts[0], (5,))])
+    assert list(small._kept) == contexts[-2:], "not asked to be kept"

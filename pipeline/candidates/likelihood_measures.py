@@ -1,10 +1,11 @@
 """How likely the loaded model finds the candidates of a row: under its own prompt, and under other rows' prompts.
 
-An answer that has to do with its prompt is likelier under it than under another; one that is off topic isn't. A prompt
-goes through the model once and all answers are scored on top of its cache. What is batched with what depends on the
-row alone, so a run that was killed and resumed gives the same numbers. What arithmetic doesn't allow: on another
-machine, with another number of threads or in another block of rows, sums are added in another order, which can turn the
-last of the three digits kept.
+An answer that has to do with its prompt is likelier under it than under another; one that is off topic isn't. The other
+prompts come from a small pool, the same for the whole run, and stay read; a candidate costs only its own tokens, once
+for each prompt. What goes through the model together depends on the row alone, so the numbers are the same, bit by bit,
+in any order of rows, in any of several processes, and in a run that was killed and resumed. What arithmetic doesn't
+allow: on another machine or with another number of threads sums are added in another order, which can turn the last of
+the three digits kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.candidates.candidate import SourceRow
@@ -20,21 +22,20 @@ from pipeline.config_files import load_config
 from pipeline.sample_answers import stop_ids
 from pipeline.score_answers import Piece, position_limit, score_answers
 from pipeline.script_of_text import main_script
-from pipeline.shared_prompt_scores import shared_prompt_nats, shares_prompts
+from pipeline.shared_prompt_scores import SharedPrompts, shares_prompts
 
 if TYPE_CHECKING:
     from pipeline.load_model import LoadedModel
 
 DIGITS = 3
-KNOWN_PROMPTS = 4096  # of other rows, as they come again
+_ANY = "any"  # no name of a script
 
 
 class OtherRows(Protocol):
-    """Rows of the same data whose prompts are tried."""
+    """Rows of the same data whose prompts are tried, in an order that is the same for every process."""
 
-    def others(self, index: int, count: int) -> list[SourceRow]:
-        """Up to `count` rows other than row `index`, always the same ones."""
-        ...
+    @property
+    def rows(self) -> Sequence[SourceRow]: ...
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is scored of one row. pieces: by (prompt, answer), the row's own prompt 0."""
+    """What is scored of one row. prompts: the row's own first. pieces: by (prompt, answer)."""
 
     answers: tuple[_Answer, ...]
-    prompts: int
+    prompts: tuple[Prompt, ...]
     pieces: dict[tuple[int, int], Piece]
 
 
@@ -62,12 +63,12 @@ class LikelihoodMeasures:
         table = load_config("candidate_likelihood.yaml")
         self.loaded, self.prompting, self.reference, self.others = loaded, prompting, reference, others
         self.topic_tokens = int(table["topic_tokens"])
-        self.drawn = int(table["others_drawn"])
+        self.pool = int(table["pool"])
         stops, own = stop_ids(loaded.core), loaded.tokenizer.eos_token_id
         self.end: int | None = own if own in stops else stops[0] if stops else own
         self.limit = position_limit(loaded)
-        self.shared = shares_prompts(loaded)
-        self._known: dict[int, tuple[Prompt | Problem, str | None]] = {}
+        self.scores = SharedPrompts(loaded, room=int(table["kept_mib"]) << 20) if shares_prompts(loaded) else None
+        self._pools: dict[str | None, list[tuple[int, Prompt]]] | None = None
 
     def measure(
         self, row: SourceRow, texts: Sequence[str], ended: Sequence[bool | None]
@@ -81,41 +82,30 @@ class LikelihoodMeasures:
         that can't be taken is left out: for an answer without a token, one that the context has no room for, where no
         other prompt can be tried, where the scores aren't finite. Raises NotScored.
         """
-        return self.measure_block([(row, texts, ended)])[0]
-
-    def measure_block(
-        self, block: Sequence[tuple[SourceRow, Sequence[str], Sequence[bool | None]]]
-    ) -> list[tuple[list[dict[str, float]], dict[str, float] | None]]:  # fmt: skip
-        """`measure` of several rows at once, which small models are faster with. The numbers are the same, bit by bit,
-        whenever the same rows come together: take blocks by the rows' index, as 16k to 16k + 15."""
-        asked = [self._asked(row, texts, ended) for row, texts, ended in block]
-        nats = iter(self._nats([piece for one in asked for piece in one.pieces.values()]))
-        made = []
-        for (row, texts, _), one in zip(block, asked, strict=True):
-            by_place = {place: next(nats) for place in one.pieces}
-            found = self._measured(one, by_place) or [{} for _ in range(len(texts) + (row.gold is not None))]
-            chosen = found.pop() if row.gold is not None else None
-            for measures in found:
-                if chosen and "logp_per_token" in chosen and "logp_per_token" in measures:
-                    measures["margin_logp"] = round(chosen["logp_per_token"] - measures["logp_per_token"], DIGITS)
-            made.append((found, chosen))
-        return made
+        asked = self._asked(row, texts, ended)
+        nats = dict(zip(asked.pieces, self._nats(asked), strict=True))
+        found = self._measured(asked, nats) or [{} for _ in range(len(texts) + (row.gold is not None))]
+        chosen = found.pop() if row.gold is not None else None
+        for measures in found:
+            if chosen and "logp_per_token" in chosen and "logp_per_token" in measures:
+                measures["margin_logp"] = round(chosen["logp_per_token"] - measures["logp_per_token"], DIGITS)
+        return found, chosen
 
     def _asked(self, row: SourceRow, texts: Sequence[str], ended: Sequence[bool | None]) -> _Asked:
         prompt = self.prompting.prompt(row)
         if isinstance(prompt, Problem):
-            return _Asked((), 0, {})
+            return _Asked((), (), {})
         gold = row.gold
         given = [*texts, *([] if gold is None else [gold])]
         answers = self._answers(prompt, given, [*(e is not False for e in ended), *([True] * (gold is not None))])
-        prompts = [prompt, *self._other_prompts(row, prompt)]
+        prompts = (prompt, *self._other_prompts(row, prompt)) if any(answer.whole for answer in answers) else ()
         pieces = {}
         for p, one in enumerate(prompts):
             for a, answer in enumerate(answers):
                 ids = answer.whole if p == 0 else answer.start
                 if ids and self._fits(one, ids):
                     pieces[p, a] = Piece(one.ids, ids, self.prompting.maker.lead)
-        return _Asked(tuple(answers), len(prompts), pieces)
+        return _Asked(tuple(answers), prompts, pieces)
 
     def _answers(self, prompt: Prompt, texts: Sequence[str], ended: Sequence[bool]) -> list[_Answer]:
         made = []
@@ -125,20 +115,31 @@ class LikelihoodMeasures:
         return made
 
     def _other_prompts(self, row: SourceRow, own: Prompt) -> list[Prompt]:
-        drawn = self.reference.others(row.index, max(self.drawn, self.others))
-        unknown = [other for other in drawn if other.index not in self._known]
-        if len(self._known) + len(unknown) > KNOWN_PROMPTS:
-            self._known.clear()
-            unknown = drawn
-        made = self.prompting.prompts(unknown)
-        scripts = [main_script(other.question) for other in unknown]
-        self._known.update((o.index, (p, s)) for o, p, s in zip(unknown, made, scripts, strict=True))
-        script = main_script(row.question)
+        """Drawn from the pool of the row's script, and where that is too small from the one of all scripts."""
+        pools = self._pools = self._made_pools() if self._pools is None else self._pools
         kept: list[Prompt] = []
-        for prompt, _ in sorted((self._known[other.index] for other in drawn), key=lambda known: known[1] != script):
-            if not isinstance(prompt, Problem) and prompt.ids != own.ids and prompt not in kept:
-                kept.append(prompt)
+        for pool in (pools.get(main_script(row.question), []), pools[_ANY]):
+            for index, prompt in Random(row.index).sample(pool, len(pool)):
+                if index != row.index and prompt.ids != own.ids and prompt not in kept:
+                    kept.append(prompt)
         return kept[: self.others]
+
+    def _made_pools(self) -> dict[str | None, list[tuple[int, Prompt]]]:
+        """The first prompts of each script, no two the same, with the numbers of their rows."""
+        pools: dict[str | None, list[tuple[int, Prompt]]] = {_ANY: []}
+        wanted: dict[str | None, list[SourceRow]] = {_ANY: []}
+        for row in self.reference.rows:
+            for name in (main_script(row.question), _ANY):
+                rows = wanted.setdefault(name, [])
+                if len(rows) < 2 * self.pool:  # some have no prompt, some the same one
+                    rows.append(row)
+        for name, rows in wanted.items():
+            distinct: dict[tuple[int, ...], tuple[int, Prompt]] = {}
+            for row, prompt in zip(rows, self.prompting.prompts(rows), strict=True):
+                if not isinstance(prompt, Problem):
+                    distinct.setdefault(prompt.ids, (row.index, prompt))
+            pools[name] = list(distinct.values())[: self.pool]
+        return pools
 
     def _measured(
         self, asked: _Asked, nats: Mapping[tuple[int, int], tuple[float, ...]]
@@ -151,7 +152,7 @@ class LikelihoodMeasures:
                 measures["logp"] = -sum(own)
                 measures["logp_per_token"] = -sum(own) / len(own)
                 length = len(answer.start)
-                elsewhere = [sum(n) for p in range(1, asked.prompts) if (n := nats.get((p, a)))]
+                elsewhere = [sum(n) for p in range(1, len(asked.prompts)) if (n := nats.get((p, a)))]
                 if elsewhere and length and all(map(math.isfinite, elsewhere)):
                     here = sum(own[:length])
                     measures["topic_gain"] = (sum(elsewhere) / len(elsewhere) - here) / length
@@ -166,7 +167,8 @@ class LikelihoodMeasures:
         longest = max(len(prompt.ids), len(ids) + 1) if apart else len(prompt.ids) + len(ids)
         return longest <= self.limit
 
-    def _nats(self, pieces: Sequence[Piece]) -> list[tuple[float, ...]]:
-        if self.shared:
-            return shared_prompt_nats(self.loaded, pieces)
+    def _nats(self, asked: _Asked) -> list[tuple[float, ...]]:
+        pieces = list(asked.pieces.values())
+        if self.scores is not None:
+            return self.scores.nats(pieces, keep={prompt.ids for prompt in asked.prompts[1:]})
         return [score.nats for score in score_answers(self.loaded, pieces)]
