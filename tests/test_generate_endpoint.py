@@ -81,7 +81,7 @@ def test_killed_and_resumed_asks_nothing_twice_that_was_kept(tmp_path: Path, dat
         subprocess.run(command(server.url, "whole.json"), cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         whole = files(tmp_path / "whole.json", server.url)
     with openai_server(delay=0.1, faults=Faults(0.1, kinds=("cut", "500", "json"))) as server:
-        part = tmp_path / "out.json.work" / "endpoint-0-0.rows"
+        part = tmp_path / "out.json.work" / "main-0.rows"
         for size in (1, 5_000):
             process = subprocess.Popen(
                 command(server.url, "out.json", "--resume"), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL

@@ -470,4 +470,12 @@ def test_strategies_without_their_model(word: str, own: Any, entry: str) -> None
 
 def test_greedy_at_a_server_is_a_request() -> None:
     plan = make_plan([CandidateStrategy("greedy", "greedy")], "endpoint")
-    assert plan.main is None and plan.side[0].source == "endpoint"
+    assert plan.main is not None and plan.main.source == "endpoint" and not plan.side
+
+
+def test_without_a_model_the_main_pass_makes_what_needs_none() -> None:
+    words = ["cut_short", "endpoint:url=http://h/v1"]
+    plan = make_plan(parse_strategies(words, RunSettings(), ALTERATIONS), "")
+    assert plan.main is not None and plan.main.source == "alteration" and plan.passes == 2
+    alone = make_plan(parse_strategies(words[:1], RunSettings(), ALTERATIONS), "")
+    assert alone.main is not None and [one.name for one in alone.main.strategies] == ["cut_short"] and not alone.side

@@ -89,16 +89,22 @@ def _by_model(measures: Measures) -> tuple[bool | None, Why | None]:
     gain, least = (_number(measures.get(name)) for name in ("topic_gain", "topic_gain_least"))
     if gain is None:
         return None, None
-    whole, each = (_number(measures.get(name)) for name in ("logp", "logp_per_token"))
-    short = bool(whole and each) and whole / each <= limits["topic_short"]  # type: ignore[operator]
+    short = _is_short(measures)
     off = limits["topic_gain_off_short" if short else "topic_gain_off"]
     if gain < off:
         return False, _why("why_off_topic_topic_gain", value=gain, least=off)
     if short and least is not None and least < -limits["topic_least_off"]:
         return False, _why("why_off_topic_topic_gain_least", value=-least)
-    if gain >= limits["topic_gain_on"] and (least is None or least >= (limits["topic_least_on"] if short else 0)):
-        return True, _why("why_on_topic_topic_gain", value=gain, least=limits["topic_gain_on"])
+    enough = limits["topic_gain_on_short" if short else "topic_gain_on"]
+    if gain >= enough and (least is None or least >= (limits["topic_least_on"] if short else 0)):
+        return True, _why("why_on_topic_topic_gain", value=gain, least=enough)
     return None, None
+
+
+def _is_short(measures: Measures) -> bool:
+    """Whether an answer has so few tokens that each of them is about the question."""
+    whole, each = (_number(measures.get(name)) for name in ("logp", "logp_per_token"))
+    return bool(whole and each) and whole / each <= _limits()["topic_short"]  # type: ignore[operator]
 
 
 def mark_topics(candidates: Iterable[Candidate], chosen_measures: Measures | None = None) -> None:
@@ -109,6 +115,8 @@ def mark_topics(candidates: Iterable[Candidate], chosen_measures: Measures | Non
 
 
 def _topic(candidate: Candidate, of_data: Measures) -> tuple[bool | None, Why | None]:
+    if candidate.strategy in load_config("choice_policies.yaml")["off_topic_by_design"]:
+        return False, _why("why_off_topic_by_design")
     return judge_topic(candidate.measures, of_data if "altered" in candidate.parameters else None)
 
 
@@ -250,6 +258,10 @@ def _unwanted(
             found.append(evidence)
         elif on_topic is None and measures.get("answer_of_row") is not None:
             found.append(_why("why_answer_of_row", row=measures["answer_of_row"] + 1))
+        elif on_topic is None and "altered" not in candidate.parameters and _is_short(measures):
+            gain = _number(measures.get("topic_gain"))
+            if gain is not None:  # measured, and not enough: what a model writes may be about anything
+                found.append(_why("why_hardly_on_topic", value=gain, least=_limits()["topic_gain_on_short"]))
     alike = measures.get("same_script")
     if better.number is not None:
         alike = same_script(candidate.text, better.text, row.question)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.candidates.candidate import Candidate, CandidateStrategy, Counter, Maker, SourceRow
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 _ROOM = 0.9  # of the free memory that weights may take
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
+LENGTHS_OF = 256  # rows whose prompts tell how long prompts are, for the memory that answers take
 REWARD, EMBEDDING = "reward", "embedding"
+SCORERS = {REWARD: "--reward", EMBEDDING: "--embedding-model"}  # by the options that name them
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,15 @@ class ModelFiles:
 
 def find_model(
     model: str, *, adapter: str | None = None, base: str | None = None, tokenizer: str | None = None,
-    model_config: str | None = None,
+    model_config: str | None = None, option: str = "--model",
 ) -> ModelFiles:  # fmt: skip
     """Where a model and its adapter lie, before anything is loaded. A model that is an adapter itself stands on `base`,
     or on what its configuration names. Raises Refused, above all for an adapter that isn't one: the base alone would
     write other answers."""
     found = open_checkpoint(model, tokenizer=tokenizer, model_config=model_config)
     if found.problem is not None:
-        raise Refused("model_unusable", path=model, why=Sentence(found.problem, {"detail": found.detail}))
+        why = Sentence(found.problem, {"detail": found.detail})
+        raise Refused("model_unusable", option=option, path=model, why=why)
     if found.kind == "adapter":
         if adapter is not None:
             raise Refused("model_is_adapter", path=model, adapter=adapter)
@@ -73,6 +77,16 @@ def find_model(
     return ModelFiles(found, put_on)
 
 
+def find_embedder(given: str) -> ModelFiles:
+    """Where an embedding model lies, before anything is loaded. Raises Refused for a folder without one."""
+    found = open_checkpoint(given)
+    parts = Path(given) / "modules.json"  # of sentence-transformers, whose old folders have the model in one below
+    if found.problem is not None and not parts.is_file():
+        why = Sentence(found.problem, {"detail": found.detail})
+        raise Refused("model_unusable", option=SCORERS[EMBEDDING], path=given, why=why)
+    return ModelFiles(found)
+
+
 def _base_of(adapter: Checkpoint, base: str | None, tokenizer: str | None) -> Checkpoint:
     named = base or str(adapter.adapter_config.get("base_model_name_or_path") or "")
     folder = adapter.local_folder()
@@ -86,7 +100,7 @@ def _base_of(adapter: Checkpoint, base: str | None, tokenizer: str | None) -> Ch
     raise Refused("adapter_base_needed", path=adapter.given, base=named)
 
 
-def check_room(files: ModelFiles, device: str, dtype: str | None) -> None:
+def check_room(files: ModelFiles, device: str, dtype: str | None, option: str = "--model") -> None:
     """Raises Refused for a model that doesn't fit into memory, with what would."""
     numbers = sum(tensor.numel for tensor in files.checkpoint.tensors.values())
     declared = str(files.checkpoint.config.get("dtype") or files.checkpoint.config.get("torch_dtype") or "")
@@ -98,10 +112,12 @@ def check_room(files: ModelFiles, device: str, dtype: str | None) -> None:
         return
     half = numbers * _BYTES["bfloat16"]
     way = Sentence("model_needs_server", {"path": files.checkpoint.given})
+    if option != "--model":
+        way = Sentence("scorer_too_large")
     if half < needed and half <= _ROOM * free:
         way = Sentence("model_fits_half", {"needed": f"{half / 2**30:.1f}"})
     raise Refused(
-        "model_too_large", path=files.checkpoint.given, needed=f"{needed / 2**30:.1f}", dtype=chosen,
+        "model_too_large", option=option, path=files.checkpoint.given, needed=f"{needed / 2**30:.1f}", dtype=chosen,
         free=f"{free / 2**30:.1f}", device=device, way=way,
     )  # fmt: skip
 
@@ -189,7 +205,7 @@ class OpenMakers:
                 from pipeline.candidates.reward_scorer import RewardScorer
                 from pipeline.load_model import load_model
 
-                files = find_model(given)
+                files = find_model(given, option=SCORERS[name])
                 loaded = load_model(
                     files.adapter or files.checkpoint, head="reward", base=files.checkpoint if files.adapter else None,
                     device=self.device, dtype=self.dtype, note=self.note,
@@ -201,7 +217,7 @@ class OpenMakers:
 
             yield _embeddings(load_embedder(given, device=self.device, dtype=self.dtype, note=self.note))
         except ModelNotLoaded as reason:
-            raise _not_loaded(given, reason) from None
+            raise _not_loaded(given, reason, SCORERS[name]) from None
 
     def close(self) -> None:
         """Lets go of the model in memory."""
@@ -277,6 +293,8 @@ class OpenMakers:
         if loaded.random_parts:
             names = ", ".join(loaded.random_parts[:3])
             raise Refused("model_partly_random", path=files.name, n=len(loaded.random_parts), names=names)
+        if loaded.tokenizer is not None and not loaded.tokenizer.encode("A a 1 。", add_special_tokens=False):
+            raise Refused("model_without_tokenizer", path=files.name, why=Sentence("tokenizer_empty"))
         tokenizer = whole if whole.tokenizer.store is not None else files.checkpoint
         prompting = choose_prompting(
             loaded, tokenizer, self.sample, format=self.prompt_format, system=self.system, thinking=self.thinking
@@ -291,12 +309,20 @@ class OpenMakers:
         fingerprint: str,
     ) -> Maker:  # fmt: skip
         from pipeline.candidates.model_maker import ModelMaker
+        from pipeline.candidates.prompting import Prompt
 
         apart = {f"{one.name} {one.first}": one.name for one in strategies}  # a ladder has many of one name
+        sample = prompting.prompts(self.sample[:LENGTHS_OF])
+        longest = max((len(one.ids) for one in sample if isinstance(one, Prompt)), default=512)
         maker = ModelMaker(
             loaded, prompting, [replace(one, name=f"{one.name} {one.first}") for one in strategies], seed=self.seed,
-            max_new_tokens=self.max_new_tokens, batch_size=self.batch_size, model=files.name, fingerprint=fingerprint,
+            max_new_tokens=self.max_new_tokens, batch_size=self.batch_size, longest=longest, model=files.name,
+            fingerprint=fingerprint,
         )  # fmt: skip
+        if not maker.in_slots:
+            self.note(Sentence("note_prompt_by_prompt", {}, "candidates").said(self.lang))
+        if loaded.dtype not in ("float32", "float64"):
+            self.note(Sentence("note_half_precision", {"dtype": loaded.dtype}, "candidates").said(self.lang))
         return Renamed(maker, apart)
 
 
@@ -317,8 +343,8 @@ class Renamed:
             yield row, candidates
 
 
-def _not_loaded(path: str, reason: Any) -> Refused:
-    return Refused("model_unusable", path=path, why=reason.sentence)
+def _not_loaded(path: str, reason: Any, option: str = "--model") -> Refused:
+    return Refused("model_unusable", option=option, path=path, why=reason.sentence)
 
 
 def _answered(held: MeasuredRow) -> list[Candidate]:

@@ -1,13 +1,14 @@
 """What a run does one after the other: each maker passes over the rows apart, so that one model is in memory at a time.
 
 Side passes make candidates and keep them in a journal each; the main pass makes those of the run's own model, joins the
-others to them row by row and measures all; scorers that need a model of their own come after it.
+others to them row by row and measures all; scorers that need a model of their own come after it. Where there is no such
+model, the main pass makes what needs none loaded, so that its rows are whole as they are done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.candidates.candidate import CandidateStrategy
@@ -31,7 +32,8 @@ class Group:
 @dataclass(frozen=True)
 class Plan:
     """side: passes before the main one. main: the run's own model, perhaps without strategies of its own as it measures
-    those of others; None where there is none. scorers: names of passes after it."""
+    those of others; without one the alterations, or a server; None where neither is asked for. scorers: names of passes
+    after it."""
 
     strategies: tuple[CandidateStrategy, ...]
     side: tuple[Group, ...]
@@ -61,6 +63,11 @@ def make_plan(
             main = Group("main", "model", tuple(members))
         else:
             side.append(Group(f"{source}-{len(side)}", source, tuple(members), model, adapter))
+    if main is None:
+        # A server comes before the alterations, so that nothing is left behind where none answers.
+        last = [group for source in ("alteration", "endpoint") for group in side if group.source == source][:1]
+        side = [group for group in side if group not in last]
+        main = replace(last[0], name="main") if last else None
     return Plan(tuple(strategies), tuple(side), main, tuple(scorers))
 
 

@@ -124,7 +124,8 @@ class RunResult:
 @dataclass
 class Run:
     """settings: what a run that goes on must agree with. measure: of every row's candidates, without a model of its
-    own. preview: how many rows to stop after. note: told one line."""
+    own. preview: how many rows to stop after. choice: how pairs are chosen and written, in JSON. note: told one line.
+    """
 
     place: Place
     rows: SourceRows
@@ -138,6 +139,7 @@ class Run:
     shard: Shard = field(default_factory=Shard)
     cancel: threading.Event = field(default_factory=threading.Event)
     preview: int | None = None
+    choice: Mapping[str, Any] = field(default_factory=dict)
     note: Callable[[Sentence], None] = lambda sentence: None
     _info: dict[str, Any] = field(default_factory=dict)
     _goes_on: bool = False
@@ -194,9 +196,10 @@ class Run:
             if different := differing(before["settings"], self.settings):
                 raise Refused("run_differs", path=place.output, fields=different)
             self._empty_work()
-            if place.output.exists() and before.get("max_samples") == self.rows.most:
+            same = before.get("max_samples") == self.rows.most and before.get("choice") in (None, dict(self.choice))
+            if place.output.exists() and same:
                 return RunResult("done", already=True, info=before)
-            raise Refused("run_exists", path=place.output)
+            raise Refused("run_finished" if place.candidates.exists() else "run_exists", path=place.output)
         elif before is not None and (resume or before.get("state") == "preview"):
             if different := differing(before["settings"], self.settings):
                 raise Refused("run_differs", path=place.output, fields=different)
@@ -207,7 +210,7 @@ class Run:
             left.unlink(missing_ok=True)
         begun = (before or {}).get("begun") or _now()
         self._info = {"schema": 1, "state": "running", "begun": begun, "settings": dict(self.settings),
-                      "max_samples": self.rows.most, "processes": self.shard.world,
+                      "max_samples": self.rows.most, "choice": dict(self.choice), "processes": self.shard.world,
                       "sessions": (before or {}).get("sessions", [])}  # fmt: skip
         place.write_info(self._info)
         self.shard.folder = place.work

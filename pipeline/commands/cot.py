@@ -21,6 +21,7 @@ from pipeline.commands.long_run import (
     open_endpoint,
     run_safely,
     stoppable,
+    stopped_entry,
 )
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
@@ -137,18 +138,18 @@ def run(options: argparse.Namespace) -> int:
     account = account_of(made.place.candidates, _rows_read(result))
     if options.format == "json":
         write_result(json_text(_as_json(made, result, account), indent=2) + "\n")
-    else:
+    elif result.rows or result.outcome == "done":
         write_result(_as_text(result, account, options))
     if result.outcome == "done":
         return EXIT_DONE
-    entry = "run_part_failed" if result.outcome == "failed" else "run_stopped"
+    entry = stopped_entry(result)
     say("pipeline", Sentence(entry, {"rows": f"{result.rows:,}", "path": options.output}).said(options.lang))
     return EXIT_INTERRUPTED
 
 
 def _rows_read(result: RunResult) -> int:
     if result.already:
-        return int(result.info.get("account", {}).get("rows", 0))
+        return int(result.info.get("account", {}).get("rows_written", 0))
     return result.rows
 
 
@@ -269,7 +270,7 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     return Run(
         place, rows, asked.plan, AskingMakers(makers, asked.judging, asked.hint, place, shard.rank),
         judged(asked.judging), kept_rows(asked.judging), options.to, settings, RunProgress(own, others=others), shard,
-        cancel, None, lambda sentence: note(sentence.said(options.lang)),
+        cancel, None, {}, lambda sentence: note(sentence.said(options.lang)),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from pipeline.commands.long_run import (
     open_endpoint,
     run_safely,
     stoppable,
+    stopped_entry,
 )
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from pipeline.candidates.write_candidates import Choose
 
 PREVIEW_ROWS = 50
-OTHERS = 8  # rows whose prompts and answers the words of a candidate are held against
+OTHERS = 16  # rows whose prompts and answers the words of a candidate are held against
 _PROGRAM = "python -m pipeline generate"
 
 
@@ -67,8 +68,14 @@ def add_parser(commands: Any) -> None:
                "sampling:temperature=0.9,n=3 --strategy cut_short --data train.json --output pairs.jsonl\n"
                "  python -m pipeline generate --model http://127.0.0.1:8000/v1 --data train.json --output pairs.json "
                "--num-candidates 4 --choose varied --resume\n"
+               "several processes share the rows, one GPU each; without a GPU accelerate needs --multi_gpu too:\n"
                "  accelerate launch --num_processes 4 -m pipeline generate --model ./outputs/sft --data train.json "
-               "--output pairs.json",
+               "--output pairs.json\n"
+               "  accelerate launch --multi_gpu --num_processes 2 -m pipeline generate --device cpu "
+               "--model ./outputs/sft --data train.json --output pairs.json\n"
+               "  torchrun --nproc_per_node 2 -m pipeline generate --model ./outputs/sft --data train.json "
+               "--output pairs.json\n"
+               "On several machines (--num_machines, --nnodes) all have to see the folder of --output.",
     )  # fmt: skip
     add = parser.add_argument
     add("--data", required=True, metavar="FILE",
@@ -171,7 +178,7 @@ def run(options: argparse.Namespace) -> int:
         write_result(run_text(made, result, options.lang))
     if result.outcome == "done":
         return EXIT_DONE
-    entry = "run_part_failed" if result.outcome == "failed" else "run_stopped"
+    entry = stopped_entry(result)
     say("pipeline", Sentence(entry, {"rows": f"{result.rows:,}", "path": options.output}).said(options.lang))
     return EXIT_INTERRUPTED
 
@@ -289,12 +296,12 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     from pipeline.candidates.write_candidates import default_format
 
     plan = asked.plan
-    files, endpoint, corrector = _models(options, asked)
+    files, endpoint, corrector, more = _models(options, asked)
     rows, everything = _source(options, asked)
     needs_torch = files is not None or plan.scorers or any(group.source == "model" for group in plan.side)
     device = shard.device(default_device(options.device)) if needs_torch else "cpu"
-    if files is not None:
-        check_room(files, device, options.dtype)
+    for option, model in (*([("--model", files)] if files is not None else []), *more):
+        check_room(model, device, options.dtype, option)
     dialect, databases = _sql(options, asked)
     reference, sample, total = _look_around(everything, asked.most, databases)
     rows.known_count(total)
@@ -323,16 +330,20 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     return Run(
         place, rows, plan, makers, _measure(asked, reference, dialect, databases, options), _choose(asked),
         options.to or default_format(asked.output, everything.opened), settings, progress, shard, cancel,
-        asked.preview, lambda sentence: note(sentence.said(options.lang)),
+        asked.preview, _choice(options, asked), lambda sentence: note(sentence.said(options.lang)),
     )  # fmt: skip
 
 
-def _models(options: argparse.Namespace, asked: _Asked) -> tuple[ModelFiles | None, Endpoint | None, Corrector | None]:
-    """What --model is, and who corrects. Every other checkpoint that a strategy names is looked for too."""
+def _models(
+    options: argparse.Namespace, asked: _Asked
+) -> tuple[ModelFiles | None, Endpoint | None, Corrector | None, list[tuple[str, ModelFiles]]]:
+    """What --model is, who corrects, and every other checkpoint that the run will need, with the option that names it:
+    what isn't there is told now and not after hours of answers."""
     from pipeline.candidates.correction import EndpointCorrector, Replacements, Rule
-    from pipeline.candidates.reward_functions import reward_function
+    from pipeline.candidates.open_makers import REWARD, SCORERS, find_embedder, find_model
 
     files, endpoint = None, None
+    others: list[tuple[str, ModelFiles]] = []
     corrector: Corrector | None = None
     if options.model is not None and is_address(options.model):
         if options.adapter is not None:
@@ -344,15 +355,17 @@ def _models(options: argparse.Namespace, asked: _Asked) -> tuple[ModelFiles | No
         raise Refused("adapter_without_model", path=options.adapter)
     for group in asked.plan.side:
         if group.source == "model" and (group.model is not None or files is not None):
-            find_files(group.model or options.model, group.adapter, options)
-    for path in (asked.reward, options.embedding_model) if asked.plan.scorers else ():
-        if path is not None and reward_function(path) is None:  # found now, not after hours of answers
-            find_files(path, None, argparse.Namespace(base=None, tokenizer=None, model_config=None))
+            others.append(("--model", find_files(group.model or options.model, group.adapter, options)))
+    for name in asked.plan.scorers:
+        if name == REWARD and asked.reward is not None:
+            others.append((SCORERS[name], find_model(asked.reward, option=SCORERS[name])))
+        elif options.embedding_model is not None:
+            others.append((SCORERS[name], find_embedder(options.embedding_model)))
     if options.replace:
         corrector = Replacements([Rule.given(text) for text in options.replace])
     elif options.corrector:
         corrector = EndpointCorrector(open_endpoint(options.corrector, options), seed=asked.seed)
-    return files, endpoint, corrector
+    return files, endpoint, corrector, others
 
 
 def _sql(options: argparse.Namespace, asked: _Asked) -> tuple[str | None, RowDatabases | None]:
@@ -444,6 +457,12 @@ def _measure(
     return measure
 
 
+def _choice(options: argparse.Namespace, asked: _Asked) -> dict[str, Any]:
+    """What the pairs of a finished run depend on besides its candidates."""
+    policy = None if asked.policy is None else asked.policy.as_json()
+    return {"policy": policy, "dedup": asked.dedup, "to": options.to}
+
+
 def _choose(asked: _Asked) -> Choose:
     from pipeline.candidates.choose import ChosenPair, choose
     from pipeline.candidates.duplicates import mark_duplicates
@@ -485,7 +504,7 @@ def _choose_again(options: argparse.Namespace, asked: _Asked) -> int:
         raise Refused("output_failed", path=asked.output, why=failed.strerror or failed) from None
     told = account(written)
     if info:
-        place.write_info({**info, "account": told})
+        place.write_info({**info, "account": told, "choice": _choice(options, asked)})
     result = RunResult("done", written, written.rows, written.rows)
     write_result(choose_text(result, asked.output, options))
     return EXIT_DONE

@@ -19,9 +19,10 @@ from pipeline.refusal import Refused, Sentence
 if TYPE_CHECKING:
     from pipeline.candidates.endpoint import Endpoint
     from pipeline.candidates.open_makers import ModelFiles
-    from pipeline.candidates.run import Run
+    from pipeline.candidates.run import Run, RunResult
 
 SAMPLE_ROWS = 32  # rows that the prompt format is told by
+_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
 
 
 def can_be_written(output: Path) -> None:
@@ -47,7 +48,11 @@ def is_no_input(output: Path, given: str, data: Path | None) -> None:
     from pipeline.candidates.run import Place
 
     for path in Place(output).files:
-        if data is not None and path.exists() and os.path.samefile(data, path):
+        try:
+            same = path.exists() and data is not None and os.path.samefile(data, path)
+        except OSError as failed:  # a name too long once something is added to it
+            raise Refused("output_failed", path=path, why=failed.strerror or failed) from None
+        if same:
             raise Refused("output_is_input", path=output, option="--data", given=given)
 
 
@@ -93,7 +98,14 @@ def stoppable(lang: str, rank: int) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> Any:
+def stopped_entry(result: RunResult) -> str:
+    """The entry of refusals.yaml that says how a run ended which isn't done, of `rows` and `path`."""
+    if result.outcome == "failed":
+        return "run_part_failed"
+    return "run_stopped" if result.rows else "run_stopped_early"
+
+
+def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> RunResult:
     """Runs; whatever a library raises is one line, and what was done is kept."""
     from pipeline.commands.generate_account import progress_line
 
@@ -111,7 +123,7 @@ def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> Any:
     except MemoryError:
         raise Refused("run_out_of_memory", path=options.output) from None
     except Exception as failed:  # torch, tokenizers, drivers each have their own
-        if "out of memory" in str(failed).lower():
+        if any(words in str(failed).lower() for words in _NO_MEMORY):
             raise Refused("run_out_of_memory", path=options.output) from None
         said = " ".join(str(failed).split())[:200]
         raise Refused("run_failed", path=options.output, why=f"{type(failed).__name__}: {said}") from None
