@@ -450,8 +450,11 @@ def test_data_set_of_the_hub(visit: Callable[..., Any], tmp_path: Path) -> None:
             page.wait_for_selector(".dd-part-start-box [role=alert]")
             assert "not open to everyone" in page.inner_text(".dd-part-start-box [role=alert]")
             page.fill("#dd-pairs-path input, #dd-pairs-path textarea", "ann/pairs")
-            page.click("#dd-pairs-more > button")
-            page.fill("#dd-pairs-split input, #dd-pairs-split textarea", "test")
+            page.click("#dd-pairs-more > button")  # its fields are only made now
+            split = page.locator("#dd-pairs-split input, #dd-pairs-split textarea")
+            split.fill("test")
+            split.press("Tab")
+            page.wait_for_function("document.querySelector('#dd-pairs-split :is(input, textarea)').value === 'test'")
             page.click("#dd-pairs-open")
             ready(page)
             assert len(listed(page)) == 3 and page.inner_text(".dd-head-title h2") == "pairs"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from app_in_browser import Server, serve
 
+from pipeline.candidates.journal import Journal
 from pipeline.config_files import load_config
 from pipeline.demo.build import DemoFolder
 from ui import reject_case, reject_plots, reject_runs, reject_view
 from ui.reject_index import CandidateIndex
+from ui.reject_live import LiveRows, judging, rows_of
 from ui.reject_pairs import MadePairs
 
 HOSTILE = "<img src=x onerror=window.hacked=1>\u202e$`{{value}}`__i18n__{\"key\":\"path\"}'\"</textarea></script>"
@@ -127,6 +131,70 @@ def test_distributions_are_drawn_for_what_was_measured(tmp_path: Path) -> None:
     assert not any(reject_plots.figures(index, "en").values())
 
 
+# --- rows of a run that goes on ---
+
+
+def finished(row: int, *texts: str) -> dict[str, Any]:
+    """What a run writes of a finished row."""
+    made = [
+        {"row": row, "number": n, "strategy": "sampling" if n else "greedy", "text": text, "seed": n,
+         "measures": {"similarity": 0.5, "length_ratio": 1.0, "rep_4": 0.0, "topic_gain": 2.0, "topic_gain_least": 1.0}}
+        for n, text in enumerate(texts)
+    ]  # fmt: skip
+    return {"asked": {"instruction": f"Question {row}?", "input": ""}, "gold": f"The answer is {row}.", "chosen": {},
+            "candidates": made}  # fmt: skip
+
+
+def test_rows_are_seen_as_they_are_finished_in_order_of_the_data(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "main")
+    rows = LiveRows(tmp_path, judging(("generate", "--choose", "all")), live=True)
+    assert rows.update() and len(rows) == 0 and rows.row(0) == []
+    journal.write(7, finished(7, "It is eight, I think.", "It is eight, I think."))
+    journal.write(2, finished(2, "The answer is 2.", "It is a hundred."))
+    assert rows.update() and [rows.id_of(n) for n in range(3)] == [2, 7, None]
+    assert [(r["choice"], r["why"][0]["entry"]) for r in rows.row(0)] == [
+        (None, "why_same_as_chosen"), ("rejected", "why_taken_first"),
+    ]  # fmt: skip
+    assert rows.row(1)[0]["choice"] == "rejected" and rows.row(1)[1]["why"][0]["params"] == {"number": 0}
+    journal.write(0, finished(0, "The answer is 0."))
+    journal.write(1, finished(1, "It is two or three."))
+    assert rows.update() and [rows.id_of(n) for n in range(4)] == [0, 1, 2, 7] and rows.place_of(7) == 3
+    assert rows.place_of(3) is None and list(rows.matching("without")) == [0]
+    assert list(rows.matching("by:sampling")) == [2] and rows.counts()["by:greedy"] == 2
+    assert (rows.told.rows, rows.told.without_pair, sum(rows.told.strategies.values())) == (4, 1, 3)
+    assert rows.taken.rejected == 3 and rows.examples[:2] == [2, 7]
+    (tmp_path / "main-0.rows").open("ab").write(b"3 00000000 {broken")
+    assert rows.update() and len(rows) == 4
+    rows.close()
+
+
+def test_candidates_that_a_reward_model_scores_later_are_judged_then(tmp_path: Path) -> None:
+    journal, scores = Journal(tmp_path, "main"), Journal(tmp_path, "reward")
+    how = judging(("generate", "--choose", "worst_of_n", "--reward", "./models/reward"))
+    rows = LiveRows(tmp_path, how, live=True)
+    journal.write(0, finished(0, "It is a hundred.", "It is a thousand."))
+    rows.update()
+    assert [r["choice"] for r in rows.row(0)] == [None, None] and not any(r["why"] for r in rows.row(0))
+    scores.write(0, {"measures": [[0, {"reward": 0.5}], [1, {"reward": -0.5}]], "chosen": {"reward": 2.0}})
+    rows.update()
+    assert [r["choice"] for r in rows.row(0)] == [None, "rejected"]
+    assert [r["measures"]["reward"] for r in rows.row(0)] == [0.5, -0.5]
+
+
+def test_many_finished_rows_are_looked_at_at_once(tmp_path: Path) -> None:
+    journal, count = Journal(tmp_path, "main"), 20_000
+    for row in range(count):
+        journal.write(row, finished(row, "It is a hundred."))
+    rows = LiveRows(tmp_path, judging(("generate", "--choose", "all")), live=True)
+    rows.update()
+    assert len(rows) == count and rows.share < 1  # counting goes on in the next questions
+    assert rows.row(count - 1)[0]["row"] == count - 1 and rows.row(count - 1)[0]["choice"] == "rejected"
+    journal.write(count, finished(count, "One more."))
+    began = time.monotonic()
+    rows.update(seconds=0.0)
+    assert rows.row(count)[0]["text"] == "One more." and time.monotonic() - began < 1
+
+
 # --- one row ---
 
 
@@ -142,6 +210,35 @@ def test_row_marks_differences_by_character_in_chinese() -> None:
     one = candidate(0, 0, instruction="问", chosen="司机、农民、厨师", text="司机、农民、老师", choice="rejected")
     shown = reject_view.row([one], "zh")
     assert '<ins class="dd-only-chosen">厨</ins>' in shown and '<del class="dd-only-rejected">老</del>' in shown
+
+
+@pytest.mark.parametrize(("facts", "says"), [
+    ({"parses": False, "error": {"entry": "sql_none"}}, "there is no SQL in this answer"),
+    ({"parses": True, "refused": True, "error": {"entry": "sql_run_forbidden", "detail": "ATTACH"}}, "not allowed: ATTACH"),
+    ({"parses": True, "runs": True, "same_result": True}, "Same result"),
+    ({"parses": True, "equal_canonical": True, "runs": True, "same_result": True}, "Same query"),
+    ({"parses": True, "runs": True, "same_result": False}, "Another result"),
+    ({"parses": True, "runs": False, "error": {"entry": "sql_run_failed", "detail": "no such column: x"}}, "no such column: x"),
+    ({"parses": True, "runs": None, "same_result": None, "error": None}, "SQL parses"),
+])  # fmt: skip
+def test_row_says_what_the_database_said(facts: dict[str, Any], says: str) -> None:
+    shown = reject_view.row([candidate(0, 0, measures={"sql": facts})], "en")
+    assert says in shown and "None" not in re.sub(r"<[^>]+>", " ", shown)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_row_says_the_same_reasons_without_options_of_the_command(lang: str) -> None:
+    whys = [{"entry": "why_may_be_right", "params": {"value": -0.8, "least": 4}},
+            {"entry": "why_off_topic_topic_gain_least", "params": {"value": 0.3}},
+            {"entry": "why_answer_of_row", "params": {"row": 12}}, {"entry": "why_may_be_right_words", "params": {}}]  # fmt: skip
+    shown = re.sub(r"<[^>]+>", " ", reject_view.row([candidate(0, 0, why=whys)], lang))
+    assert "-0.8" in shown and "12" in shown and "--reward" not in shown and "{" not in shown
+
+
+def test_correction_is_shown_against_its_own_answer() -> None:
+    one = candidate(0, 0, text="I am Llama, a model.", corrected="I am Athene, a model.", choice="rejected")
+    shown = reject_view.row([one], "en")
+    assert '<del class="dd-only-rejected">Llama</del>' in shown and '<ins class="dd-only-chosen">Athene</ins>' in shown
 
 
 def test_row_is_text_whatever_stands_in_it() -> None:
@@ -174,6 +271,27 @@ def test_form_is_the_command(tmp_path: Path) -> None:
     assert f"--data '{rows}'" in command and command.startswith("python -m pipeline generate \\\n  --model ")
 
 
+def test_scores_and_corrections_are_options(tmp_path: Path) -> None:
+    from pipeline.candidates.correction import Rule
+    from pipeline.candidates.reward_functions import reward_function
+
+    found = reject_case.checked(fields(**{
+        "policy": "best_of_n", "reward": "regex", "reward.value": r"####\s*\d+", "strategy.correction.on": True,
+        "strategy.correction.replace": "I am Llama=I am Athene\n\nre:\\d+=7\n",
+    }))  # fmt: skip
+    assert not found.problems
+    given = found.arguments(Path("o.json"))
+    rules = [given[n + 1] for n, part in enumerate(given) if part == "--replace"]
+    assert rules == ["I am Llama=I am Athene", r"re:\d+=7"] and all(Rule.given(rule) for rule in rules)
+    assert given[given.index("--reward") + 1] == r"regex:####\s*\d+" and "correction" in given
+    (tmp_path / "reward").mkdir()
+    found = reject_case.checked(fields(**{"policy": "worst_of_n", "reward": "model", "reward.value": str(tmp_path / "reward")}))
+    assert not found.problems and reward_function({option: value for option, value, _ in found.options}["--reward"]) is None
+    every = set(reject_case.policies())
+    assert set(reject_case.policies_for(("--model", "m"))) == every - {"worst_of_n", "best_of_n", "correction"}
+    assert set(reject_case.policies_for(given)) == every
+
+
 def test_every_preset_is_a_form_and_a_command() -> None:
     from pipeline.candidates.policy import parse_policy
     from pipeline.candidates.strategies import RunSettings, parse_strategies
@@ -197,6 +315,11 @@ def test_every_preset_is_a_form_and_a_command() -> None:
     ({"strategy.sampling.more": "rm -rf"}, "strategy.sampling"), ({"strategy.endpoint.on": True}, "strategy.endpoint"),
     ({"strategy.earlier.on": True}, "strategy.earlier"), ({"policy": "unheard_of"}, "policy"),
     ({"policy.max_similarity": "2"}, "policy"), ({"policy.other": "unheard=of"}, "policy"), ({"rows": "0"}, "rows"),
+    ({"policy": "best_of_n"}, "reward"), ({"policy": "correction"}, "policy"), ({"reward": "unheard_of"}, "reward"),
+    ({"reward": "regex"}, "reward"), ({"reward": "regex", "reward.value": "("}, "reward"),
+    ({"reward": "model", "reward.value": "./nowhere"}, "reward"),
+    ({"strategy.correction.on": True}, "strategy.correction"),
+    ({"strategy.correction.on": True, "strategy.correction.replace": "no rule"}, "strategy.correction"),
     ({"rows": "many"}, "rows"), ({"tokens": "-1"}, "tokens"), ({"seed": "1.5"}, "seed"), ({"seed": 7, "rows": None}, ""),
 ])  # fmt: skip
 def test_form_says_what_is_wrong_at_its_field(change: dict[str, Any], place: str) -> None:
@@ -214,6 +337,8 @@ def test_form_says_what_is_wrong_at_its_field(change: dict[str, Any], place: str
     ({"database": "/etc/passwd"}, "database"), ({"adapter": "/etc"}, "adapter"), ({"rows": "100000"}, "rows"),
     ({"tokens": "4096"}, "tokens"), ({"strategy.sampling.n": "60"}, "strategies"),
     ({"strategy.beam.on": True, "strategy.beam.num_beams": "64"}, "strategies"),
+    ({"reward": "regex", "reward.value": "(a+)+b"}, "reward"), ({"reward": "model", "reward.value": "/etc"}, "reward"),
+    ({"strategy.correction.on": True, "strategy.correction.replace": "re:(a+)+b=c"}, "strategy.correction"),
 ])  # fmt: skip
 def test_visitors_name_nothing_but_the_demo(change: dict[str, Any], place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
@@ -304,19 +429,23 @@ def test_failed_run_says_why_in_one_line(own_home: Path, tmp_path: Path) -> None
 
 
 def test_killed_run_is_seen_and_goes_on(own_home: Path, tmp_path: Path) -> None:
-    import os
-
-    run_id = started(written_rows(tmp_path / "rows.jsonl", 1500))
+    run_id = started(written_rows(tmp_path / "rows.jsonl", 800))
     folder = reject_runs.folder_of(run_id)
     end = time.monotonic() + 40
-    while not (folder / "rejects.json.run.json").is_file():
+    rows = rows_of(run_id)
+    while len(rows) < 3:
+        rows = rows_of(run_id)
+        rows.update()
         assert time.monotonic() < end and reject_runs.status(run_id).live
         time.sleep(0.02)
     os.kill(json.loads((folder / "status.json").read_text())["pid"], signal.SIGKILL)
     assert ended(run_id).state == "broken"
+    left = rows_of(run_id)
+    assert left.update(5) and 3 <= len(left) < 800 and left.row(0)[0]["row"] == 0  # what there is can be looked at
     reject_runs.begin(run_id, (*reject_runs.about(run_id).arguments, "--resume"))
     assert ended(run_id).state == "done", reject_runs.log_end(run_id)
-    assert reject_runs.account(run_id)["rows_written"] == 1500
+    assert reject_runs.account(run_id)["rows_written"] == 800
+    assert isinstance(rows_of(run_id), CandidateIndex)
 
 
 def test_only_so_many_runs_at_once(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +490,14 @@ def without_model(page: Any, path: Path, *strategies: str) -> None:
     page.fill("#dd-rejects-model textarea", "")
     page.fill(".dd-rejects [name=rows]", "")
     only(page, *strategies)
-    page.wait_for_function(f"document.querySelector('.dd-command code')?.textContent.includes({json.dumps(strategies[-1])})"
-                           f" && document.querySelector('.dd-command code').textContent.includes({json.dumps(path.name)})")  # fmt: skip
+    page.wait_for_function(  # the command follows the form a moment later
+        """([strategies, name]) => {
+            const said = document.querySelector('.dd-command code')?.textContent ?? '';
+            const named = [...said.matchAll(/--strategy (\\w+)/g)].map((found) => found[1]);
+            return named.join() === strategies && said.includes(name) && !said.includes('--model');
+        }""",
+        arg=[",".join(sorted(strategies, key=reject_case.alterations().index)), path.name],
+    )
 
 
 def run_now(page: Any) -> str:
@@ -377,9 +512,7 @@ def done(page: Any) -> None:
     page.wait_for_selector(".dd-cand-gold")
 
 
-def test_run_is_looked_at_and_sent_on(
-    tab: Callable[..., Any], visit: Callable[..., Any], server: Server, tmp_path: Path
-) -> None:
+def test_run_is_looked_at_and_sent_on(tab: Callable[..., Any], server: Server, tmp_path: Path) -> None:
     page = tab()
     without_model(page, written_rows(tmp_path / "rows.jsonl", 30), "cut_short", "change_numbers")
     command = page.inner_text(".dd-command code")
@@ -406,11 +539,9 @@ def test_run_is_looked_at_and_sent_on(
     pairs = json.loads(Path(download.value.path()).read_text())
     assert pairs and all(p["rejected"] != p["chosen"] for p in pairs)
 
-    other = visit(f"{server.url}?rejects={run_id}", ready=".dd-rejects[data-state=open] .dd-cand-gold")  # another visitor
-    assert "Done" in other.inner_text(".dd-run-state") or "done" in other.inner_text(".dd-run-state")
-    other.click(".dd-rejects [data-new]")
-    other.wait_for_selector(f".dd-recent[data-open='{run_id}']")
-
+    page.click(".dd-rejects [data-new]")
+    page.click(f".dd-recent[data-open='{run_id}']")
+    done(page)
     page.click("[data-pairs]")
     page.wait_for_selector(".dd-pairs[data-state=open] .dd-pair")
     page.wait_for_selector("[data-view=strategy] option[value=cut_short]", state="attached")
@@ -418,22 +549,47 @@ def test_run_is_looked_at_and_sent_on(
     page.wait_for_function(f"document.querySelector('.dd-matching').textContent.includes('of {len(pairs)}')")
 
 
+MANY = 900  # rows
+
+
+def held(run_id: str, server: Server) -> int:
+    """Lets a run finish some rows and holds its process, however fast or slow the machine is; its number."""
+    folder, end = server.home / "rejects" / run_id, time.monotonic() + 60
+    progress = folder / "rejects.json.progress.json"
+    part = folder / "rejects.json.work" / "main-0.rows"
+    while not (part.is_file() and part.read_bytes().count(b"\n") >= 3 and reject_runs._read(progress).get("strategies")):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    pid = int(json.loads((folder / "status.json").read_text())["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
 def test_run_is_cancelled_resumed_and_chosen_again(tab: Callable[..., Any], tmp_path: Path, server: Server) -> None:
     page = tab()
-    without_model(page, written_rows(tmp_path / "many.jsonl", 2500), "cut_short", "change_numbers", "near_answer")
-    run_id = run_now(page)
-    page.wait_for_selector(".dd-by-strategy tbody tr:nth-child(3)")  # what it counts while it runs
+    without_model(page, written_rows(tmp_path / "many.jsonl", MANY), "cut_short", "change_numbers", "near_answer")
+    page.click("#dd-rejects-run")
+    page.wait_for_function("location.search.includes('rejects=')")
+    run_id = str(page.evaluate("ddRejects.state.id"))
+    pid = held(run_id, server)
+    page.wait_for_selector(".dd-run-running")
+    page.wait_for_selector(".dd-cand-gold")  # its first rows, while it runs
+    page.wait_for_selector(".dd-by-strategy tbody tr:nth-child(3)", state="attached")  # and what it counts
+    page.keyboard.press("j")
+    page.wait_for_function("document.querySelector('.dd-row-number').value === '2'")
     page.click("[data-stop]")
+    page.wait_for_selector(".dd-run-stopping")
+    os.kill(pid, signal.SIGCONT)
     page.wait_for_selector(".dd-run-stopped")
+    assert page.input_value(".dd-row-number") == "2"  # the row that was looked at
     page.wait_for_selector(".dd-cand-gold")  # what there is can be looked at
     stopped = int(page.inner_text(".dd-rejects-bar-box .dd-move .dd-dim").split()[-1].replace(",", ""))
-    assert 0 < stopped < 2500
+    assert 0 < stopped < MANY
     page.reload()
     page.wait_for_selector(".dd-run-stopped [data-resume]")
     page.click("[data-resume]")
-    page.wait_for_selector(".dd-run-running")
     done(page)
-    page.wait_for_function("document.querySelector('.dd-rejects-bar-box .dd-move .dd-dim').textContent.includes('2,500')")
+    page.wait_for_function("document.querySelector('.dd-rejects-bar-box .dd-move .dd-dim').textContent.includes('900')")
     output = server.home / "rejects" / run_id / "rejects.json"
     before = output.read_bytes()
     page.select_option("[name=again]", "all")
@@ -447,15 +603,17 @@ def test_run_is_cancelled_resumed_and_chosen_again(tab: Callable[..., Any], tmp_
     assert not output.parent.exists()
 
 
-def test_form_complains_where_it_hurts(tab: Callable[..., Any], tmp_path: Path) -> None:
-    page = tab()
+def test_form_complains_where_it_hurts_then_previews(
+    tab: Callable[..., Any], tmp_path: Path, server: Server
+) -> None:
+    page, runs = tab(), set((server.home / "rejects").glob("*"))
     page.fill("#dd-rejects-model textarea", "./nowhere")
     page.fill("[name='strategy.sampling.temperature']", "hot")
     page.wait_for_selector("#dd-rejects-case [data-problem=model]:has-text('nowhere')")
     page.wait_for_selector(".dd-strategy [data-problem='strategy.sampling']:has-text('hot')")
+    page.click(".dd-choice:has-text('Best of n')")
+    page.wait_for_selector(".dd-setup [data-problem=reward]:has-text('scored')")
     page.click("#dd-rejects-run")
-    page.wait_for_timeout(500)
-    assert page.get_attribute(".dd-rejects", "data-state") == "start"
     page.reload()
     page.wait_for_selector(".dd-verdict")
     page.click("button[role=tab]:nth-of-type(4)")
@@ -463,7 +621,29 @@ def test_form_complains_where_it_hurts(tab: Callable[..., Any], tmp_path: Path) 
     page.click("#dd-rejects-examples button:nth-of-type(3)")
     page.click("[data-preset] >> text=Without a model")
     page.wait_for_function("document.querySelector('.dd-command code')?.textContent.includes('near_answer')")
-    assert page.locator("[data-problem]:not(:empty)").count() == 0
+    page.wait_for_function("!document.querySelector('#dd-rejects-body [data-problem]:not(:empty)')")
+    assert set((server.home / "rejects").glob("*")) == runs
+    without_model(page, written_rows(tmp_path / "rows.jsonl", 70), "cut_short", "change_numbers")
+    page.click("#dd-rejects-preview")
+    page.wait_for_selector(".dd-preview", timeout=90_000)
+    run_id = str(page.evaluate("ddRejects.state.id"))
+    folder = server.home / "rejects" / run_id
+    assert "--preview 50" in (folder / "command.txt").read_text() and not (folder / "rejects.json").exists()
+    assert "of 50 rows" in page.inner_text(".dd-preview") and page.locator(".dd-preview-examples article").count() == 3
+    assert page.locator(".dd-count-bars .dd-bar-rejected").count() >= 2 and page.locator("[data-pairs]").count() == 0
+    before = page.inner_text(".dd-preview > p")
+    page.select_option("[data-at-once]", "all")  # told at once: choosing takes no model
+    page.wait_for_function(f"document.querySelector('.dd-preview > p').textContent !== {json.dumps(before)}")
+    page.click("[data-example] >> nth=1")
+    page.wait_for_function("document.querySelector('.dd-row-number').value === '2'")
+    kept = (folder / "rejects.json.work" / "main-0.rows").read_bytes()
+    assert kept.count(b"\n") == 50
+    page.click("[data-whole]")
+    page.wait_for_selector(".dd-preview", state="detached")
+    done(page)
+    assert "--preview" not in (folder / "command.txt").read_text()
+    info = json.loads((folder / "rejects.json.run.json").read_text())
+    assert [one["state"] for one in info["sessions"]] == ["preview", "done"] and info["account"]["rows_written"] == 70
 
 
 def test_founding_case_side_by_side(tab: Callable[..., Any], demo: DemoFolder) -> None:
@@ -505,27 +685,29 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.stop()
 
 
-def test_visitor_runs_the_demo_and_nothing_else(
-    tab: Callable[..., Any], visit: Callable[..., Any], public: Server, tmp_path: Path
-) -> None:
+def test_visitor_runs_the_demo_and_nothing_else(tab: Callable[..., Any], public: Server, tmp_path: Path) -> None:
     page = tab(public.url)
     assert not page.is_visible("#dd-rejects-more") and "pipeline demo" in page.inner_text(".dd-command")
     assert page.locator("[name^='strategy.endpoint'], [name$='.more']").count() == 0
     page.fill("#dd-rejects-model textarea", "http://127.0.0.1:9/v1")
     page.wait_for_selector("#dd-rejects-case [data-problem=model]:not(:empty)")
     page.click("#dd-rejects-run")
-    page.wait_for_timeout(500)
-    assert page.get_attribute(".dd-rejects", "data-state") == "start"
+    assert page.locator("[name=reward] option[value=regex], [name=reward] option[value=model]").count() == 0
     page.set_input_files("#dd-rejects-upload input[type=file]", str(written_rows(tmp_path / "mine.jsonl", 8)))
     page.wait_for_selector("#dd-rejects-kept [data-token]", state="attached")
     page.fill("#dd-rejects-model textarea", "")
     page.fill("#dd-rejects-data textarea", "")
     only(page, "cut_short")
     page.wait_for_function("document.querySelector('.dd-command code')?.textContent.includes('--data mine.jsonl')")
-    run_id = run_now(page)
+    run_now(page)
     done(page)
     assert str(tmp_path.anchor) + "tmp" not in page.inner_text(".dd-rejects")
-    stranger = visit(public.url)
-    stranger.click("button[role=tab]:nth-of-type(4)")
-    stranger.wait_for_selector(".dd-rejects[data-state=start] form")
-    assert stranger.locator(f"[data-open='{run_id}']").count() == 0
+
+
+def test_strangers_are_told_of_no_runs_in_public(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run_id, output = reject_runs.place_for(None)
+    output.parent.mkdir()
+    (output.parent / reject_runs.ABOUT).write_text(json.dumps(asdict(reject_runs.About("", (), "", time.time()))))
+    assert [one[0] for one in reject_runs.recent([run_id, "a" * 22, run_id])] == [run_id] and reject_runs.recent() == []

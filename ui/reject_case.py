@@ -36,8 +36,8 @@ ADDRESSES = ("http://", "https://")
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter of a strategy. kind: whole | number | numbers (several between slashes) | text | pairs (KEY=VALUE).
-    value: at first."""
+    """A parameter of a strategy. kind: whole | number | numbers (several between slashes) | text | pairs (KEY=VALUE) |
+    rules (OLD=NEW, one a line). value: at first."""
 
     name: str
     kind: str = "whole"
@@ -55,7 +55,10 @@ MODEL_STRATEGIES: dict[str, tuple[Field, ...]] = {
     "greedy": (MORE,),
     "beam": (N, Field("num_beams", "whole", "4", 2, 64), MORE),
     "diverse_beam": (Field("n", "whole", "2", 1, 64), Field("num_beams", "whole", "4", 2, 64), MORE),
+    "correction": (Field("replace", "rules"),),
 }
+FURTHER = {"sampling": "top_k=50", "greedy": "repetition_penalty=1.1", "beam": "length_penalty=1.2",
+           "diverse_beam": "num_beam_groups=4,diversity_penalty=1.0"}  # fmt: skip
 OTHER_STRATEGIES: dict[str, tuple[Field, ...]] = {
     "earlier": (Field("model", "text"), N, TEMPERATURE),
     "endpoint": (Field("url", "text"), Field("model", "text"), N, TEMPERATURE),
@@ -72,7 +75,6 @@ class Checked:
     options: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     problems: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     demo: list[str] = field(default_factory=list)
-    name: str = ""
     model: str = ""
     data: str = ""
     rows: int = 0
@@ -108,9 +110,23 @@ def with_policy(command: str, policy: str) -> str:
     return " \\\n  ".join(f"--choose {policy}" if line.startswith("--choose ") else line for line in lines)
 
 
+def without_preview(command: str) -> str:
+    """The same command for all rows."""
+    return " \\\n  ".join(line for line in command.split(" \\\n  ") if not line.startswith("--preview"))
+
+
 def alterations() -> tuple[str, ...]:
     """Names of the strategies that need no model, as the command knows them."""
     return tuple(load_config("alterations.yaml")["parameters"])
+
+
+def further_settings(strategy: str) -> str:
+    """An example of what a strategy takes beside its fields; empty where there is nothing."""
+    if strategy in MODEL_STRATEGIES:
+        return FURTHER[strategy]
+    own = load_config("alterations.yaml")["parameters"].get(strategy, {})
+    shown = ((name, rule["default"]) for name, rule in own.items())
+    return ",".join(f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in shown)[:60]
 
 
 def strategy_groups() -> dict[str, dict[str, tuple[Field, ...]]]:
@@ -130,8 +146,8 @@ def checked(form: Mapping[str, Any]) -> Checked:
     _data(form, found)
     candidates = _strategies(form, found)
     _policy(form, found)
+    _reward(form, found)
     _numbers(form, found, candidates)
-    found.name = _named(form, found)
     return found
 
 
@@ -238,6 +254,9 @@ def _strategies(form: Mapping[str, Any], found: Checked) -> int:
             continue
         given, place = dict[str, str](), f"strategy.{name}"
         for one in fields:
+            if one.kind == "rules":
+                _rules(form, f"{place}.{one.name}", place, found)
+                continue
             value = _text(form, f"{place}.{one.name}", 300)
             if not value:
                 continue
@@ -267,6 +286,28 @@ def _strategies(form: Mapping[str, Any], found: Checked) -> int:
     return total
 
 
+MOST_RULES = 50
+
+
+def _rules(form: Mapping[str, Any], name: str, place: str, found: Checked) -> None:
+    """Replacements, one a line, as --replace takes each."""
+    from pipeline.candidates.correction import REGEX_MARK, Rule
+
+    held = form.get(name)
+    lines = [line.strip()[:1000] for line in held.splitlines() if line.strip()] if isinstance(held, str) else []
+    if not lines:
+        found.wrong(place, "rejects_no_rules")
+    for line in lines[:MOST_RULES]:
+        if is_public() and line.startswith(REGEX_MARK):
+            found.wrong(place, "rejects_not_public")
+            continue
+        try:
+            Rule.given(line)
+            found.add("--replace", line)
+        except Refused as refused:
+            found.wrong(place, "bad_setting", error=refused.sentence)
+
+
 def _fits(one: Field, value: str) -> bool:
     if one.kind == "pairs":
         return all(re.fullmatch(r"[a-z_]{1,40}=[^\s,=]{1,200}", part) for part in value.split(","))
@@ -290,10 +331,57 @@ NEEDS_CORRECTION = ("correction",)
 
 
 def policies() -> dict[str, dict[str, Any]]:
-    """The named policies that this form offers, each with all its rules."""
+    """The named policies, each with all its rules."""
     held = load_config("choice_policies.yaml")
-    left = (*NEEDS_REWARD, *NEEDS_CORRECTION)
-    return {name: {**held["every"], **(own or {})} for name, own in held["policies"].items() if name not in left}
+    return {name: {**held["every"], **(own or {})} for name, own in held["policies"].items()}
+
+
+def policies_for(arguments: Sequence[str]) -> list[str]:
+    """Names of the policies that candidates made by this command can be chosen by."""
+    left = (*(() if "--reward" in arguments else NEEDS_REWARD), *(() if "--replace" in arguments else NEEDS_CORRECTION))
+    return [name for name in policies() if name not in left]
+
+
+REWARD_PATTERN, REWARD_MODEL = "regex", "model"
+
+
+def rewards() -> tuple[str, ...]:
+    """Ways of scoring answers that may be chosen here. In public no pattern, which may take any time, and no model."""
+    from pipeline.candidates.reward_functions import NAMES
+
+    return NAMES if is_public() else (*NAMES, REWARD_PATTERN, REWARD_MODEL)
+
+
+def _reward(form: Mapping[str, Any], found: Checked) -> None:
+    from pipeline.candidates.reward_functions import REGEX, reward_function
+
+    named, policy = _text(form, "reward", 60), _text(form, "policy", 60)
+    value = form.get("reward.value")
+    value = value.strip()[:1000] if isinstance(value, str) else ""
+    if policy in NEEDS_CORRECTION and form.get("strategy.correction.on") is not True:
+        found.wrong("policy", "rejects_needs_correction")
+    if not named:
+        if policy in NEEDS_REWARD:
+            found.wrong("reward", "rejects_needs_reward")
+    elif named not in rewards():
+        found.wrong("reward", "rejects_not_public")
+    elif named == REWARD_MODEL:
+        if not _is_model(value) or value.startswith(ADDRESSES):
+            found.wrong("reward", "rejects_no_reward_model")
+        else:
+            path = _own(value)
+            found.add("--reward", path if "/" in path or os.sep in path else os.path.join(os.curdir, path))
+    elif named == REWARD_PATTERN:
+        if not value:
+            found.wrong("reward", "rejects_no_pattern")
+            return
+        try:
+            reward_function(REGEX + value)
+            found.add("--reward", REGEX + value)
+        except Refused as refused:
+            found.wrong("reward", "bad_setting", error=refused.sentence)
+    else:
+        found.add("--reward", named)
 
 
 def _policy(form: Mapping[str, Any], found: Checked) -> None:
@@ -361,12 +449,6 @@ def _numbers(form: Mapping[str, Any], found: Checked, candidates: int) -> None:
         found.add("--dedup", "sql")
 
 
-def _named(form: Mapping[str, Any], found: Checked) -> str:
-    model = found.model.removeprefix(DEMO) or "–"
-    policy = _text(form, "policy", 60)
-    return f"{model} · {policy}" if policy else model
-
-
 # --- what one begins with ---
 
 
@@ -404,7 +486,7 @@ def presets() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
     found = {}
     for name, held in load_config("candidate_presets.yaml")["presets"].items():
         policy, _, changes = str(held["choose"]).partition(":")
-        if policy in (*NEEDS_REWARD, *NEEDS_CORRECTION) or (name == "text2sql" and is_public()):
+        if name == "text2sql" and is_public():
             continue
         fields = strategy_fields(held["strategies"])
         if is_public():
@@ -412,6 +494,8 @@ def presets() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
         given = dict(part.split("=", 1) for part in changes.split(",") if "=" in part)
         rules = {f"policy.{one.name}": given.pop(one.name, "") for one in POLICY_FIELDS}
         rules["policy.other"] = ",".join(f"{key}={value}" for key, value in given.items())
+        if policy in NEEDS_REWARD:
+            rules["reward"] = str(held.get("reward", "exact_answer"))
         found[name] = (held["about"], {**fields, **rules, "policy": policy})
     return found
 

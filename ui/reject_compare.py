@@ -10,7 +10,8 @@ from ui.charts import finite_number
 from ui.interface_words import words
 from ui.pair_difference import difference, spans_html
 from ui.reject_head import failure, run_name, state_sign, state_word, step
-from ui.reject_index import CandidateIndex, Tally, index_of
+from ui.reject_index import Rows, Tally
+from ui.reject_live import rows_of
 from ui.reject_view import LONG, gold_of, question_of, shown_reject, strategy_name, text_of_side
 from ui.safe_html import tag, text, with_specials
 
@@ -21,7 +22,7 @@ def page(ids: tuple[str, str], offset: int, lang: str) -> tuple[str, dict[str, A
     """Both runs: their rates, then rows from `offset`. Also what is shown. Raises BadCase."""
     said = words(lang)
     ids = tuple(sorted(ids, key=lambda run_id: reject_runs.about(run_id).created))  # type: ignore[assignment]
-    indexes = [index_of(reject_runs.candidates_of(run_id)) for run_id in ids]
+    indexes = [rows_of(run_id) for run_id in ids]
     for index in indexes:
         index.update()
     total = min(len(index) for index in indexes)
@@ -47,7 +48,7 @@ def _now(offset: int, total: int, live: bool) -> dict[str, Any]:
     return {"place": offset, "matching": total, "live": live, "step": PAGE}
 
 
-def _column(run_id: str, index: CandidateIndex, lang: str) -> str:
+def _column(run_id: str, index: Rows, lang: str) -> str:
     said = words(lang)
     about, status = reject_runs.about(run_id), reject_runs.status(run_id)
     whole = _summed(index)
@@ -62,7 +63,7 @@ def _column(run_id: str, index: CandidateIndex, lang: str) -> str:
     )
     bar = tag("div", "dd-shares", *(tag("i", f"dd-topic-{name}", style=f"flex:{n}") for n, name in shares if n > 0),
               aria_hidden="true")  # fmt: skip
-    facts = [said["rejects_rate_of"].format(n=f"{measured:,}", of=f"{whole.candidates:,}")]
+    facts = [said["rejects_rate_of"].format(n=f"{measured:,}", of=f"{whole.candidates:,}")] if whole.candidates else []
     length, rep = whole.median("length_ratio"), whole.mean("rep_4")
     if length is not None:
         facts.append(f"{said['rejects_measure_length_ratio']} × {length:.1f}")
@@ -79,7 +80,7 @@ def _column(run_id: str, index: CandidateIndex, lang: str) -> str:
                tag("p", "dd-dim", text(" · ".join(facts))), why)  # fmt: skip
 
 
-def _summed(index: CandidateIndex) -> Tally:
+def _summed(index: Rows) -> Tally:
     """Of the rejects that were taken where a policy took any, else of all candidates."""
     if index.taken.candidates:
         return index.taken
@@ -101,7 +102,7 @@ def _summed(index: CandidateIndex) -> Tally:
     return whole
 
 
-def _row(indexes: list[CandidateIndex], place: int, lang: str) -> str:
+def _row(indexes: list[Rows], place: int, lang: str) -> str:
     said = words(lang)
     first = indexes[0].row(place)
     number = int(finite_number(first[0].get("row")) or 0) if first else place
@@ -129,7 +130,7 @@ def _row(indexes: list[CandidateIndex], place: int, lang: str) -> str:
                          tag("div", "dd-cand-chips", mark, made)))  # fmt: skip
     right = tag("div", "dd-dim", text(said["rejects_gold"]), ": ", with_specials((gold or "–")[:2000]))
     question = tag(
-        "div", "dd-compare-asked", tag("span", "dd-n", f"{number + 1:,}"),
-        tag("div", "", tag("b", "", with_specials(asked[:2000])), right),
+        "div", "dd-compare-asked", tag("div", "", tag("b", "", with_specials(asked[:2000])), right),
+        tag("span", "dd-n", text(said["rejects_preview_row"].format(n=f"{number + 1:,}"))),
     )  # fmt: skip
     return tag("article", "dd-card dd-compare-row", question, tag("div", "dd-compare-cols", *cells))

@@ -12,8 +12,8 @@ from ui import reject_runs
 from ui.allowed_paths import is_public
 from ui.charts import finite_number
 from ui.interface_words import known, words
-from ui.reject_case import policies
-from ui.reject_index import CandidateIndex
+from ui.reject_case import DEMO, alterations, policies_for
+from ui.reject_index import Rows
 from ui.reject_runs import About, Status
 from ui.reject_view import strategy_name
 from ui.safe_html import tag, text
@@ -34,7 +34,7 @@ def recent(seen: Sequence[str], lang: str) -> str:
     rows = []
     for run_id, about, status in found:
         name = tag("b", "", text(run_name(about, lang)))
-        facts = " · ".join(part for part in (about.model, about.data) if part)
+        facts = _about_data(about, said)
         now = tag("span", f"dd-run-state dd-state-{status.state}", state_sign(status), text(state_word(status, said)))
         share = _share(reject_runs.progress(run_id)) if status.live else None
         if share is not None:
@@ -51,8 +51,24 @@ def recent(seen: Sequence[str], lang: str) -> str:
 
 
 def run_name(about: About, lang: str) -> str:
-    """What a run is called; those of the founding case in the reader's language."""
-    return str(words(lang)[about.name]) if about.name in FOUNDING else about.name
+    """What a run is called, in the reader's language."""
+    said = words(lang)
+    if about.name in FOUNDING:
+        return str(said[about.name])
+    return f"{about.model.removeprefix(DEMO) or said['rejects_without_model']} · {policy_title(about, said)}"
+
+
+def policy_title(about: About, said: Mapping[str, Any]) -> str:
+    name = reject_runs.policy_of(about).partition(":")[0]
+    return str(said["rejects_policies"].get(name, name)).partition(": ")[0]
+
+
+def _about_data(about: About, said: Mapping[str, Any]) -> str:
+    """What was answered, of a run that has a name of its own also by which model."""
+    facts = [about.model if about.name in FOUNDING else "", about.data]
+    if about.preview:
+        facts.append(said["rejects_is_preview"].format(n=about.preview))
+    return " · ".join(part for part in facts if part)
 
 
 def gone(seen: Sequence[str], lang: str) -> str:
@@ -82,10 +98,7 @@ def ago(when: float, said: Mapping[str, Any]) -> str:
 def head(run_id: str, about: About, status: Status, lang: str) -> str:
     """Which run this is, with what can be done now, and its panes."""
     said = words(lang)
-    facts = [part for part in (about.model, about.data) if part]
-    if about.preview:
-        facts.append(said["rejects_is_preview"].format(n=about.preview))
-    facts.append(ago(about.created, said))
+    facts = [_about_data(about, said), ago(about.created, said)]
     title = tag(
         "div", "dd-head-title", tag("h2", "", text(run_name(about, lang))), tag("p", "dd-dim", text(" · ".join(facts)))
     )
@@ -93,8 +106,10 @@ def head(run_id: str, about: About, status: Status, lang: str) -> str:
     if about.partner:
         tools.append(_tool(said["rejects_compare"], data_compare=about.partner))
     if not status.live:
-        tools.append(_tool(said["rejects_again"], data_again=True))
-        tools.append(_tool(said["rejects_remove"], data_remove=said["rejects_remove_sure"]))
+        if status.state != "failed":  # there it is the way on, and stands beside why
+            tools.append(_tool(said["rejects_again"], data_again=True))
+        tools.append(tag("button", "dd-small dd-remove", text(said["rejects_remove"]), type="button",
+                         data_remove=said["rejects_remove_sure"]))  # fmt: skip
     tools.append(tag("button", "dd-small", text(said["copy_link"]), type="button", data_share=True))
     tools.append(_tool(said["rejects_another"], data_new=True))
     panes = (tag("button", "dd-pane", text(said[f"rejects_pane_{p}"]), type="button", data_pane=p) for p in PANES)
@@ -111,13 +126,27 @@ def _tool(line: str, **data: Any) -> str:
 def again(about: About, lang: str) -> str:
     """Choosing anew from the candidates that are there, which takes no model."""
     said = words(lang)
-    current = str(about.asked.get("policy") or "all")
-    options = (tag("option", "", text(str(said["rejects_policies"].get(name, name)).partition(": ")[0]), value=name,
-                   selected=name == current) for name in policies())  # fmt: skip
-    select = tag("select", "dd-select", *options, name="again", aria_label=said["rejects_policy"])
-    return tag("label", "dd-choose-again", tag("span", "dd-dim", text(said["rejects_policy"])), select,
+    select = policy_select(about, lang)
+    return tag("label", "dd-choose-again", tag("span", "dd-dim", text(said["rejects_policy_short"])), select,
                tag("button", "dd-do", text(said["rejects_choose_again"]), type="button", data_choose=True,
                    title=said["rejects_choose_again_info"]))  # fmt: skip
+
+
+def policy_select(about: About, lang: str, **data: Any) -> str:
+    """The policies that this run's candidates can be chosen by; with its own first where it changed one's rules."""
+    said = words(lang)
+    current = reject_runs.policy_of(about)
+    names = policies_for(about.arguments)
+    if current not in names:
+        names.insert(0, current)
+
+    def shown(name: str) -> str:
+        base, _, changes = name.partition(":")
+        title = str(said["rejects_policies"].get(base, base)).partition(": ")[0]
+        return f"{title} ({changes[:60]})" if changes else title
+
+    options = (tag("option", "", text(shown(name)), value=name, selected=name == current) for name in names)
+    return tag("select", "dd-select", *options, name="again", aria_label=said["rejects_policy"], **data)
 
 
 def now(run_id: str, about: About, status: Status, lang: str) -> str:
@@ -133,16 +162,25 @@ def now(run_id: str, about: About, status: Status, lang: str) -> str:
         buttons.append(tag("button", "dd-do dd-danger", text(word), type="button", data_stop=True,
                            disabled=status.state == "stopping" and not late))  # fmt: skip
     elif status.state != "done" or (share is not None and share < 1 and not about.preview):
-        buttons.append(tag("button", "dd-do", text(said["rejects_resume"]), type="button", data_resume=True))
-    if status.state == "done" or (not status.live and progress.get("candidates")):
+        word = "rejects_try_again" if status.state == "failed" else "rejects_resume"
+        buttons.append(tag("button", "dd-do", text(said[word]), type="button", data_resume=True))
+    if status.state == "failed":
+        buttons.append(tag("button", "dd-do dd-primary", text(said["rejects_again"]), type="button", data_again=True))
+    if about.preview and status.state == "done":
+        buttons.insert(0, tag("button", "dd-do dd-primary", text(said["rejects_whole"]), type="button",
+                              data_whole=True))  # fmt: skip
+    elif status.state == "done" or (status.state == "stopped" and progress.get("candidates")):
+        none = reject_runs.account(run_id).get("pairs") == 0
         buttons.insert(0, tag("button", "dd-do dd-primary", text(said["rejects_to_pairs"]), type="button",
-                              data_pairs=True))  # fmt: skip
+                              data_pairs=True, disabled=none,
+                              title=said["rejects_no_pairs"] if none else None))  # fmt: skip
     account = reject_runs.account(run_id) if not status.live else {}
     for key, entry in (("rows_without_pair", "rejects_without"), ("pairs", "rejects_pairs_made")):
         number = finite_number(account.get(key))
         if number:
             facts.insert(2, tag("span", "", text(said[entry].format(n=f"{int(number):,}"))))
-    line = tag("span", f"dd-run-state dd-state-{status.state}", state_sign(status), text(_line(status, said)))
+    told = said["rejects_preview_done"] if about.preview and status.state == "done" else _line(status, said)
+    line = tag("span", f"dd-run-state dd-state-{status.state}", state_sign(status), text(told))
     bar = ""
     if status.live or status.state in ("stopped", "broken"):
         known_share = share is not None and status.state != "preparing"
@@ -160,7 +198,7 @@ def now(run_id: str, about: About, status: Status, lang: str) -> str:
     top = tag("div", "dd-run-line", tag("div", "", line, tag("span", "dd-run-facts", *facts)),
               tag("div", "dd-run-do", *buttons))  # fmt: skip
     table = by_strategy(progress, lang) if status.live else ""
-    choose = again(about, lang) if status.state == "done" else ""
+    choose = again(about, lang) if status.state == "done" and not about.preview else ""
     return tag("section", f"dd-card dd-run dd-run-{status.state}", top, bar, why, table, choose,
                data_live="1" if status.live else "", role="status")  # fmt: skip
 
@@ -193,6 +231,7 @@ def by_strategy(progress: Mapping[str, Any], lang: str) -> str:
              "rejects_measure_rep_4", "rejects_head_taken", "rejects_head_problems")  # fmt: skip
     head = tag("tr", "", *(tag("th", "dd-num" if n else "", text(said[h]), scope="col") for n, h in enumerate(heads)))
     rows = []
+    there.sort(key=lambda held: (-(finite_number(held[1].get("candidates")) or 0), held[0]))
     for name, one in there[:MAX_LISTED]:
         topic, length, rep = (finite_number(one.get(key)) for key in ("on_topic", "length", "rep_4"))
         cells = (f"{int(finite_number(one.get('candidates')) or 0):,}", "–" if topic is None else f"{topic:.0%}",
@@ -202,7 +241,7 @@ def by_strategy(progress: Mapping[str, Any], lang: str) -> str:
         rows.append(tag("tr", "", tag("th", "", text(strategy_name(name, lang)), scope="row"),
                         *(tag("td", "dd-num", text(cell)) for cell in cells)))  # fmt: skip
     table = tag("table", "dd-health dd-by-strategy", tag("thead", "", head), tag("tbody", "", *rows))
-    return tag("div", "dd-scroll", table)
+    return tag("div", "dd-scroll dd-only-spread", table)
 
 
 def _line(status: Status, said: Mapping[str, Any]) -> str:
@@ -241,13 +280,22 @@ def _facts(progress: Mapping[str, Any], status: Status, said: Mapping[str, Any])
         add("rejects_left", time=duration(left, said))
     elif status.ended and status.began and status.ended > status.began:
         add("rejects_took", time=duration(status.ended - status.began, said))
-    problems = finite_number(progress.get("problems"))
+    problems = failures(progress)
     if problems:
-        facts.append(tag("span", "dd-run-problems", text(said["rejects_problems"].format(n=f"{int(problems):,}"))))
+        facts.append(tag("span", "dd-run-problems", text(said["rejects_problems"].format(n=f"{problems:,}"))))
     cost = finite_number(progress.get("cost"))
     if cost:
         add("rejects_cost", n=f"{cost:.4g}")
     return facts
+
+
+def failures(progress: Mapping[str, Any]) -> int:
+    """Answers that a model owed and didn't give. A right answer in which there is nothing to alter is no failure."""
+    held = progress.get("strategies")
+    there = held.items() if isinstance(held, dict) else ()
+    none = alterations()
+    return sum(int(finite_number(one.get("problems")) or 0) for name, one in there
+               if isinstance(one, dict) and name not in none)  # fmt: skip
 
 
 def rows_done(progress: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -286,7 +334,7 @@ def duration(seconds: float, said: Mapping[str, Any]) -> str:
     return str(said["span_seconds"]).format(s=whole)
 
 
-def filters(index: CandidateIndex, view: str, place: int, matching: int, lang: str) -> str:
+def filters(index: Rows, view: str, place: int, matching: int, lang: str) -> str:
     """Which rows to go through, where one is among them, and the way on."""
     said = words(lang)
     counts = index.counts()

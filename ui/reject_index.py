@@ -1,6 +1,7 @@
 """Where each row of a candidates file begins, and what is counted of it: one pass as the file grows, no texts kept.
 
-Eighteen bytes of memory a row and a few hundred a strategy, so that a row is one seek away in a file of any size.
+Eighteen bytes of memory a row and a few hundred a strategy, so that a row is one seek away in a file of any size. Rows
+that are in no such file yet are those of ui/reject_live.py, which counts in the same way.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -27,7 +28,7 @@ NO_STRATEGY = 255
 HAS_REJECT, OFF_TOPIC, PROBLEM, NEW_CHOSEN = 1, 2, 4, 8
 BIN_WIDTHS = {"length_ratio": 0.1, "rep_4": 0.05, "similarity": 0.05}
 BINS = 31  # of each measure; the last one holds all that is larger
-KEPT_INDEXES = 8
+FILTERS = ("without", "off_topic", "problem", "chosen")
 
 
 @dataclass
@@ -85,12 +86,93 @@ class Tally:
             bins[min(BINS - 1, int(value / width + 1e-9))] += 1
 
 
+class Counted:
+    """What is counted of candidates. strategies, taken: of each strategy, and of the rejects that were taken."""
+
+    def __init__(self) -> None:
+        self.strategies: dict[str, Tally] = {}
+        self.taken = Tally()
+
+    def add(self, record: dict[str, Any]) -> tuple[int, int]:
+        """Flags of the row that this candidate gives it, and the place of its strategy where it was taken."""
+        name = str(record["strategy"])
+        if name not in self.strategies and len(self.strategies) >= MAX_STRATEGIES:
+            name = next(reversed(self.strategies))
+        self.strategies.setdefault(name, Tally()).add(record)
+        choice, measures = record.get("choice"), record.get("measures")
+        flags, picked = 0, NO_STRATEGY
+        if choice == "rejected":
+            self.taken.add(record)
+            flags, picked = HAS_REJECT, list(self.strategies).index(name)
+        elif choice == "chosen":
+            flags = NEW_CHOSEN
+        if record.get("problem"):
+            flags |= PROBLEM
+        elif isinstance(measures, dict) and measures.get("on_topic") is False:
+            flags |= OFF_TOPIC
+        return flags, picked
+
+    def counts(self, flags: bytes, picked: bytes) -> dict[str, int]:
+        """How many rows each filter keeps. flags, picked: of each row."""
+        by_flag, by_strategy = Counter(flags), Counter(picked)
+
+        def having(bit: int) -> int:
+            return sum(n for flag, n in by_flag.items() if flag & bit)
+
+        found = {"all": len(flags), "without": len(flags) - having(HAS_REJECT), "off_topic": having(OFF_TOPIC),
+                 "problem": having(PROBLEM), "chosen": having(NEW_CHOSEN)}  # fmt: skip
+        return found | {f"by:{name}": by_strategy[place] for place, name in enumerate(self.strategies)}
+
+    def matching(self, view: str, flags: Iterable[int], picked: Iterable[int]) -> array[int]:
+        """Places of the rows that a filter other than `all` keeps: `without` a reject, `off_topic`, `problem`,
+        `chosen`, or `by:STRATEGY` for rows whose reject that one made."""
+        if view.startswith("by:"):
+            names = list(self.strategies)
+            wanted = names.index(view[3:]) if view[3:] in names else -1
+            return array("Q", (n for n, one in enumerate(picked) if one == wanted))
+        if view == "without":
+            return array("Q", (n for n, flag in enumerate(flags) if not flag & HAS_REJECT))
+        bit = {"off_topic": OFF_TOPIC, "problem": PROBLEM, "chosen": NEW_CHOSEN}.get(view, 0)
+        return array("Q", (n for n, flag in enumerate(flags) if flag & bit))
+
+
+class Rows(Protocol):
+    """Rows with their candidates, wherever they stand. Places are from 0, in order of the data."""
+
+    share: float
+    live: bool
+
+    @property
+    def strategies(self) -> dict[str, Tally]: ...
+
+    @property
+    def taken(self) -> Tally: ...
+
+    def __len__(self) -> int: ...
+
+    def update(self, seconds: float = AT_ONCE) -> bool: ...
+
+    def counts(self) -> dict[str, int]: ...
+
+    def matching(self, view: str) -> array[int] | range: ...
+
+    def place_of(self, row: int) -> int | None: ...
+
+    def id_of(self, place: int) -> int | None: ...
+
+    def row(self, place: int) -> list[dict[str, Any]]: ...
+
+    def close(self) -> None: ...
+
+
 class CandidateIndex:
     """The rows of one file of candidates. Every method may be called from several threads.
 
     strategies, taken: what is counted of each strategy, and of the rejects that were taken. share: how much of the file
     is read, 0 to 1. damaged: lines that are no candidate.
     """
+
+    live = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,10 +187,17 @@ class CandidateIndex:
         self._row: Any = None
         self._read = 0
         self._file: tuple[int, int] = (0, 0)
-        self.strategies: dict[str, Tally] = {}
-        self.taken = Tally()
+        self._counted = Counted()
         self.damaged = 0
         self.share = 1.0
+
+    @property
+    def strategies(self) -> dict[str, Tally]:
+        return self._counted.strategies
+
+    @property
+    def taken(self) -> Tally:
+        return self._counted.taken
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -148,7 +237,7 @@ class CandidateIndex:
     def _take(self, line: bytes) -> None:
         try:
             record = orjson.loads(line)
-            row, name = int(record["row"]), str(record["strategy"])
+            row, _ = int(record["row"]), str(record["strategy"])
         except (ValueError, TypeError, KeyError, OverflowError):
             self.damaged += 1
             return
@@ -158,46 +247,27 @@ class CandidateIndex:
             self._ids.append(row)
             self._flags.append(0)
             self._picked.append(NO_STRATEGY)
-        if name not in self.strategies and len(self.strategies) >= MAX_STRATEGIES:
-            name = next(reversed(self.strategies))
-        tally = self.strategies.setdefault(name, Tally())
-        tally.add(record)
-        choice, measures = record.get("choice"), record.get("measures")
-        if choice == "rejected":
-            self.taken.add(record)
-            self._flags[-1] |= HAS_REJECT
-            self._picked[-1] = list(self.strategies).index(name)
-        elif choice == "chosen":
-            self._flags[-1] |= NEW_CHOSEN
-        if record.get("problem"):
-            self._flags[-1] |= PROBLEM
-        elif isinstance(measures, dict) and measures.get("on_topic") is False:
-            self._flags[-1] |= OFF_TOPIC
+        flags, picked = self._counted.add(record)
+        self._flags[-1] |= flags
+        if picked != NO_STRATEGY:
+            self._picked[-1] = picked
 
     def counts(self) -> dict[str, int]:
         """How many rows each filter keeps."""
-        flags = Counter(bytes(self._flags))
-        picked = Counter(bytes(self._picked))
-        found = {"all": len(self)}
-        found["without"] = sum(n for flag, n in flags.items() if not flag & HAS_REJECT)
-        found["off_topic"] = sum(n for flag, n in flags.items() if flag & OFF_TOPIC)
-        found["problem"] = sum(n for flag, n in flags.items() if flag & PROBLEM)
-        found["chosen"] = sum(n for flag, n in flags.items() if flag & NEW_CHOSEN)
-        return found | {f"by:{name}": picked[place] for place, name in enumerate(self.strategies)}
+        with self._lock:
+            return self._counted.counts(bytes(self._flags), bytes(self._picked))
 
     def matching(self, view: str) -> array[int] | range:
-        """Places of the rows that a filter keeps: `all`, `without` a reject, `off_topic`, `problem`, `chosen`, or
-        `by:STRATEGY` for rows whose reject that one made."""
+        """Places of the rows that a filter keeps; `all` and what is no filter keep every one."""
         with self._lock:
-            flags, picked = self._flags, self._picked
-            if view.startswith("by:"):
-                names = list(self.strategies)
-                wanted = names.index(view[3:]) if view[3:] in names else -1
-                return array("Q", (n for n, one in enumerate(picked) if one == wanted))
-            if view == "without":
-                return array("Q", (n for n, flag in enumerate(flags) if not flag & HAS_REJECT))
-            bit = {"off_topic": OFF_TOPIC, "problem": PROBLEM, "chosen": NEW_CHOSEN}.get(view)
-            return range(len(flags)) if bit is None else array("Q", (n for n, f in enumerate(flags) if f & bit))
+            if view not in FILTERS and not view.startswith("by:"):
+                return range(len(self._offsets))
+            return self._counted.matching(view, self._flags, self._picked)
+
+    def id_of(self, place: int) -> int | None:
+        """The number of the row at a place."""
+        with self._lock:
+            return self._ids[place] if 0 <= place < len(self._ids) else None
 
     def place_of(self, row: int) -> int | None:
         """Where the row with this number stands, None where it has no candidates."""
@@ -225,16 +295,5 @@ class CandidateIndex:
                 except ValueError:
                     continue
 
-
-_indexes: dict[Path, CandidateIndex] = {}
-_lock = threading.Lock()
-
-
-def index_of(path: Path) -> CandidateIndex:
-    """The index of a file, the same one on every call; the ones used last are kept."""
-    with _lock:
-        index = _indexes.pop(path, None) or CandidateIndex(path)
-        _indexes[path] = index
-        while len(_indexes) > KEPT_INDEXES:
-            _indexes.pop(next(iter(_indexes)))
-    return index
+    def close(self) -> None:
+        """No file is open between two calls."""

@@ -8,22 +8,23 @@ from gradio.components.plot import PlotData
 
 from ui.charts import ACCENT, OTHER, label_text, plain_layout, plotly
 from ui.interface_words import words
-from ui.reject_index import BIN_WIDTHS, BINS, CandidateIndex, Tally
+from ui.reject_index import BIN_WIDTHS, BINS, Rows, Tally
 from ui.reject_view import strategy_name
 
 NAMES = ("on_topic", "chosen_share", "length_ratio", "rep_4")
 COLOURS = ("#0f9d8f", "#d9730d", "#7c5cd6", "#2f7fd1", "#d6457f", "#8a8f1f")  # as --dd-tone of runs in page.css
+LOOPS_FROM = 0.5  # repeated 4-grams, as the policies' max_rep_4
 MAX_STRATEGIES = 12  # with more than that bars are too thin to be read
 
 
-def figures(index: CandidateIndex, lang: str) -> dict[str, PlotData | None]:
+def figures(index: Rows, lang: str) -> dict[str, PlotData | None]:
     """A figure for each of NAMES, None where nothing of it was measured."""
     tallies = dict(sorted(index.strategies.items(), key=lambda one: -one[1].candidates)[:MAX_STRATEGIES])
     return {
         "on_topic": _rates({n: (t.on_topic, t.on_topic + t.off_topic) for n, t in tallies.items()}, lang),
         "chosen_share": _chosen(tallies, lang),
         "length_ratio": _spread(tallies, "length_ratio", lang),
-        "rep_4": _spread(tallies, "rep_4", lang),
+        "rep_4": _loops(tallies, lang),
     }
 
 
@@ -32,7 +33,7 @@ def _rates(parts: dict[str, tuple[int, int]], lang: str) -> PlotData | None:
     there = {name: (n, of) for name, (n, of) in parts.items() if of}
     if not there:
         return None
-    names = [strategy_name(name, lang) for name in there]
+    names = [strategy_name(name, lang) if name else words(lang)["rejects_plot_together"] for name in there]
     shares = [n / of for n, of in there.values()]
     labels = [f"<b>{n / of:.0%}</b>  {label_text(name, 28)}  ({n:,}/{of:,})"
               for name, (n, of) in zip(names, there.values(), strict=True)]  # fmt: skip
@@ -40,10 +41,19 @@ def _rates(parts: dict[str, tuple[int, int]], lang: str) -> PlotData | None:
 
 
 def _chosen(tallies: dict[str, Tally], lang: str) -> PlotData | None:
-    """Where the rejects that were taken come from, as shares of all taken."""
-    taken = {name: t.rejected for name, t in tallies.items()}
+    """Where the rejects that were taken come from, as shares of all taken; the largest first."""
+    taken = {name: t.rejected for name, t in tallies.items() if t.rejected}
     total = sum(taken.values())
-    return _rates(dict.fromkeys(taken, (0, 0)) | {n: (k, total) for n, k in taken.items()}, lang) if total else None
+    return _rates({n: (k, total) for n, k in sorted(taken.items(), key=lambda one: -one[1])}, lang)
+
+
+def _loops(tallies: dict[str, Tally], lang: str) -> PlotData | None:
+    """How many candidates of each strategy repeat themselves; of all together where none does."""
+    first = round(LOOPS_FROM / BIN_WIDTHS["rep_4"])
+    found = {n: (sum(t.bins["rep_4"][first:]), t.numbers["rep_4"]) for n, t in tallies.items() if t.numbers["rep_4"]}
+    if found and not any(n for n, _ in found.values()):
+        return _rates({"": (0, sum(of for _, of in found.values()))}, lang)
+    return _rates(found, lang)
 
 
 def _bars(labels: list[str], shares: list[float], colours: list[str]) -> PlotData:
@@ -84,7 +94,7 @@ def _spread(tallies: dict[str, Tally], measure: str, lang: str) -> PlotData | No
         })  # fmt: skip
     layout = plain_layout(words(lang)[f"rejects_axis_{measure}"], height=280)
     layout["yaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
-    layout["xaxis"] |= {"range": [0, (last + 1) * width]} | ({"tickformat": ".0%"} if measure == "rep_4" else {})
+    layout["xaxis"] |= {"range": [0, (last + 1) * width]}
     layout["margin"] |= {"t": 12}
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}}
     return plotly(traces, layout | {"showlegend": len(traces) > 1, "legend": legend})

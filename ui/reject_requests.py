@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from diagnostics.report_store import ID
-from ui import reject_case, reject_compare, reject_head, reject_pairs, reject_runs, reject_setup, reject_view
+from ui import (
+    reject_case,
+    reject_compare,
+    reject_head,
+    reject_pairs,
+    reject_preview,
+    reject_runs,
+    reject_setup,
+    reject_view,
+)
 from ui.allowed_paths import is_public
 from ui.interface_words import words
 from ui.pair_page import Answer, Asked, guarded, names_of, text_of_field, whole
 from ui.reject_case import PREVIEW_ROWS, Checked
-from ui.reject_index import index_of
+from ui.reject_index import Rows
+from ui.reject_live import MAIN, rows_of
 from ui.reject_runs import About
 from ui.visitor_case import BadCase
 
@@ -52,6 +63,7 @@ def _opened(asked: Asked, lang: str) -> Answer:
     answer["parts"] |= {
         "head": reject_head.head(run_id, about, status, lang), "now": reject_head.now(run_id, about, status, lang),
         "files": reject_head.files(run_id, about, lang),
+        "preview": reject_preview.panel(run_id, about, status, rows_of(run_id), lang),
     }  # fmt: skip
     answer["now"]["live"] = status.live
     return answer
@@ -60,24 +72,43 @@ def _opened(asked: Asked, lang: str) -> Answer:
 def _row(asked: Asked, lang: str) -> Answer:
     """One row of the view asked for, and the bar that leads to others."""
     run_id = str(asked["id"])
-    index = index_of(reject_runs.candidates_of(run_id))
+    index = rows_of(run_id)
     known_all = index.update()
     view = text_of_field(asked.get("view"), 200) or "all"
     places = index.matching(view)
     if not len(places) and view != "all" and not len(index):
         view, places = "all", index.matching("all")
-    place = min(whole(asked.get("place")), max(0, len(places) - 1))
+    place = _place(index, places, asked)
     parts = {"bar": "", "rows": ""}
     if len(index):
         parts["bar"] = reject_head.filters(index, view, place, len(places), lang)
         parts["rows"] = reject_view.row(index.row(places[place]) if len(places) else [], lang)
     else:
         live = reject_runs.status(run_id).live
-        parts["rows"] = reject_view.nothing_yet("rejects_rows_later" if live else "rejects_rows_none", lang)
+        soon = "rejects_rows_later" if _in_side_pass(run_id) else "rejects_rows_soon"
+        entry = soon if live else "rejects_rows_none"
+        parts["rows"] = reject_view.nothing_yet(entry, lang)
     if not known_all:
         parts["bar"] += reject_view.nothing_yet("rejects_reading", lang, share=f"{index.share:.0%}")
-    now = {"view": view, "place": place, "matching": len(places), "step": 1, "reading": not known_all}
+    row = index.id_of(places[place]) if len(places) else None
+    now = {"view": view, "place": place, "row": row, "matching": len(places), "step": 1, "reading": not known_all}
     return {"parts": parts, "now": now, "rows": len(index)}
+
+
+def _in_side_pass(run_id: str) -> bool:
+    """Whether the run makes candidates that a later pass brings together."""
+    one = reject_runs.progress(run_id).get("pass")
+    return isinstance(one, dict) and one.get("name") not in (MAIN, "reward", "embedding", "write", None)
+
+
+def _place(index: Rows, places: Sequence[int], asked: Asked) -> int:
+    """Where the row asked for stands in the view: rows that are finished meanwhile move it. `by`: so many further."""
+    row, by = asked.get("row"), asked.get("by")
+    place = whole(asked.get("place"))
+    at = index.place_of(row) if isinstance(row, int) and not isinstance(row, bool) else None
+    if at is not None:
+        place = bisect_left(places, at) + (by if by in (1, -1) else 0)
+    return max(0, min(place, len(places) - 1))
 
 
 @guarded
@@ -90,6 +121,10 @@ def rejects_row(asked: Asked, lang: str) -> Answer:
 @guarded
 def rejects_now(asked: Asked, lang: str) -> Answer:
     """What has changed since: progress, rows that were added, the list of runs."""
+    return _now(asked, lang)
+
+
+def _now(asked: Asked, lang: str) -> Answer:
     if asked.get("partner"):
         return _compared(asked, lang)
     run_id = asked.get("id")
@@ -97,13 +132,14 @@ def rejects_now(asked: Asked, lang: str) -> Answer:
         return {"parts": {"start": reject_head.recent(names_of(asked.get("seen")), lang)}}
     about, status = reject_runs.about(run_id), reject_runs.status(run_id)
     answer: Answer = {"parts": {"now": reject_head.now(str(run_id), about, status, lang)}, "now": {"live": status.live}}
-    index = index_of(reject_runs.candidates_of(run_id))
+    index = rows_of(run_id)
     complete = index.update()
-    if len(index) != asked.get("rows") or not status.live or not complete:
+    if len(index) != asked.get("rows") or index.live or not status.live or not complete:
         shown = _row(asked, lang)
         answer["parts"] |= shown["parts"]
         answer["now"] |= shown["now"]
     if not status.live:
+        answer["parts"]["preview"] = reject_preview.panel(str(run_id), about, status, index, lang)
         answer["parts"] |= {"head": reject_head.head(str(run_id), about, status, lang),
                             "files": reject_head.files(str(run_id), about, lang)}  # fmt: skip
     return {**answer, "rows": len(index)}
@@ -154,12 +190,8 @@ def rejects_start(asked: Asked, lang: str) -> Answer:
     """Start a run, a preview, or the two runs of the founding case."""
     if asked.get("founding") is True:
         return _founding(lang)
-    form = _form(asked)
     preview = PREVIEW_ROWS if asked.get("preview") is True else 0
-    if preview:
-        rows = str(form.get("rows") or "")
-        form["rows"] = str(min(preview, int(rows)) if rows.isascii() and rows.isdigit() and int(rows[:12]) else preview)
-    found = reject_case.checked(form)
+    found = reject_case.checked(_form(asked))
     if found.problems:
         return {"problems": reject_setup.said_problems(found, lang)}
     try:
@@ -175,8 +207,9 @@ def _start(
     name: str = "",
 ) -> str:  # fmt: skip
     made, output = reject_runs.place_for(run_id)
-    command = found.command(PUBLIC_OUTPUT if is_public() else output)
-    about = About(name or found.name, found.arguments(output), command, time.time(), tuple(found.demo), preview,
+    more = ("--preview", str(preview)) if preview else ()
+    command = found.command(PUBLIC_OUTPUT if is_public() else output, *([" ".join(more)] if more else []))
+    about = About(name, found.arguments(output, *more), command, time.time(), tuple(found.demo), preview,
                   found.model, found.data, partner, {k: v for k, v in form.items() if k != "token"})  # fmt: skip
     reject_runs.start(made, about, _builder(about.demo))
     return made
@@ -234,7 +267,9 @@ def rejects_choose(asked: Asked, lang: str) -> Answer:
     """Choose anew from the candidates of a finished run, with another policy."""
     run_id, policy = str(asked.get("id")), asked.get("policy")
     about, status = reject_runs.about(run_id), reject_runs.status(run_id)
-    if not isinstance(policy, str) or policy not in reject_case.policies():
+    if policy == reject_runs.policy_of(about):
+        return _state(asked, lang)
+    if not isinstance(policy, str) or policy not in reject_case.policies_for(about.arguments):
         raise BadCase("rejects_no_policy")
     if status.live:
         raise BadCase("rejects_still_live")
@@ -243,8 +278,31 @@ def rejects_choose(asked: Asked, lang: str) -> Answer:
         run_id, about, asked={**form, "policy": policy}, arguments=_chosen_by(about.arguments, policy),
         command=reject_case.with_policy(about.command, policy),
     )  # fmt: skip
+    if about.preview:  # nothing is written yet: what would be chosen is told at once
+        return _now(asked, lang)
     reject_runs.begin(run_id, (*about.arguments, "--choose-only"))
     return _state(asked, lang)
+
+
+@guarded
+def rejects_whole(asked: Asked, lang: str) -> Answer:
+    """From a preview on to all rows. Those that are done stay, whatever policy they were shown with."""
+    run_id = str(asked.get("id"))
+    about = reject_runs.about(run_id)
+    if reject_runs.status(run_id).live:
+        raise BadCase("rejects_still_live")
+    reject_runs.check_room()
+    if about.preview:
+        given = about.arguments
+        place = given.index("--preview")
+        about = reject_runs.keep_about(
+            run_id, about, preview=0, arguments=given[:place] + given[place + 2 :],
+            command=reject_case.without_preview(about.command),
+        )  # fmt: skip
+    reject_runs.begin(run_id, (*about.arguments, "--resume"), _builder(about.demo))
+    answer = _state(asked, lang)
+    answer["parts"] |= {"head": reject_head.head(run_id, about, reject_runs.status(run_id), lang), "preview": ""}
+    return answer
 
 
 def _chosen_by(arguments: tuple[str, ...], policy: str) -> tuple[str, ...]:
@@ -279,6 +337,5 @@ def rejects_again(asked: Asked, lang: str) -> Answer:
 
 REQUESTS = [
     rejects_open, rejects_row, rejects_now, rejects_compare, rejects_files, rejects_command, rejects_start,
-    rejects_stop, rejects_resume, rejects_choose, rejects_remove, rejects_pairs,
-    rejects_again,
+    rejects_stop, rejects_resume, rejects_whole, rejects_choose, rejects_remove, rejects_pairs, rejects_again,
 ]  # fmt: skip

@@ -117,6 +117,11 @@ def candidates_of(run_id: Any) -> Path:
     return folder_of(run_id) / f"{OUTPUT}.candidates.jsonl"
 
 
+def work_of(run_id: Any) -> Path:
+    """Where a run keeps what isn't written yet. Raises BadCase."""
+    return folder_of(run_id) / f"{OUTPUT}.work"
+
+
 def place_for(run_id: str | None) -> tuple[str, Path]:
     """An id for a run, the one given where it is free, and where its output will lie. Raises OSError."""
     root = _root()
@@ -253,9 +258,16 @@ def about(run_id: Any) -> About:
 
 def keep_about(run_id: str, known: About, **changes: Any) -> About:
     """Write what is known, with `changes`. Raises OSError, BadCase."""
-    known = replace(known, **changes)
-    _write(folder_of(run_id) / ABOUT, asdict(known))
+    folder, known = folder_of(run_id), replace(known, **changes)
+    _write(folder / ABOUT, asdict(known))
+    (folder / COMMAND).write_text(known.command + "\n", encoding="utf-8")
     return known
+
+
+def policy_of(known: About) -> str:
+    """The policy as the command names it."""
+    given = known.arguments
+    return given[given.index("--choose") + 1] if "--choose" in given[:-1] else "all"
 
 
 def progress(run_id: Any) -> dict[str, Any]:

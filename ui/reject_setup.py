@@ -11,7 +11,7 @@ from ui import reject_case
 from ui.allowed_paths import is_public
 from ui.interface_words import known, words
 from ui.pair_jobs import said_params
-from ui.reject_case import POLICY_FIELDS, PREVIEW_ROWS, Checked, Field
+from ui.reject_case import MORE, POLICY_FIELDS, PREVIEW_ROWS, Checked, Field
 from ui.reject_head import command
 from ui.reject_view import strategy_name
 from ui.safe_html import tag, text
@@ -41,7 +41,7 @@ def _presets(given: Mapping[str, Any], lang: str) -> str:
         )
         title = said["rejects_presets"].get(name, name.replace("_", " "))
         shown.append(tag("button", "dd-preset", tag("b", "", text(title)),
-                         tag("span", "dd-dim", text(about[known(lang)])),
+                         tag("span", "dd-dim", text(about[known(lang)])), title=about[known(lang)],
                          type="button", data_preset=json.dumps(fields), aria_pressed=str(same).lower()))  # fmt: skip
     head = tag("h3", "dd-also", text(said["rejects_presets_head"]))
     return head + tag("div", "dd-presets", *shown)
@@ -59,7 +59,9 @@ def _strategies(given: Mapping[str, Any], lang: str) -> str:
     said = words(lang)
     parts = []
     for name, members in reject_case.strategy_groups().items():
-        cards = tag("div", "dd-strategies", *(_card(one, fields, given, lang) for one, fields in members.items()))
+        brief = " dd-strategies-brief" if name == "altered" else ""
+        cards = tag("div", f"dd-strategies{brief}",
+                    *(_card(one, fields, given, lang) for one, fields in members.items()))  # fmt: skip
         title = text(said[f"rejects_group_{name}"])
         if name == "model":
             parts.append(tag("h3", "dd-also", title) + cards)
@@ -77,13 +79,31 @@ def _card(name: str, fields: Sequence[Field], given: Mapping[str, Any], lang: st
     about = said["rejects_strategy_info"].get(name, "")
     head = tag("label", "dd-strategy-head", box, tag("span", "", tag("b", "", text(strategy_name(name, lang))),
                                                      tag("span", "dd-dim", text(about))))  # fmt: skip
-    inputs = [_field(f"strategy.{name}.{one.name}", one, given, said) for one in fields]
+    inputs = [_field(f"strategy.{name}.{one.name}", one, given, said) for one in fields if one is not MORE]
+    inputs += [_more(name, given, said) for one in fields if one is MORE]
     settings = tag("div", "dd-strategy-fields", *inputs) if inputs else ""
     return tag("div", "dd-strategy", head, settings, problem(f"strategy.{name}"))
 
 
+def _more(strategy: str, given: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    """What else the strategy takes, folded where nothing stands in it."""
+    own = reject_case.further_settings(strategy)
+    if not own:
+        return ""
+    value = str(given.get(f"strategy.{strategy}.more", ""))
+    box = tag("input", "", type="text", name=f"strategy.{strategy}.more", value=value, spellcheck="false",
+              placeholder=own, aria_label=said["rejects_field"]["more"])  # fmt: skip
+    return tag("details", "dd-strategy-more", tag("summary", "", text(said["rejects_field"]["more"])), box,
+               open=bool(value))  # fmt: skip
+
+
 def _field(name: str, one: Field, given: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     value = given.get(name, one.value)
+    if one.kind == "rules":
+        area = tag("textarea", "", text(str(value)), name=name, rows="2", spellcheck="false",
+                   placeholder=said["rejects_field_hint"].get(one.name))  # fmt: skip
+        title = tag("span", "", text(said["rejects_field"][one.name]))
+        return tag("label", "dd-small-field dd-wide-field", title, area)
     wide = {"text": " dd-wide-field", "pairs": " dd-wide-field", "numbers": " dd-broad-field"}.get(one.kind, "")
     mode = {"whole": "numeric", "number": "decimal"}.get(one.kind, "text")
     box = tag("input", "", type="text", inputmode=mode, name=name, value=str(value), spellcheck="false",
@@ -120,7 +140,24 @@ def _policies(given: Mapping[str, Any], lang: str) -> str:
                open=bool(is_open))  # fmt: skip
     return tag("section", "dd-card dd-setup", tag("h3", "dd-h", text(said["rejects_policy"])),
                tag("p", "dd-dim", text(said["rejects_policy_text"])),
-               tag("div", "dd-choices dd-policies", *cards), more, problem("policy"))  # fmt: skip
+               tag("div", "dd-choices dd-policies", *cards), problem("policy"), _rewards(given, said),
+               more)  # fmt: skip
+
+
+def _rewards(given: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    """How answers are told right from wrong, or scored."""
+    now, names = str(given.get("reward") or ""), ("", *reject_case.rewards())
+    options = (tag("option", "", text(said["rejects_rewards"][name or "none"]), value=name, selected=name == now)
+               for name in names)  # fmt: skip
+    select = tag("select", "dd-select", *options, name="reward", aria_label=said["rejects_reward"])
+    value = ""
+    if reject_case.REWARD_MODEL in names:
+        box = tag("input", "", type="text", name="reward.value", value=str(given.get("reward.value", "")),
+                  spellcheck="false", aria_label=said["rejects_reward_value"])  # fmt: skip
+        value = tag("label", "dd-reward-value", box)
+    line = tag("span", "dd-reward-words", tag("b", "", text(said["rejects_reward"])),
+               tag("span", "dd-dim", text(said["rejects_reward_info"])))  # fmt: skip
+    return tag("div", "dd-reward", line, tag("div", "dd-reward-fields", select, value)) + problem("reward")
 
 
 def rule_line(rules: Mapping[str, Any], lang: str) -> str:
@@ -147,7 +184,7 @@ def rule_line(rules: Mapping[str, Any], lang: str) -> str:
     per_row = rules.get("per_row")
     if isinstance(per_row, int) and per_row > 1:
         parts.append(said["per_row"].format(n=per_row))
-    prefer = said.get(f"prefer_{rules.get('prefer')}")
+    prefer = said.get(f"chosen_{rules.get('chosen_from')}") or said.get(f"prefer_{rules.get('prefer')}")
     return " · ".join([*parts, *([prefer] if prefer else [])])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from pipeline.candidates.duplicates import sql_fact
 from pipeline.config_files import load_config
 from pipeline.pairs.pair import content_text, text_of
 from pipeline.refusal import Sentence
@@ -18,6 +20,7 @@ from ui.safe_html import tag, text, with_specials
 Record = Mapping[str, Any]
 """One line of a candidates file."""
 MAX_CARDS = 48
+LITTLE_REPEATED = 0.05  # of the 4-grams: in any text, so it says nothing
 LONG = 12_000  # characters of one candidate that are shown; a repeating one says nothing new after that
 
 
@@ -76,11 +79,36 @@ def row(records: Sequence[Record], lang: str) -> str:
     if gold is not None:
         against = difference(gold, text_of_side(picked.get("text")), LONG) if picked is not None else None
         cards.append(_gold(gold, against, lang))
-    ranked = sorted(records, key=_order)
-    cards += [_card(one, gold, lang) for one in ranked[:MAX_CARDS]]
+    ranked = sorted((one for one in records if not one.get("problem")), key=_order)
+    without = [one for one in records if one.get("problem")]
+    cards += [_card(one, _against(one, records, gold), lang) for one in ranked[:MAX_CARDS]]
     more = len(ranked) - MAX_CARDS
     note = tag("p", "dd-dim", text(said["rejects_more_cards"].format(n=more))) if more > 0 else ""
-    return asked + tag("div", "dd-cands", *cards) + note
+    return asked + tag("div", "dd-cands", *cards) + note + _without_answer(without, lang)
+
+
+def _without_answer(records: Sequence[Record], lang: str) -> str:
+    """What gave nothing in this row, and why, in a line each."""
+    lines = []
+    for one in records[:MAX_CARDS]:
+        why = problem_line(str(one["problem"]), str(one.get("problem_detail") or ""), lang)
+        name = strategy_name(str(one.get("strategy", "")), lang)
+        lines.append(tag("li", "", tag("b", "", text(name)), tag("span", "dd-dim", text(why))))
+    if not lines:
+        return ""
+    head = tag("h4", "dd-preview-title", text(words(lang)["rejects_no_answer"]))
+    return tag("section", "dd-cand-none", head, tag("ul", "", *lines))
+
+
+def _against(record: Record, records: Sequence[Record], gold: str | None) -> str | None:
+    """What a candidate is shown against: what stands chosen in its pair, a correction that came with it, else the right
+    answer."""
+    if record.get("corrected"):
+        return text_of_side(record["corrected"])
+    other = record.get("paired_with")
+    if isinstance(other, int) and not isinstance(other, bool):
+        return next((text_of_side(one.get("text")) for one in records if one.get("number") == other), gold)
+    return gold
 
 
 def nothing_yet(entry: str, lang: str, **params: str) -> str:
@@ -89,47 +117,48 @@ def nothing_yet(entry: str, lang: str, **params: str) -> str:
 
 
 def _order(record: Record) -> tuple[int, int]:
-    choice = record.get("choice")
-    rank = 0 if choice == "rejected" else 1 if choice == "chosen" else 3 if record.get("problem") else 2
-    return rank, int(record.get("number") or 0)
+    rank = {"rejected": 0, "chosen": 1}.get(str(record.get("choice")), 2)
+    return rank, int(finite_number(record.get("number")) or 0)
 
 
 def _gold(gold: str, against: Difference | None, lang: str) -> str:
     said = words(lang)
     shown = spans_html(against.chosen, "chosen") + _cut(against.cut[0], said) if against is not None else \
         _plain(gold, said)  # fmt: skip
-    facts = tag("span", "dd-dim", text(said["pairs_chars"].format(n=f"{len(gold):,}")))
+    facts = tag("span", "dd-dim dd-cand-settings", text(said["pairs_chars"].format(n=f"{len(gold):,}")))
     head = tag("header", "", tag("b", "", text(said["rejects_gold"])), facts)
     return tag("article", "dd-cand dd-cand-gold", head, tag("div", "dd-answer", shown or _empty(said), tabindex=0))
 
 
-def _card(record: Record, gold: str | None, lang: str) -> str:
+def _card(record: Record, against: str | None, lang: str) -> str:
+    """against: the answer that differences are marked against."""
     said = words(lang)
-    choice, problem = record.get("choice"), record.get("problem")
+    choice = record.get("choice")
     name = strategy_name(str(record.get("strategy", "")), lang)
     settings = _settings(record.get("parameters"))
     badge = ""
     if choice in ("rejected", "chosen"):
         badge = tag("span", f"dd-cand-badge dd-badge-{choice}", text(said[f"rejects_is_{choice}"]))
+    number = record.get("number")
+    if isinstance(number, int):
+        settings = " · ".join(filter(None, (said["rejects_number"].format(n=number), settings)))
     head = tag("header", "", tag("b", "", text(name)), badge, tag("span", "dd-dim dd-cand-settings", text(settings)))
     parts = [head]
-    reasons = [] if problem else [why_line(one, lang) for one in _whys(record)]  # a problem says it itself
+    answer = text_of_side(record.get("text"))
+    found = difference(against, answer, LONG) if against is not None else None
+    shown = spans_html(found.rejected, "rejected") + _cut(found.cut[1], said) if found else _plain(answer, said)
+    parts.append(tag("div", "dd-answer", shown or _empty(said), tabindex=0))
+    better = record.get("corrected")
+    if better:
+        line = tag("b", "", text(said["rejects_correction"]))
+        marked = spans_html(found.chosen, "chosen") if found else _plain(text_of_side(better), said)
+        parts.append(tag("div", "dd-cand-better", line, tag("div", "dd-answer", marked, tabindex=0)))
+    reasons = [why_line(one, lang) for one in _whys(record)]
     if reasons:
         listed = (tag("li", "", text(line)) for line in reasons if line)
         parts.append(tag("ul", "dd-cand-why", *listed))
-    answer = text_of_side(record.get("text"))
-    if problem:
-        detail = str(record.get("problem_detail") or "")
-        parts.append(tag("div", "dd-answer dd-cand-problem", text(problem_line(str(problem), detail, lang))))
-    else:
-        parts.append(_chips(record, lang))
-        found = difference(gold, answer, LONG) if gold is not None else None
-        shown = spans_html(found.rejected, "rejected") + _cut(found.cut[1], said) if found else _plain(answer, said)
-        parts.append(tag("div", "dd-answer", shown or _empty(said), tabindex=0))
-        better = record.get("corrected")
-        if better:
-            line = tag("b", "", text(said["rejects_correction"]))
-            parts.append(tag("div", "dd-cand-better", line, tag("div", "", _plain(text_of_side(better), said))))
+    parts.append(_chips(record, lang))
+    parts.append(_sql_error(record, lang))
     parts.append(_made(record, lang))
     css = {"rejected": " dd-cand-rejected", "chosen": " dd-cand-chosen"}.get(str(choice), "")
     quiet = " dd-cand-refused" if choice is None and record.get("why") else ""
@@ -143,9 +172,15 @@ def _whys(record: Record) -> list[Mapping[str, Any]]:
 
 
 def why_line(one: Mapping[str, Any], lang: str) -> str:
-    """Why a policy took or left a candidate, as a sentence of candidates.yaml."""
-    params = one.get("params")
-    return _sentence(str(one.get("entry", "")), params if isinstance(params, dict) else {}, lang)
+    """Why a policy took or left a candidate, as a sentence of candidates.yaml, or of this page where that one speaks of
+    options of the command."""
+    entry, params = str(one.get("entry", "")), one.get("params")
+    params = params if isinstance(params, dict) else {}
+    own = words(lang)["rejects_whys"].get(entry)
+    if own is not None:
+        with suppress(KeyError, ValueError, IndexError):
+            return str(own).format(**params)
+    return _sentence(entry, params, lang)
 
 
 def problem_line(problem: str, detail: str, lang: str) -> str:
@@ -162,7 +197,7 @@ def _sentence(entry: str, params: Mapping[str, Any], lang: str) -> str:
     held = load_config(f"words/{known(lang)}/candidates.yaml")
     template = held.get(entry)
     if not isinstance(template, str):
-        return entry.removeprefix("why_").removeprefix("problem_").replace("_", " ")
+        return entry.removeprefix("why_").removeprefix("problem_").removeprefix("sql_").replace("_", " ")
     shown = dict(params)
     if isinstance(shown.get("problem"), str):
         shown["problem"] = problem_line(shown["problem"], "", lang)
@@ -207,11 +242,10 @@ def _chips(record: Record, lang: str) -> str:
         ("reward", "{:.3g}"),
     ):
         value = finite_number(measures.get(name))
-        if value is not None:
+        if value is not None and not (name == "rep_4" and value < LITTLE_REPEATED):
             chips.append(_chip(f"{said[f'rejects_measure_{name}']} {shown.format(value)}", "off"))
-    ended = record.get("ended")
-    if isinstance(ended, bool):
-        chips.append(_chip(said["rejects_ended" if ended else "rejects_cut"], "off" if ended else "warning"))
+    if record.get("ended") is False:
+        chips.append(_chip(said["rejects_cut"], "warning"))
     copied = measures.get("duplicate_of")
     if copied == "chosen":
         chips.append(_chip(said["rejects_duplicate_gold"], "warning"))
@@ -229,14 +263,37 @@ def _sql(measures: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
     """What the parser and the database say of a candidate."""
 
     def fact(name: str) -> Any:
-        return measures.get(f"sql_{name}")
+        return sql_fact(measures, name)
 
-    if any(fact(name) is True for name in ("same_result", "equal_canonical", "equal_text")):
-        return [_chip(said["rejects_sql_same"], "warning")]
-    for name, entry in (("parses", "rejects_sql_broken"), ("runs", "rejects_sql_fails")):
-        if fact(name) is False:
-            return [_chip(said[entry], "warning")]
-    return [_chip(said["rejects_sql_other"], "ok")] if fact("same_result") is False else []
+    if fact("parses") is False:
+        return [_chip(said["rejects_sql_broken"], "warning")]
+    if fact("refused") is True:
+        return [_chip(said["rejects_sql_refused"], "error")]
+    shown = []
+    if fact("equal_text") is True or fact("equal_canonical") is True:
+        shown.append(_chip(said["rejects_sql_equal"], "warning"))
+    elif fact("same_result") is True:
+        shown.append(_chip(said["rejects_sql_same"], "warning"))
+    elif fact("runs") is False:
+        shown.append(_chip(said["rejects_sql_fails"], "warning"))
+    elif fact("same_result") is False:
+        shown.append(_chip(said["rejects_sql_other"], "ok"))
+    elif fact("parses") is True:
+        shown.append(_chip(said["rejects_sql_parses"], "off"))
+    for name, entry in (("both_empty", "rejects_sql_both_empty"), ("in_doubt", "rejects_sql_in_doubt")):
+        if fact(name) is True:
+            shown.append(_chip(said[entry], "off"))
+    return shown
+
+
+def _sql_error(record: Record, lang: str) -> str:
+    """Why a query isn't one, isn't run, or failed."""
+    measures = record.get("measures")
+    error = sql_fact(measures, "error") if isinstance(measures, dict) else None
+    if not isinstance(error, dict):
+        return ""
+    line = _sentence(str(error.get("entry", "")), {k: v for k, v in error.items() if k != "entry"}, lang)
+    return tag("p", "dd-cand-sql", text(line[:400]))
 
 
 def _chip(line: str, kind: str) -> str:
@@ -259,7 +316,11 @@ def _made(record: Record, lang: str) -> str:
     parameters = record.get("parameters")
     facts += list(parameters.items()) if isinstance(parameters, dict) else []
     measures = record.get("measures")
-    facts += list(measures.items()) if isinstance(measures, dict) else []
+    for name, value in measures.items() if isinstance(measures, dict) else ():
+        if isinstance(value, dict):
+            facts += [(f"{name}.{key}", one) for key, one in value.items() if not isinstance(one, dict)]
+        else:
+            facts.append((name, value))
     shown = [(str(k), _fact(v)) for k, v in facts if v is not None and v != ""]
     rows = (tag("tr", "", tag("th", "", text(k), scope="row"), tag("td", "", text(v))) for k, v in shown)
     sent = record.get("prompt")

@@ -21,14 +21,14 @@ from ui.labels import Labels
 from ui.pair_export import size_of
 from ui.private_folder import private_folder
 from ui.reject_case import DEMO
-from ui.reject_index import index_of
+from ui.reject_live import rows_of
 from ui.reject_requests import REQUESTS
 from ui.report_details import chart_heading
 from ui.safe_html import tag, text
 from ui.visitor_case import BadCase
 
 NOTHING: dict[str, Any] = {"id": ""}
-PARTS = ("start", "setup", "head", "now", "bar", "rows", "files", "compare")
+PARTS = ("start", "setup", "head", "now", "preview", "bar", "rows", "files", "compare")
 SCRIPT_WORDS = ("pairs_no_answer_came", "rejects_last_row", "rejects_first_row")
 EXAMPLES = {"sick": "off_topic_t5", "endless": "never_stops_decoder", "healthy": "healthy_t5",
             "decoder": "healthy_decoder"}  # fmt: skip
@@ -129,7 +129,8 @@ def _skeleton() -> str:
     """Places that the page's script fills; the same in every language, so that nothing redraws them."""
     parts = {name: tag("div", f"dd-rejects-{name}-box", data_part=name) for name in PARTS}
     no_report = tag("i", "dd-verdict", data_report="", hidden=True)  # so that the address names none
-    panes = tag("div", "dd-pairs-panes", parts["now"], tag("div", "dd-pane-rows", parts["bar"], parts["rows"]),
+    panes = tag("div", "dd-pairs-panes", parts["now"], parts["preview"],
+                tag("div", "dd-pane-rows", parts["bar"], parts["rows"]),
                 tag("div", "dd-pane-files", parts["files"]))  # fmt: skip
     return tag("div", "dd-pairs dd-rejects", no_report, parts["start"], parts["setup"], parts["head"], panes,
                parts["compare"], tag("div", "dd-toast", role="status", aria_live="polite"), data_state="",
@@ -187,7 +188,7 @@ def _draw(lang: str, event: gr.EventData) -> list[Any]:
     """How the candidates of a run are spread; nothing where none is named."""
     found: dict[str, Any] = {}
     with suppress(BadCase, OSError):
-        index = index_of(reject_runs.candidates_of(_named(event)))
+        index = rows_of(_named(event))
         index.update()
         found = reject_plots.figures(index, lang)
     shown: list[Any] = []

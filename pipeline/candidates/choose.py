@@ -215,7 +215,7 @@ def _reasons(
     copied = measures.get("duplicate_of")
     if copied == "chosen" and better.number is None:
         found.append(_why("why_same_as_chosen"))
-    elif isinstance(copied, int):
+    elif isinstance(copied, int) and not (candidate.chosen is not None and policy.chosen_from == "correction"):
         found.append(_why("why_duplicate", number=copied))
     if is_gold_sql(measures):
         found.append(_why("why_same_sql"))

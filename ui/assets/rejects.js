@@ -7,11 +7,12 @@
   let state = { lang: "en" };
   state = fresh("");
   let chain = Promise.resolve();
+  const filled = new WeakMap(); // what stands in each part, as it came
   let restored = false;
   let commandTimer = 0, pollTimer = 0, toastTimer = 0, drawn = 0, seenRows = -1;
 
   function fresh(id, partner = "") {
-    return { id, partner, next: "", lang: state.lang, view: "all", place: 0, matching: 0, step: 1, state: "", pane: "rows", live: false };
+    return { id, partner, next: "", lang: state.lang, view: "all", place: 0, row: null, matching: 0, step: 1, state: "", pane: "rows", live: false };
   }
 
   const stored = (key, otherwise) => { try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; } };
@@ -23,11 +24,11 @@
   // --- asking ---
 
   async function ask(name, more = {}) {
-    const { id, partner, lang, view, place, next } = state;
+    const { id, partner, lang, view, place, row, next } = state;
     root.dataset.busy = name === "now" ? root.dataset.busy ?? "" : "1";
     if (!root.dataset.busy) delete root.dataset.busy;
     let answer = null;
-    try { answer = await server["rejects_" + name]({ id, partner, lang, view, place, next, seen: seen(), ...more }); } catch {}
+    try { answer = await server["rejects_" + name]({ id, partner, lang, view, place, row, next, seen: seen(), ...more }); } catch {}
     delete root.dataset.busy;
     if (id !== state.id || partner !== state.partner) return null; // something else was opened meanwhile
     if (!answer) {
@@ -36,7 +37,7 @@
     }
     if (answer.toast) toast(answer.toast, answer.bad);
     if (answer.problems) complain(answer.problems);
-    if (answer.parts) fill(answer.parts);
+    if (answer.parts) fill(answer.parts, name === "now");
     if (answer.now) Object.assign(state, answer.now);
     return answer;
   }
@@ -46,11 +47,13 @@
     return chain;
   }
 
-  function fill(parts) {
+  function fill(parts, unasked) {
     for (const [name, html] of Object.entries(parts)) {
       const place = part(name);
-      if (!place || place.dataset.html === html) continue;
+      if (!place || filled.get(place) === html) continue;
       const active = place.contains(document.activeElement) ? document.activeElement : null;
+      if (unasked && active?.matches("select, input")) continue; // an open list, a number being typed
+      filled.set(place, html);
       const key = active && ["data-go", "data-view", "data-place", "data-pane", "data-stop", "data-open", "name"].filter((n) => active.hasAttribute(n)).map((n) => `[${n}="${CSS.escape(active.getAttribute(n))}"]`).join("");
       const open = [...place.querySelectorAll("details[open][id]")].map((one) => one.id);
       place.innerHTML = html;
@@ -110,7 +113,10 @@
     state = fresh(id, partner);
     drawn = 0;
     seenRows = -1;
-    for (const name of ["head", "now", "bar", "rows", "files", "compare", "start"]) part(name).innerHTML = "";
+    for (const name of ["head", "now", "bar", "rows", "files", "compare", "start", "preview"]) {
+      part(name).innerHTML = "";
+      filled.delete(part(name));
+    }
     if (id) store("dd-rejects-seen", [...new Set([id, partner, ...seen()])].filter(Boolean).slice(0, 24));
     events.draw("");
     return open();
@@ -184,7 +190,8 @@
     return inTurn(async () => {
       const to = state.place + (way === "next" ? step : -step);
       if (to < 0 || to >= state.matching) return toast(way === "next" ? words.rejects_last_row : words.rejects_first_row);
-      await ask(state.state === "compare" ? "compare" : "row", { place: to });
+      if (state.state === "compare") await ask("compare", { place: to });
+      else await ask("row", { by: way === "next" ? 1 : -1 });
     });
   }
 
@@ -277,8 +284,9 @@
     root.addEventListener("input", (event) => { if (event.target.closest("form")) changed(!["rows", "tokens", "seed"].includes(event.target.name)); });
     root.addEventListener("change", (event) => {
       const at = event.target;
-      if (at.matches("[data-view]")) look({ view: at.value, place: 0 });
-      else if (at.matches("[data-place]")) look({ place: Math.max(0, Number(at.value) - 1 || 0) });
+      if (at.matches("[data-view]")) look({ view: at.value, place: 0, row: null });
+      else if (at.matches("[data-place]")) look({ place: Math.max(0, Number(at.value) - 1 || 0), row: null });
+      else if (at.matches("[data-at-once]")) inTurn(() => ask("choose", { policy: at.value })).then(poll);
     });
     document.querySelector("#dd-rejects-case")?.addEventListener("input", () => changed(false));
   }
@@ -304,6 +312,11 @@
     else if (at("[data-choose]")) {
       const policy = root.querySelector("[name=again]").value;
       inTurn(() => ask("choose", { policy })).then(poll);
+    }
+    else if (at("[data-whole]")) inTurn(() => ask("whole")).then(poll);
+    else if ((hit = at("[data-example]"))) {
+      show("rows");
+      look({ view: "all", row: Number(hit.dataset.example) }).then(() => part("bar").scrollIntoView({ block: "start" }));
     }
     else if (at("[data-resume]")) inTurn(() => ask("resume")).then(poll);
     else if (at("[data-pairs]")) inTurn(() => ask("pairs")).then((answer) => { if (answer?.set) events.pairs(answer.set); });
