@@ -430,7 +430,7 @@ print(json.dumps(found))
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
 def test_no_permission_is_a_value(tmp_path: Path) -> None:
     for parent in (tmp_path, *tmp_path.parents):
-        if parent.name.startswith("pytest") or parent == tmp_path:
+        if parent.name.startswith(("pytest", "popen")) or parent == tmp_path:
             parent.chmod(0o755)
     for name in ("closed", "listed", "file_closed", "config_closed"):
         folder = tmp_path / name

@@ -152,13 +152,13 @@ def test_pairs_keep_how_each_side_was_made(tmp_path: Path, capsys: pytest.Captur
     """What the file of pairs has no place for stands in the file of candidates."""
     system = [{**row, "system": "be brief", "history": [["早", "好"]]} for row in alpaca(5)]
     data, output = lines(tmp_path / "in.jsonl", system), tmp_path / "out.jsonl"
-    account(capsys, "--data", data, "--output", output, "--choose", "varied", "--strategy", "cut_short:n=2", "--strategy", "vague")
+    account(capsys, "--data", data, "--output", output, "--choose", "varied", "--strategy", "cut_short:n=2", "--strategy", "irrelevant_ending")
     made, plain = list(pairs_made(tmp_path / "out.jsonl.candidates.jsonl")), list(PairFile(output))
     assert len(made) == len(plain) >= 5
     for ours, theirs in zip(made, plain, strict=True):
         assert (ours.prompt, ours.system, ours.chosen, ours.rejected) == (theirs.prompt, theirs.system, theirs.chosen, theirs.rejected)
-        assert ours.source["rejected"]["strategy"] in ("cut_short", "vague") and "seed" in ours.source["rejected"]
-    assert {strategy_of(one) for one in made} == {"cut_short", "vague"}
+        assert ours.source["rejected"]["strategy"] in ("cut_short", "irrelevant_ending") and "seed" in ours.source["rejected"]
+    assert {strategy_of(one) for one in made} == {"cut_short", "irrelevant_ending"}
 
 
 def test_choosing_anew_makes_nothing_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
