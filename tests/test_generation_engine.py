@@ -291,7 +291,7 @@ def test_scores_that_are_no_numbers_end_their_row_alone(name: str) -> None:
 def test_slots_fit_the_memory() -> None:
     loaded = _loaded("qwen3")
     assert bytes_per_token(loaded) == 2 * 2 * 2 * 12 * 4
-    assert slots_for(loaded, 100, free=2**40) == 64
+    assert slots_for(loaded, 100, free=2**40) == 128
     assert 1 <= slots_for(loaded, 100_000, free=2**28) < 10
     assert slots_for(loaded, 10**9, free=2**20) == 1
 
