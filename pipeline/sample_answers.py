@@ -237,7 +237,7 @@ def _answer_batch(
             out = model.generate(
                 input_ids=input_ids, attention_mask=attention,
                 logits_processor=LogitsProcessorList(processors),
-                stopping_criteria=StoppingCriteriaList([_Cancelled(cancel)]),
+                stopping_criteria=StoppingCriteriaList([StopOnEvent(cancel)]),
             )  # fmt: skip
     except Exception as refused:
         raise GenerationFailed(f"{type(refused).__name__}: {refused}".splitlines()[0][:300]) from None
@@ -355,7 +355,7 @@ class _ScoreWatch:
         return sum(self.bad[row][:steps])
 
 
-class _Cancelled:
+class StopOnEvent:
     """Stopping criterion: ends every row once the caller's event is set."""
 
     def __init__(self, cancel: threading.Event | None) -> None:

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from pipeline.pairs.pair import Pair, Side, content_text, text_of
+from pipeline.sample_answers import GenerationCancelled
 
 SEED_STEP = 1000
 """Candidate `number` of row `index` is drawn with seed + 1000 * index + number: whatever else runs, and in whatever
 order, it is the same one. So a row has at most 1000 candidates."""
+
+Cancelled = GenerationCancelled
+"""One exception for the caller's event, whoever makes the answers."""
 
 Kind = Literal["greedy", "sampling", "beam", "diverse_beam", "alteration", "endpoint", "correction"]
 Choice = Literal["rejected", "chosen"]
@@ -90,10 +94,6 @@ class Candidate:
     measures: dict[str, Any] = field(default_factory=dict)
     choice: Choice | None = None
     why: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Cancelled(Exception):
-    """The caller's event was set while candidates were made."""
 
 
 @dataclass

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.candidates.candidate import Candidate, CandidateStrategy, Counter, Maker, SourceRow
+from pipeline.candidates.candidate import Candidate, CandidateStrategy, Maker, SourceRow
 from pipeline.candidates.plan import Group
 from pipeline.candidates.reference_rows import ReferenceRows
 from pipeline.candidates.run import Measure, Opened
@@ -311,36 +310,17 @@ class OpenMakers:
         from pipeline.candidates.model_maker import ModelMaker
         from pipeline.candidates.prompting import Prompt
 
-        apart = {f"{one.name} {one.first}": one.name for one in strategies}  # a ladder has many of one name
         sample = prompting.prompts(self.sample[:LENGTHS_OF])
         longest = max((len(one.ids) for one in sample if isinstance(one, Prompt)), default=512)
         maker = ModelMaker(
-            loaded, prompting, [replace(one, name=f"{one.name} {one.first}") for one in strategies], seed=self.seed,
-            max_new_tokens=self.max_new_tokens, batch_size=self.batch_size, longest=longest, model=files.name,
-            fingerprint=fingerprint,
+            loaded, prompting, strategies, seed=self.seed, max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size, longest=longest, model=files.name, fingerprint=fingerprint,
         )  # fmt: skip
         if not maker.in_slots:
             self.note(Sentence("note_prompt_by_prompt", {}, "candidates").said(self.lang))
         if loaded.dtype not in ("float32", "float64"):
             self.note(Sentence("note_half_precision", {"dtype": loaded.dtype}, "candidates").said(self.lang))
-        return Renamed(maker, apart)
-
-
-@dataclass(frozen=True)
-class Renamed:
-    """Another maker's candidates with their strategies' names. names: by the ones that it knows."""
-
-    maker: Maker
-    names: Mapping[str, str]
-
-    def make(
-        self, rows: Iterable[SourceRow], *, cancel: threading.Event, counter: Counter
-    ) -> Iterator[tuple[SourceRow, list[Candidate]]]:
-        """As of Maker."""
-        for row, candidates in self.maker.make(rows, cancel=cancel, counter=counter):
-            for candidate in candidates:
-                candidate.strategy = self.names.get(candidate.strategy, candidate.strategy)
-            yield row, candidates
+        return maker
 
 
 def _not_loaded(path: str, reason: Any, option: str = "--model") -> Refused:

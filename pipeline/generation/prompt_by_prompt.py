@@ -9,17 +9,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.candidates.candidate import Cancelled
 from pipeline.generation.decoding import Settings, Uniforms, penalise, take
 from pipeline.generation.slot_engine import Finished, Work
 from pipeline.load_model import LoadedModel
-from pipeline.sample_answers import generation_config, stop_ids, without_advice
+from pipeline.sample_answers import GenerationCancelled, StopOnEvent, generation_config, stop_ids, without_advice
 
 
 def answer_prompt_by_prompt(
     loaded: LoadedModel, works: Iterable[Work], *, cancel: threading.Event | None = None
 ) -> Iterator[Finished]:
-    """Every wanted answer once, prompt by prompt. Raises Cancelled within a step once `cancel` is set."""
+    """Every wanted answer once, prompt by prompt. Raises GenerationCancelled within a step once `cancel` is set."""
     for work in works:
         if work.wanted:
             yield from _answers(loaded, work, cancel)
@@ -37,10 +36,10 @@ def _answers(loaded: LoadedModel, work: Work, cancel: threading.Event | None) ->
     with generation_config(loaded.core, {"do_sample": False}, longest, pad), torch.inference_mode(), without_advice():
         out = loaded.core.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), logits_processor=LogitsProcessorList([choice]),
-            stopping_criteria=StoppingCriteriaList([_Stop(cancel)]),
+            stopping_criteria=StoppingCriteriaList([StopOnEvent(cancel)]),
         )  # fmt: skip
     if cancel is not None and cancel.is_set():
-        raise Cancelled
+        raise GenerationCancelled
     made = out[:, choice.prompt :].tolist()
     return [_finished(work, i, row, stops, choice.bad) for i, row in enumerate(made)]
 
@@ -81,16 +80,3 @@ class _Choice:
         drawn = torch.tensor([u.at(place) for u in self.uniforms], dtype=torch.float64, device=scores.device)
         tokens, _ = take(scores, self.settings, drawn, 0.0)
         return torch.full_like(scores, -float("inf")).scatter_(1, tokens[:, None], 0.0)
-
-
-class _Stop:
-    """Stopping criterion: ends every row once the caller's event is set."""
-
-    def __init__(self, cancel: threading.Event | None) -> None:
-        self.cancel = cancel
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        import torch
-
-        stop = self.cancel is not None and self.cancel.is_set()
-        return torch.full((input_ids.shape[0],), stop, dtype=torch.bool, device=input_ids.device)

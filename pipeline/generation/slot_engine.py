@@ -17,11 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.candidates.candidate import Cancelled
 from pipeline.generation.decoding import Decoding, Settings, Uniforms, penalise, take
 from pipeline.generation.slot_cache import Slots, prefill_cache
 from pipeline.load_model import LoadedModel
-from pipeline.sample_answers import stop_ids
+from pipeline.sample_answers import GenerationCancelled, stop_ids
 from pipeline.score_answers import start_id
 
 DOUBT = 3e-6
@@ -102,7 +101,7 @@ class SlotEngine:
 
     def run(self, works: Iterable[Work], *, cancel: threading.Event | None = None) -> Iterator[Finished]:
         """Every wanted answer once, in the order they end. Takes from `works` only what the slots need next. Raises
-        Cancelled within a step once `cancel` is set."""
+        GenerationCancelled within a step once `cancel` is set."""
         import torch
 
         # entered and left around each stretch of work, never across a yield: the caller's own mode is its own
@@ -112,7 +111,7 @@ class SlotEngine:
         while True:
             ended: list[Finished] = []
             if cancel is not None and cancel.is_set():
-                raise Cancelled
+                raise GenerationCancelled
             with torch.inference_mode():
                 while (more or ready) and batch.wants(self.slots, bool(ready)):
                     if ready:
