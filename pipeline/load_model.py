@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.free_memory import free_memory
 from pipeline.model_class import Head, configuration, labels_of, model_class, own_name, refuse_random
 from pipeline.model_class import ModelNotLoaded as ModelNotLoaded
 from pipeline.torch_pickle import NESTED_STATE_KEYS
@@ -213,12 +214,8 @@ def _declared_dtype(checkpoint: Checkpoint) -> str | None:
 def _check_memory(needed: int, device: str) -> None:
     if not device.startswith("cpu"):
         return
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return
-    if needed > 0.9 * free:
+    free = free_memory(device)
+    if free is not None and needed > 0.9 * free:
         raise ModelNotLoaded("too_large", f"{needed / 2**30:.1f} GiB > {free / 2**30:.1f} GiB")
 
 

@@ -8,11 +8,9 @@ No torch, no transformers.
 from __future__ import annotations
 
 import json
-import queue
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +27,17 @@ from pipeline.declared_tokens import (
 )  # fmt: skip
 from pipeline.file_store import FileStore
 from pipeline.json_file import LFS_START
-from pipeline.processes import DEVNULL, PIPE, start
+from pipeline.line_child import ChildFailed, LineChild
 from pipeline.tokenizer_not_loaded import TokenizerNotLoaded
 
 CHILD = Path(__file__).with_name("probe_child.py")
 # A tokenizer of 256,000 entries with its merges takes about 1 GiB of address space while it is being read.
 MEMORY_BYTES = 2 * 2**30
 CPU_SECONDS = 300
+CHILD_ENV = {
+    "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PYTHONSAFEPATH": "",
+    "PYTHONDONTWRITEBYTECODE": "1", "RUST_BACKTRACE": "0",
+}  # fmt: skip
 # Rendering takes milliseconds, reading the largest tokenizers a second or two, a plain sentence less than a
 # millisecond: these only end what would never end.
 RENDER_SECONDS = 5.0
@@ -71,68 +73,6 @@ class Rendered:
     text: str | None
     problem: str | None = None
     detail: str = ""
-
-
-class _ChildFailed(Exception):
-    """(problem, detail)"""
-
-
-class _Child:
-    """One child process and the pipe to it."""
-
-    def __init__(self) -> None:
-        self.process = start(
-            [sys.executable, "-X", "utf8", str(CHILD)], memory_bytes=MEMORY_BYTES, cpu_seconds=CPU_SECONDS,
-            env={"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
-                 "PYTHONSAFEPATH": "", "PYTHONDONTWRITEBYTECODE": "1", "RUST_BACKTRACE": "0"},
-            stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
-        )  # fmt: skip
-        self.answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.asked = 0
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with suppress(ValueError, OSError):
-            for line in self.process.stdout:
-                self.answers.put(line)
-        self.answers.put(b"")  # the end: the child is gone
-
-    def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """One request, one answer. Raises _ChildFailed, after which this child is dead."""
-        self.asked += 1
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps({"id": self.asked, **request}).encode("ascii") + b"\n")
-            self.process.stdin.flush()
-            line = self.answers.get(timeout=seconds)
-        except queue.Empty:
-            self.end()
-            raise _ChildFailed("timeout", f"no answer within {seconds:g} s") from None
-        except OSError:
-            line = b""
-        if not line:
-            self.end()
-            raise _ChildFailed("crashed", _exit_reason(self.process.returncode))
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
-
-
-def _exit_reason(code: int | None) -> str:
-    if code is not None and code < 0:
-        import signal
-
-        with suppress(ValueError):
-            return f"ended by {signal.Signals(-code).name}"
-    return f"exit status {code}"
 
 
 class Probe:
@@ -177,8 +117,8 @@ class Probe:
         self.template_names = chosen.names
         self.template_shadowed = chosen.shadowed
         self._lock = threading.RLock()
-        self._child: _Child | None = None
-        self._loaded_in: _Child | None = None
+        self._child: LineChild | None = None
+        self._loaded_in: LineChild | None = None
         self._load: dict[str, Any] | None = None
         self._rendered: dict[str, Rendered] = {}
         self._fatal = 0
@@ -316,9 +256,12 @@ class Probe:
         """Ask the child, a new one if the last is dead. A dead child is an answer with a problem."""
         try:
             if self._child is None:
-                self._child = _Child()
+                self._child = LineChild(
+                    [sys.executable, "-X", "utf8", str(CHILD)], memory_bytes=MEMORY_BYTES, cpu_seconds=CPU_SECONDS,
+                    env=CHILD_ENV,
+                )  # fmt: skip
             return self._child.ask(request, seconds)
-        except _ChildFailed as failed:
+        except ChildFailed as failed:
             self._child = self._loaded_in = None
             return {"problem": failed.args[0], "detail": failed.args[1]}
         except OSError as error:  # no process could be started

@@ -16,6 +16,7 @@ from pipeline.candidates.reference_rows import ReferenceRows
 from pipeline.candidates.run import Measure, Opened
 from pipeline.candidates.write_candidates import MeasuredRow
 from pipeline.checkpoint import Checkpoint, PathNotFound, open_base, open_checkpoint
+from pipeline.free_memory import free_memory
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
@@ -119,20 +120,6 @@ def check_room(files: ModelFiles, device: str, dtype: str | None, option: str = 
         "model_too_large", option=option, path=files.checkpoint.given, needed=f"{needed / 2**30:.1f}", dtype=chosen,
         free=f"{free / 2**30:.1f}", device=device, way=way,
     )  # fmt: skip
-
-
-def free_memory(device: str) -> int | None:
-    """Bytes that can be had on a device; None where that can't be told."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        import psutil
-
-        return int(psutil.virtual_memory().available)
-    except ImportError:
-        return None
 
 
 @dataclass

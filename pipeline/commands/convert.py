@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.output_place import can_be_written
 from pipeline.commands.terminal import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     format_named(options.to)
     if options.source_format is not None:
         format_named(options.source_format)
-    _can_be_written(output)
+    can_be_written(output)
     given = _given(options)
     entry = _entry(options, output)
     seed = whole_number("--seed", options.seed or "0", 0, 2**63 - 1)
@@ -133,24 +134,6 @@ def _show(done: Conversion | None, failed: Sentence | None, options: argparse.Na
 
 
 # --- what was asked, looked at before anything is read ---
-
-
-def _can_be_written(output: Path) -> None:
-    """Raises Refused for a name that says no file type, and for a place where nothing can be written."""
-    if output.suffix.lower() not in SUFFIXES:
-        raise Refused("suffix_unknown", path=output)
-    try:
-        if output.is_dir():
-            raise Refused("output_is_folder", path=output)
-        if output.exists() and not output.is_file():
-            raise Refused("file_is_special", option="--output", path=output)
-        place = Path(os.path.realpath(output))
-        if not place.parent.is_dir():
-            raise Refused("output_no_folder", path=output, folder=place.parent)
-        if not os.access(place.parent, os.W_OK) or (place.exists() and not os.access(place, os.W_OK)):
-            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
-    except (OSError, ValueError) as failed:  # a loop of links, a null byte
-        raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
 
 
 def _given(options: argparse.Namespace) -> list[Given]:

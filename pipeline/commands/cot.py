@@ -15,7 +15,6 @@ from pipeline.candidates.row_databases import RowDatabases
 from pipeline.candidates.strategies import run_number
 from pipeline.commands.long_run import (
     SAMPLE_ROWS,
-    can_be_written,
     find_files,
     is_no_input,
     open_endpoint,
@@ -23,6 +22,7 @@ from pipeline.commands.long_run import (
     stoppable,
     stopped_entry,
 )
+from pipeline.commands.output_place import can_be_written
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
 from pipeline.pairs.all_formats import SUPERVISED, columns_given, format_named
@@ -174,7 +174,7 @@ def _asked(options: argparse.Namespace) -> _Asked:
     from pipeline.chain_of_thought.run import make_plan
 
     output = Path(options.output)
-    can_be_written(output)
+    can_be_written(output, others_beside=True)
     if options.resume and options.overwrite:
         raise Refused("resume_or_overwrite")
     if format_named(options.to).kind != "supervised":

@@ -16,7 +16,6 @@ from pipeline.candidates.presets import Preset, default_preset, find_preset, pre
 from pipeline.candidates.strategies import RunSettings, parse_strategies, run_number, temperatures
 from pipeline.commands.long_run import (
     SAMPLE_ROWS,
-    can_be_written,
     find_files,
     is_no_input,
     open_endpoint,
@@ -24,6 +23,7 @@ from pipeline.commands.long_run import (
     stoppable,
     stopped_entry,
 )
+from pipeline.commands.output_place import can_be_written
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
 from pipeline.pairs.all_formats import columns_given, format_named
@@ -208,7 +208,7 @@ def _asked(options: argparse.Namespace) -> _Asked:
     from pipeline.candidates.policy import parse_policy
     from pipeline.candidates.reward_functions import reward_function
 
-    can_be_written(Path(options.output))
+    can_be_written(Path(options.output), others_beside=True)
     output = Path(os.path.realpath(options.output))  # a link stays one; all files lie beside what it leads to
     if options.resume and options.overwrite:
         raise Refused("resume_or_overwrite")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import threading
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.terminal import Progress, say
-from pipeline.pairs.write_pairs import SUFFIXES
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
@@ -23,24 +21,6 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 32  # rows that the prompt format is told by
 _NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
-
-
-def can_be_written(output: Path) -> None:
-    """Raises Refused for a name that says no file type, and for a place where nothing can be written."""
-    if output.suffix.lower() not in SUFFIXES:
-        raise Refused("suffix_unknown", path=output)
-    try:
-        if output.is_dir():
-            raise Refused("output_is_folder", path=output)
-        if output.exists() and not output.is_file():
-            raise Refused("file_is_special", option="--output", path=output)
-        folder = Path(os.path.realpath(output)).parent
-        if not output.parent.is_dir() or not folder.is_dir():
-            raise Refused("output_no_folder", path=output, folder=folder)
-        if not os.access(output.parent, os.W_OK):
-            raise Refused("output_failed", path=output, why=os.strerror(errno.EACCES))
-    except (OSError, ValueError) as failed:  # a loop of links, a null byte
-        raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
 
 
 def is_no_input(output: Path, given: str, data: Path | None) -> None:

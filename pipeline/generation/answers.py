@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from pipeline.config_files import load_config
+from pipeline.free_memory import free_memory, left_in_container
 from pipeline.generation.prompt_by_prompt import answer_prompt_by_prompt
 from pipeline.generation.slot_cache import SPARE
 from pipeline.generation.slot_engine import Finished, SlotEngine, Work, fits_slots
@@ -40,12 +40,17 @@ def slots_for(loaded: LoadedModel, longest: int, *, free: int | None = None) -> 
     """
     table = load_config("generation.yaml")["slots"]
     most = int(table["most_on_cpu" if loaded.device.startswith("cpu") else "most_on_gpu"])
-    room = free if free is not None else free_memory(loaded.device)
+    room = free if free is not None else _room(loaded.device)
     if room is None:
         return most
     tokens = 2 * (longest + SPARE) * bytes_per_token(loaded)
     scores = int(table["copies_of_scores"]) * 4 * loaded.vocabulary
     return max(1, min(most, int(room * float(table["share_of_memory"]) / (tokens + scores))))
+
+
+def _room(device: str) -> int | None:
+    free, allowed = free_memory(device), None if device.startswith("cuda") else left_in_container()
+    return min((one for one in (free, allowed) if one is not None), default=None)
 
 
 def bytes_per_token(loaded: LoadedModel) -> int:
@@ -68,21 +73,3 @@ def _number(config: Any, *names: str) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
-
-
-def free_memory(device: str) -> int | None:
-    """Bytes that can be had on the device now, None where it can't be known."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    found: list[int] = []
-    with suppress(OSError, StopIteration, ValueError), open("/proc/meminfo", encoding="ascii") as file:
-        found.append(next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable")))
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        with suppress(OSError, ValueError), open(limit, encoding="ascii") as most, open(used, encoding="ascii") as now:
-            found.append(int(most.read()) - int(now.read()))  # ValueError: "max", no limit
-    return max(0, min(found)) if found else None

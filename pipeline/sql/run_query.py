@@ -8,14 +8,11 @@ of a function such as `instr` on long texts) the process is ended and the next q
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import re
 import stat
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.json_file import LFS_START
-from pipeline.processes import DEVNULL, PIPE, start
+from pipeline.line_child import ChildFailed, LineChild
 from pipeline.refusal import Refused, Sentence
 from pipeline.sql.limits import SqlLimits, default_limits, names_of
 from pipeline.sql.schema import Schema
@@ -165,59 +162,6 @@ class Databases:
 # --- running -----------------------------------------------------------------------------------------------------
 
 
-class _Child:
-    """One child process and the pipe to it."""
-
-    def __init__(self, limits: SqlLimits) -> None:
-        self.process = start(
-            [sys.executable, "-I", "-S", "-X", "utf8", str(CHILD)], memory_bytes=limits.process_bytes,
-            cpu_seconds=limits.process_cpu_seconds, env={"MALLOC_ARENA_MAX": "1"},
-            stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
-        )  # fmt: skip
-        self.answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.busy = 0.0
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with suppress(ValueError, OSError):
-            for line in self.process.stdout:
-                self.answers.put(line)
-        self.answers.put(b"")  # the end: the child is gone
-
-    def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """One request, one answer. A child that didn't answer is dead afterwards."""
-        assert self.process.stdin is not None
-        started = time.monotonic()
-        try:
-            self.process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self.process.stdin.flush()
-            line = self.answers.get(timeout=seconds)
-        except queue.Empty:
-            self.end()
-            return {"problem": "timeout", "detail": ""}
-        except OSError:
-            line = b""
-        self.busy += time.monotonic() - started
-        if not line:
-            self.end()
-            return {"problem": "crashed", "detail": ""}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
-
-
 _LEADING = re.compile(r"(?:[ \t\r\n\f\ufeff]+|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*+")
 _QUERY_WORD = re.compile(r"(?:select|with|values)(?![\w$])", re.IGNORECASE | re.ASCII)
 
@@ -229,7 +173,7 @@ class QueryRunner:
     def __init__(self, limits: SqlLimits | None = None) -> None:
         self.limits = limits or default_limits()
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: LineChild | None = None
 
     def __enter__(self) -> QueryRunner:
         return self
@@ -286,23 +230,28 @@ class QueryRunner:
             if self._child is not None and (self._child.busy > limits.process_busy_seconds or not self._child.alive):
                 self._child.end()
                 self._child = None
-            if self._child is None:
-                try:
+            try:
+                if self._child is None:
                     self._child = self._new_child()
-                except OSError as error:
-                    return {"problem": "crashed", "detail": error.strerror or str(error)}
-            answer = self._child.ask(
-                {**request, "database": os.path.abspath(database), "seconds": limits.seconds},
-                limits.seconds + limits.grace_seconds,
-            )
-            if answer.get("problem") in ("timeout", "crashed") and not self._child.alive:
+                return self._child.ask(
+                    {**request, "database": os.path.abspath(database), "seconds": limits.seconds},
+                    limits.seconds + limits.grace_seconds,
+                )
+            except ChildFailed as failed:
                 self._child = None
-            return answer
+                return {"problem": failed.args[0], "detail": ""}
+            except OSError as error:  # no process could be started
+                self._child = None
+                return {"problem": "crashed", "detail": error.strerror or str(error)}
 
-    def _new_child(self) -> _Child:
-        child = _Child(self.limits)
+    def _new_child(self) -> LineChild:
+        limits = self.limits
+        child = LineChild(
+            [sys.executable, "-I", "-S", "-X", "utf8", str(CHILD)], memory_bytes=limits.process_bytes,
+            cpu_seconds=limits.process_cpu_seconds, env={"MALLOC_ARENA_MAX": "1"},
+        )  # fmt: skip
         told = {
-            "do": "limits", "limits": asdict(self.limits), "functions": sorted(names_of("functions")),
+            "do": "limits", "limits": asdict(limits), "functions": sorted(names_of("functions")),
             "random": sorted(names_of("random_functions")), "hidden": sorted(names_of("hidden_tables")),
         }  # fmt: skip
         child.ask(told, 30.0)  # a busy machine may take its time to start a process
