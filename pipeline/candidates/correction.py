@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pipeline.candidates.candidate import Cancelled, Candidate, CandidateStrategy, Counter, Maker, Note, SourceRow
-from pipeline.candidates.endpoint import CONFIG, Answer, Ask, Endpoint, EndpointGone, field_names
-from pipeline.candidates.endpoint_maker import POLL_SECONDS, ROWS_PER_REQUEST
+from pipeline.candidates.endpoint import CONFIG, Answer, Ask, Endpoint, field_names
+from pipeline.candidates.endpoint_maker import ROWS_PER_REQUEST
+from pipeline.candidates.open_rows import OpenRow, settled
 from pipeline.candidates.request_pool import RequestFailed, RequestPool
 from pipeline.config_files import load_config
 from pipeline.pairs.pair import content_text
@@ -175,13 +176,6 @@ class EndpointCorrector:
         return self.read(answer, reply)
 
 
-@dataclass
-class _OpenRow:
-    row: SourceRow
-    made: list[Candidate]
-    left: int = 0
-
-
 class CorrectionMaker:
     """Another maker's answers, each with its correction as `chosen`.
 
@@ -229,16 +223,20 @@ class CorrectionMaker:
     ) -> Iterator[tuple[SourceRow, list[Candidate]]]:
         corrector.endpoint.check()
         source = self.own.make(rows, cancel=cancel, counter=counter)
-        flying: dict[Future[Answer], tuple[_OpenRow, Candidate]] = {}
+        flying: dict[Future[Answer], tuple[OpenRow, Candidate]] = {}
         waiting = 0
         more = True
+
+        def read(opened: OpenRow, candidate: Candidate, future: Future[Answer]) -> None:
+            self._read(candidate, corrector, future, counter)
+
         with _closed(source), RequestPool(self.concurrency, note=self._note, lang=self._lang) as pool:
             while True:
                 while more and len(flying) < 2 * self.concurrency and waiting < ROWS_PER_REQUEST * self.concurrency:
                     if (taken := next(source, None)) is None:
                         more = False
                         break
-                    opened = _OpenRow(taken[0], [self._candidate(n, own) for n, own in enumerate(taken[1])])
+                    opened = OpenRow(taken[0], [self._candidate(n, own) for n, own in enumerate(taken[1])])
                     for candidate in opened.made:
                         if candidate.problem is None:
                             opened.left += 1
@@ -257,19 +255,7 @@ class CorrectionMaker:
                     if more:
                         continue
                     return
-                done, _ = wait(flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                whole = []
-                gone: EndpointGone | None = None
-                for future in done:
-                    opened, candidate = flying.pop(future)
-                    try:
-                        self._read(candidate, corrector, future, counter)
-                    except EndpointGone as error:
-                        gone = error
-                        continue
-                    opened.left -= 1
-                    if not opened.left:
-                        whole.append(opened)
+                whole, gone = settled(flying, read)
                 for opened in whole:
                     waiting -= 1
                     yield opened.row, opened.made

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from typing import Any
 
 from pipeline.candidates.candidate import (
@@ -17,23 +16,16 @@ from pipeline.candidates.candidate import (
     Note,
     SourceRow,
 )
-from pipeline.candidates.endpoint import CONFIG, Answer, Ask, Endpoint, EndpointGone, field_names
+from pipeline.candidates.endpoint import CONFIG, Answer, Ask, Endpoint, field_names
+from pipeline.candidates.open_rows import OpenRow, settled
 from pipeline.candidates.request_pool import RequestFailed, RequestPool
 from pipeline.config_files import load_config
 from pipeline.pairs.pair import Message
 from pipeline.refusal import Refused
 
-POLL_SECONDS = 0.1  # how soon a cancel is seen
 ROWS_PER_REQUEST = 4  # rows taken and not yet given back, for each request at once
 _MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
 _KINDS = ("endpoint", "sampling", "greedy")
-
-
-@dataclass
-class _OpenRow:
-    row: SourceRow
-    left: int
-    made: list[Candidate] = field(default_factory=list)
 
 
 class EndpointMaker:
@@ -85,10 +77,14 @@ class EndpointMaker:
         """As of Maker. Raises EndpointGone where nothing is answered any more; rows that are open then aren't given."""
         self.check()
         source = iter(rows)
-        flying: dict[Future[Answer], tuple[_OpenRow, int, int]] = {}
+        flying: dict[Future[Answer], tuple[OpenRow, tuple[int, int]]] = {}
         taken = 0
         counted = 0.0
         more = True
+
+        def read(opened: OpenRow, asked: tuple[int, int], future: Future[Answer]) -> None:
+            opened.made.append(self._candidate(opened.row, *asked, future, counter))
+
         with RequestPool(self.concurrency, note=self._note, lang=self._lang) as pool:
             while True:
                 while more and len(flying) < 2 * self.concurrency and taken < ROWS_PER_REQUEST * self.concurrency:
@@ -105,21 +101,9 @@ class EndpointMaker:
                     flying |= asked
                 if not flying:
                     return
-                done, _ = wait(flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                whole, gone = settled(flying, read)
                 counter.cost += pool.spent - counted
                 counted = pool.spent
-                whole = []
-                gone: EndpointGone | None = None
-                for future in done:
-                    opened, place, number = flying.pop(future)
-                    try:
-                        opened.made.append(self._candidate(opened.row, place, number, future, counter))
-                    except EndpointGone as error:
-                        gone = error
-                        continue
-                    opened.left -= 1
-                    if not opened.left:
-                        whole.append(opened)
                 for opened in whole:
                     taken -= 1
                     yield opened.row, sorted(opened.made, key=lambda candidate: candidate.number)
@@ -128,16 +112,15 @@ class EndpointMaker:
                 if cancel.is_set():
                     raise Cancelled
 
-    def _submit(self, row: SourceRow, pool: RequestPool) -> dict[Future[Answer], tuple[_OpenRow, int, int]]:
+    def _submit(self, row: SourceRow, pool: RequestPool) -> dict[Future[Answer], tuple[OpenRow, tuple[int, int]]]:
         prompt = self._prompt(row)
         if not prompt:
             return {}
-        opened = _OpenRow(row, sum(strategy.candidates for strategy in self.strategies))
+        opened = OpenRow(row, left=sum(strategy.candidates for strategy in self.strategies))
         return {
             pool.submit(self._endpoints[place], Ask(prompt, self._fields[place], self._seed_of(row, number))): (
                 opened,
-                place,
-                number,
+                (place, number),
             )
             for place, strategy in enumerate(self.strategies)
             for number in strategy.numbers

@@ -30,8 +30,8 @@ class Columns:
         return self.now - self.first
 
 
-class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, (slots, heads, columns, width of a head), as attention asks for them."""
+class _Buffered(CacheLayerMixin):
+    """A layer whose keys and values stand in buffers that Slots makes and fills."""
 
     is_sliding = False
 
@@ -42,6 +42,13 @@ class SlotLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
         raise AssertionError("slots are filled by Slots.put")
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class SlotLayer(_Buffered):
+    """One layer's keys and values, (slots, heads, columns, width of a head), as attention asks for them."""
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         at = self.columns
@@ -57,28 +64,15 @@ class SlotLayer(CacheLayerMixin):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.columns.width + query_length, 0
 
-    def get_max_length(self) -> int:
-        return -1
 
-
-class CrossLayer(CacheLayerMixin):
+class CrossLayer(_Buffered):
     """One layer's keys and values of the encoder's output, filled from the left."""
-
-    is_sliding = False
-
-    def __init__(self, columns: Columns) -> None:
-        super().__init__()
-        self.columns = columns
-        self.buffers: list[Any] = []
 
     def show(self) -> None:
         """Sets `keys` and `values`, which attention reads directly, to the part in use."""
         at = self.columns
         self.keys, self.values = (b[: at.rows, :, : at.now] for b in self.buffers)
         self.is_initialized = True
-
-    def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
-        raise AssertionError("slots are filled by Slots.put")
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         return self.keys, self.values
@@ -88,9 +82,6 @@ class CrossLayer(CacheLayerMixin):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.columns.now, 0
-
-    def get_max_length(self) -> int:
-        return -1
 
 
 class Slots:
@@ -226,8 +217,8 @@ class Slots:
 
     # --- one step ---
 
-    def cache(self, rows: int) -> tuple[Any, dict[str, Any], int]:
-        """The cache for one step of the first `rows` slots, the masks that go with it, and the shortest start."""
+    def cache(self, rows: int) -> tuple[Any, dict[str, Any]]:
+        """The cache for one step of the first `rows` slots, and the masks that go with it."""
         import torch
 
         at = self.columns
@@ -235,14 +226,14 @@ class Slots:
         at.first = int(self.starts[:rows].min()) if rows else at.now
         seen = torch.arange(at.first, at.now + 1, device=self.device)[None, :] >= self.starts[:rows, None]
         if not self.encoder:
-            return Cache(layers=list(self.own)), {"attention_mask": seen.long()}, at.first
+            return Cache(layers=list(self.own)), {"attention_mask": seen.long()}
         self.cross_columns.now = int(self.encoder_lengths[:rows].max())
         for cross in self.cross:
             cross.show()
         made = EncoderDecoderCache(Cache(layers=list(self.own)), Cache(layers=list(self.cross)))
         made.is_updated = dict.fromkeys(range(len(self.cross)), True)
         read = torch.arange(self.cross_columns.now, device=self.device)[None, :] < self.encoder_lengths[:rows, None]
-        return made, {"decoder_attention_mask": seen.long(), "attention_mask": read.long()}, at.first
+        return made, {"decoder_attention_mask": seen.long(), "attention_mask": read.long()}
 
 
 def prefill_cache(*, encoder: bool) -> Any:

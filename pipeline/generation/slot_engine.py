@@ -217,7 +217,7 @@ class SlotEngine:
         import torch
 
         slots.step_fits()
-        cache, masks, _ = slots.cache(rows)
+        cache, masks = slots.cache(rows)
         ids = torch.tensor(tokens[:rows], device=self.loaded.device)[:, None]
         if self.encoder:
             from transformers.modeling_outputs import BaseModelOutput
