@@ -89,6 +89,11 @@ class Place:
         """What a run writes and keeps."""
         return self.output, self.candidates, self.progress, self.info
 
+    def progress_paths(self, shard: Shard) -> tuple[Path, list[Path]]:
+        """Where this process writes how far it is, and where the others do that it adds up."""
+        paths = [self.work / f"progress-{rank}.json" for rank in range(1, shard.world)]
+        return (self.progress, paths) if shard.rank == 0 else (paths[shard.rank - 1], [])
+
     def read_info(self) -> dict[str, Any] | None:
         """What the last run here said of itself; None where there was none."""
         try:

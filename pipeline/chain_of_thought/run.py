@@ -23,7 +23,6 @@ from pipeline.candidates.journal import Journal
 from pipeline.candidates.open_makers import OpenMakers
 from pipeline.candidates.plan import Group, Plan, Source
 from pipeline.candidates.run import Measure, Opened, Place
-from pipeline.candidates.shards import Shard
 from pipeline.candidates.write_candidates import MeasuredRow, from_record, read_candidates
 from pipeline.chain_of_thought.attempts import Judging
 from pipeline.chain_of_thought.final_answers import right_answer
@@ -166,12 +165,6 @@ def kept_rows(judging: Judging) -> Callable[[MeasuredRow], list[ChosenPair]]:
 def instructions_digest() -> str:
     """Of configs/chain_of_thought.yaml: a run that goes on has to ask and judge in the same words."""
     return hashlib.sha256((CONFIGS / CONFIG).read_bytes()).hexdigest()[:16]
-
-
-def progress_paths(place: Place, shard: Shard) -> tuple[Path, list[Path]]:
-    """Where this process writes how far it is, and where the others do."""
-    paths = [place.work / f"progress-{rank}.json" for rank in range(1, shard.world)]
-    return (place.progress, paths) if shard.rank == 0 else (paths[shard.rank - 1], [])
 
 
 # --- the account ---

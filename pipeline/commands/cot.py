@@ -15,10 +15,16 @@ from pipeline.candidates.row_databases import RowDatabases
 from pipeline.candidates.strategies import run_number
 from pipeline.commands.long_run import (
     SAMPLE_ROWS,
+    add_course,
+    add_device,
+    add_files,
+    add_server,
     find_files,
     is_no_input,
-    open_endpoint,
+    open_makers,
+    own_endpoint,
     run_safely,
+    settings_of,
     stoppable,
     stopped_entry,
 )
@@ -93,28 +99,14 @@ def add_parser(commands: Any) -> None:
     add("--system", metavar="TEXT", help="system message for rows without their own")
     add("--prompt-format", metavar="NAME", default="auto", help="of a checkpoint; as of generate")
     add("--thinking", action="store_true", help="let a reasoning model think; default: off where the template knows it")
-    add("--adapter", metavar="PATH", help="LoRA to put on the model")
-    add("--base", metavar="PATH", help="of a model that is an adapter itself; default: what its files name")
-    add("--tokenizer", metavar="PATH", help="tokenizer given apart from the weights")
-    add("--model-config", metavar="FILE", help="config.json given apart from the weights")
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights")
-    add("--batch-size", metavar="N", help="answers at once; default: found from free memory")
-    add("--endpoint-model", metavar="NAME", help="which of a server's models, such as a LoRA it serves")
-    add("--concurrency", metavar="N", help="requests to a server at once")
-    add("--price-in", metavar="P", help="of a million tokens of prompts")
-    add("--price-out", metavar="P", help="of a million tokens of answers")
-    add("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
+    add_files(add)
+    add_device(add)
+    add_server(add)
     data = parser.add_argument_group("data and output")
     add = data.add_argument
     add("--from", dest="source_format", metavar="FORMAT", help="default: recognised")
     add("--column", metavar="NAME=COLUMN", action="append", default=[], help="as in prompt=question (repeatable)")
-    add("--split", metavar="NAME", default="train", help="of a data set of the Hub; default train")
-    add("--max-samples", metavar="N", help="only the first N rows")
-    add("--resume", action="store_true", help="go on where an interrupted run ended")
-    add("--overwrite", action="store_true", help="replace what an earlier run left at OUTPUT")
-    add("--format", choices=("text", "json"), default="text", help="of the account on standard output")
-    add("--lang", choices=("en", "zh"), default="en")
+    add_course(add)
     parser.set_defaults(run=run)
 
 
@@ -223,19 +215,17 @@ def _sql_facts(databases: RowDatabases | None, dialect: str) -> Any:
 
 
 def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: threading.Event) -> Run:
-    from pipeline.candidates.open_makers import OpenMakers, check_room, default_device
+    from pipeline.candidates.open_makers import check_room, default_device
     from pipeline.candidates.reference_rows import ReferenceRows
     from pipeline.candidates.run import Place, Run
     from pipeline.candidates.run_progress import RunProgress
     from pipeline.candidates.source_rows import SourceRows
-    from pipeline.chain_of_thought.run import AskingMakers, judged, kept_rows, progress_paths
+    from pipeline.chain_of_thought.run import AskingMakers, judged, kept_rows
 
     files: ModelFiles | None = None
     endpoint: Endpoint | None = None
     if is_address(options.model):
-        if options.adapter is not None:
-            raise Refused("adapter_at_endpoint", path=options.adapter)
-        endpoint = open_endpoint(options.model, options)
+        endpoint = own_endpoint(options)
     else:
         files = find_files(options.model, options.adapter, options)
     source = open_source(
@@ -255,17 +245,12 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
         if not shard.rank:
             say("pipeline", line)
 
-    makers = OpenMakers(
-        asked.seed, ReferenceRows(()), sample, files, lambda model, adapter: find_files(model, adapter, options),
-        endpoint, lambda url: open_endpoint(url, options), None, device=device, dtype=options.dtype,
-        prompt_format=options.prompt_format, system=options.system, thinking=options.thinking,
-        max_new_tokens=asked.max_new_tokens,
-        batch_size=whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None,
-        concurrency=whole_number("--concurrency", options.concurrency, 1, 10**6) if options.concurrency else None,
-        lang=options.lang, note=note,
+    makers = open_makers(
+        options, seed=asked.seed, max_new_tokens=asked.max_new_tokens, reference=ReferenceRows(()), sample=sample,
+        files=files, endpoint=endpoint, device=device, note=note,
     )  # fmt: skip
     place = Place(asked.output)
-    own, others = progress_paths(place, shard)
+    own, others = place.progress_paths(shard)
     settings = _settings(options, asked, rows, files, endpoint)
     return Run(
         place, rows, asked.plan, AskingMakers(makers, asked.judging, asked.hint, place, shard.rank),
@@ -280,21 +265,11 @@ def _settings(
     """What decides on the attempts and on what is kept of them."""
     from pipeline.chain_of_thought.run import instructions_digest
 
-    strategies = [
-        {"name": one.name, "kind": one.kind, "candidates": one.candidates, "first": one.first, **one.parameters}
-        for one in asked.plan.strategies
-    ]  # fmt: skip
-    held = {
-        "data": rows.identity(), "from": options.source_format, "columns": options.column, "split": options.split,
-        "strategies": strategies, "seed": asked.seed, "model": options.model, "adapter": options.adapter,
-        "fingerprint": None if files is None else files.fingerprint(),
-        "endpoint": None if endpoint is None else [endpoint.url, endpoint.model], "tokenizer": options.tokenizer,
-        "dtype": options.dtype, "prompt_format": options.prompt_format, "system": options.system,
-        "thinking": options.thinking, "answers": options.answers, "dialect": asked.dialect,
-        "database": options.database, "keep": options.keep, "hint": asked.hint, "think": options.think,
-        "to": options.to, "instructions": instructions_digest(),
-    }  # fmt: skip
-    return {name: value for name, value in held.items() if value not in (None, [], False)}
+    return settings_of(
+        options, plan=asked.plan, rows=rows, seed=asked.seed, files=files, endpoint=endpoint, dialect=asked.dialect,
+        answers=options.answers, keep=options.keep, hint=asked.hint, think=options.think, to=options.to,
+        instructions=instructions_digest(),
+    )  # fmt: skip
 
 
 # --- the account ---

@@ -16,10 +16,17 @@ from pipeline.candidates.presets import Preset, default_preset, find_preset, pre
 from pipeline.candidates.strategies import RunSettings, parse_strategies, run_number, temperatures
 from pipeline.commands.long_run import (
     SAMPLE_ROWS,
+    add_course,
+    add_device,
+    add_files,
+    add_server,
     find_files,
     is_no_input,
     open_endpoint,
+    open_makers,
+    own_endpoint,
     run_safely,
+    settings_of,
     stoppable,
     stopped_entry,
 )
@@ -83,14 +90,9 @@ def add_parser(commands: Any) -> None:
     add("--output", required=True, metavar="FILE", help=", ".join(SUFFIXES))
     add("--model", metavar="PATH_OR_URL", help="checkpoint, or the address of a server (http://HOST:PORT/v1); without "
                                                "one only strategies that need none")  # fmt: skip
-    add("--adapter", metavar="PATH", help="LoRA to put on the model")
-    add("--base", metavar="PATH", help="of a model that is an adapter itself; default: what its files name")
-    add("--tokenizer", metavar="PATH", help="tokenizer given apart from the weights")
-    add("--model-config", metavar="FILE", help="config.json given apart from the weights")
+    add_files(add)
     add("--weaker-model", metavar="PATH", help="an early checkpoint or a smaller model of the family, for presets")
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights")
-    add("--batch-size", metavar="N", help="answers at once; default: found from free memory")
+    add_device(add)
     how = parser.add_argument_group("how candidates are made")
     add = how.add_argument
     add("--strategy", metavar="NAME[:KEY=VALUE,...]", action="append", default=[],
@@ -112,11 +114,7 @@ def add_parser(commands: Any) -> None:
     add("--replace", metavar="OLD=NEW", action="append", default=[],
         help="the strategy correction: the model's own answer is rejected, the same with NEW chosen")  # fmt: skip
     add("--corrector", metavar="URL", help="a server whose model corrects instead")
-    add("--endpoint-model", metavar="NAME", help="which of a server's models, such as a LoRA it serves")
-    add("--concurrency", metavar="N", help="requests to a server at once")
-    add("--price-in", metavar="P", help="of a million tokens of prompts")
-    add("--price-out", metavar="P", help="of a million tokens of answers")
-    add("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
+    add_server(add)
     judged = parser.add_argument_group("how they are measured and chosen")
     add = judged.add_argument
     add("--choose", metavar="POLICY", help="name, NAME:key=value,... or a YAML file; default: keep all that are usable")
@@ -134,12 +132,7 @@ def add_parser(commands: Any) -> None:
     add("--from", dest="source_format", metavar="FORMAT", help="default: recognised")
     add("--column", metavar="NAME=COLUMN", action="append", default=[], help="as in prompt=question (repeatable)")
     add("--axis", choices=tuple(AXES), help="which label of PKU-SafeRLHF decides where both differ")
-    add("--split", metavar="NAME", default="train", help="of a data set of the Hub; default train")
-    add("--max-samples", metavar="N", help="only the first N rows")
-    add("--resume", action="store_true", help="go on where an interrupted run ended")
-    add("--overwrite", action="store_true", help="replace what an earlier run left at OUTPUT")
-    add("--format", choices=("text", "json"), default="text", help="of the account on standard output")
-    add("--lang", choices=("en", "zh"), default="en")
+    add_course(add)
     parser.set_defaults(run=run)
 
 
@@ -290,7 +283,7 @@ def _source(options: argparse.Namespace, asked: _Asked) -> tuple[SourceRows, Sou
 
 
 def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: threading.Event) -> Run:
-    from pipeline.candidates.open_makers import OpenMakers, check_room, default_device
+    from pipeline.candidates.open_makers import check_room, default_device
     from pipeline.candidates.run import Place, Run
     from pipeline.candidates.run_progress import RunProgress
     from pipeline.candidates.write_candidates import default_format
@@ -314,18 +307,13 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     if databases is not None and (without := databases.check()):
         told = {"n": f"{without:,}", "rows": f"{databases.rows:,}", "path": options.database}
         note(Sentence("run_rows_without_database", told, "candidates").said(options.lang))
-    makers = OpenMakers(
-        asked.seed, reference, sample, files, lambda model, adapter: find_files(model, adapter, options),
-        endpoint, lambda url: open_endpoint(url, options), corrector, device=device, dtype=options.dtype,
-        prompt_format=options.prompt_format, system=options.system, thinking=options.thinking,
-        max_new_tokens=asked.max_new_tokens,
-        batch_size=whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None,
-        concurrency=whole_number("--concurrency", options.concurrency, 1, 10**6) if options.concurrency else None,
-        reward=asked.reward, embedding=options.embedding_model, lang=options.lang, note=note,
+    makers = open_makers(
+        options, seed=asked.seed, max_new_tokens=asked.max_new_tokens, reference=reference, sample=sample, files=files,
+        endpoint=endpoint, device=device, note=note, corrector=corrector, reward=asked.reward,
+        embedding=options.embedding_model,
     )  # fmt: skip
     place = Place(asked.output)
-    own = place.progress if not shard.rank else place.work / f"progress-{shard.rank}.json"
-    others = [place.work / f"progress-{rank}.json" for rank in range(1, shard.world)] if not shard.rank else []
+    own, others = place.progress_paths(shard)
     progress = RunProgress(own, others=others)
     return Run(
         place, rows, plan, makers, _measure(asked, reference, dialect, databases, options), _choose(asked),
@@ -346,9 +334,7 @@ def _models(
     others: list[tuple[str, ModelFiles]] = []
     corrector: Corrector | None = None
     if options.model is not None and is_address(options.model):
-        if options.adapter is not None:
-            raise Refused("adapter_at_endpoint", path=options.adapter)
-        endpoint = open_endpoint(options.model, options)
+        endpoint = own_endpoint(options)
     elif options.model is not None:
         files = find_files(options.model, options.adapter, options)
     elif options.adapter is not None:
@@ -412,22 +398,11 @@ def _settings(
     corrector: Corrector | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What decides on the candidates and their measures. The policy is none of it: it is applied last, to all rows."""
-    strategies = [
-        {"name": one.name, "kind": one.kind, "candidates": one.candidates, "first": one.first, "model": one.model,
-         "adapter": one.adapter, **one.parameters}
-        for one in asked.plan.strategies
-    ]  # fmt: skip
-    held = {
-        "data": rows.identity(), "from": options.source_format, "columns": options.column, "axis": options.axis,
-        "split": options.split, "strategies": strategies, "seed": asked.seed, "model": options.model,
-        "adapter": options.adapter, "fingerprint": None if files is None else files.fingerprint(),
-        "endpoint": None if endpoint is None else [endpoint.url, endpoint.model], "tokenizer": options.tokenizer,
-        "dtype": options.dtype, "prompt_format": options.prompt_format, "system": options.system,
-        "thinking": options.thinking, "correction": None if corrector is None else corrector.account(),
-        "dialect": asked.dialect, "database": options.database, "reward": asked.reward,
-        "embedding_model": options.embedding_model,
-    }  # fmt: skip
-    return {name: value for name, value in held.items() if value is not None and value != [] and value is not False}
+    return settings_of(
+        options, plan=asked.plan, rows=rows, seed=asked.seed, files=files, endpoint=endpoint, dialect=asked.dialect,
+        axis=options.axis, correction=None if corrector is None else corrector.account(), reward=asked.reward,
+        embedding_model=options.embedding_model,
+    )  # fmt: skip
 
 
 def _measure(
