@@ -20,13 +20,14 @@ from pipeline.candidates.run import Opened, Place, Run
 from pipeline.candidates.run_progress import RunProgress, read_progress
 from pipeline.candidates.shards import Shard
 from pipeline.candidates.source_rows import SourceRows
-from pipeline.candidates.stored_rows import StoredRows
 from pipeline.candidates.strategies import RunSettings, parse_strategies
 from pipeline.candidates.text_measures import measure_texts
 from pipeline.candidates.write_candidates import MeasuredRow, every_usable, read_candidates
 from pipeline.config_files import load_config
 from pipeline.pairs.open_source import open_source
 from pipeline.refusal import Refused
+from ui.reject_index import CandidateIndex
+from ui.reject_live import Judging, LiveRows
 
 ALTERATIONS = load_config("alterations.yaml")["parameters"]
 ROWS = 40
@@ -275,25 +276,28 @@ def test_rows_can_be_looked_at_while_they_are_made_and_afterwards(tmp_path: Path
 
     def measure(held: MeasuredRow) -> None:
         measure_texts(held.row, held.candidates, [])
-        watch.refresh()
+        watch.update()
         seen.append(len(watch))
 
-    watch = StoredRows(tmp_path / "out.jsonl")
-    assert len(watch) == 0 and watch.read(0) is None
+    place = Place(tmp_path / "out.jsonl")
+    watch = LiveRows(place.work, Judging(None), live=True)
+    watch.update()
+    assert len(watch) == 0 and watch.row(0) == []
     run.measure = measure
     with pytest.raises(OSError):
         run.makers = Scribes({"main": 30})
         run()
     assert seen == list(range(len(seen))) and len(seen) > 20
-    row = watch.read(3)
-    assert row is not None and not watch.finished and row.asked["instruction"] == f"Name {row.index} fruits."
-    assert row.chosen == f"apple {row.index}, pear" and [one.number for one in row.candidates] == [0, 1, 2, 3]
+    row, index = watch.row(3), watch.id_of(3)
+    assert row and not place.candidates.exists() and row[0]["instruction"] == f"Name {index} fruits."
+    assert row[0]["chosen"] == f"apple {index}, pear" and [one["number"] for one in row] == [0, 1, 2, 3]
     a_run(tmp_path)(resume=True)
-    watch.refresh()
-    last = watch.read(ROWS - 1)
-    assert watch.finished and len(watch) == ROWS and last is not None and last.index == ROWS - 1
-    assert [one.number for one in last.candidates] == [0, 1, 2, 3] and last.chosen_measures == {"reward": 1.0}
-    assert watch.read(ROWS) is None
+    finished = CandidateIndex(place.candidates)
+    assert finished.update(60)
+    last = finished.row(ROWS - 1)
+    assert place.candidates.exists() and len(finished) == ROWS and last and finished.id_of(ROWS - 1) == ROWS - 1
+    assert [one["number"] for one in last] == [0, 1, 2, 3] and last[0]["chosen_measures"] == {"reward": 1.0}
+    assert finished.row(ROWS) == []
 
 
 # --- the journal ---

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
+from pipeline.json_file import parse_json
 from ui.charts import finite_number
 
 AT_ONCE = 0.4  # seconds of reading in one go: a page that asks waits no longer
@@ -136,40 +138,54 @@ class Counted:
         return array("Q", (n for n, flag in enumerate(flags) if flag & bit))
 
 
-class Rows(Protocol):
-    """Rows with their candidates, wherever they stand. Places are from 0, in order of the data."""
+class Rows(ABC):
+    """Rows with their candidates, wherever they stand. Places are from 0, in order of the data.
+
+    strategies, taken: what is counted of each strategy, and of the rejects that were taken. share: how much is counted,
+    0 to 1. live: more may come.
+    """
 
     share: float
     live: bool
+    _counted: Counted
 
     @property
-    def strategies(self) -> dict[str, Tally]: ...
+    def strategies(self) -> dict[str, Tally]:
+        return self._counted.strategies
 
     @property
-    def taken(self) -> Tally: ...
+    def taken(self) -> Tally:
+        return self._counted.taken
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def update(self, seconds: float = AT_ONCE) -> bool: ...
 
+    @abstractmethod
     def counts(self) -> dict[str, int]: ...
 
+    @abstractmethod
     def matching(self, view: str) -> array[int] | range: ...
 
+    @abstractmethod
     def place_of(self, row: int) -> int | None: ...
 
+    @abstractmethod
     def id_of(self, place: int) -> int | None: ...
 
+    @abstractmethod
     def row(self, place: int) -> list[dict[str, Any]]: ...
 
+    @abstractmethod
     def close(self) -> None: ...
 
 
-class CandidateIndex:
+class CandidateIndex(Rows):
     """The rows of one file of candidates. Every method may be called from several threads.
 
-    strategies, taken: what is counted of each strategy, and of the rejects that were taken. share: how much of the file
-    is read, 0 to 1. damaged: lines that are no candidate.
+    share: how much of the file is read. damaged: lines that are no candidate.
     """
 
     live = False
@@ -190,14 +206,6 @@ class CandidateIndex:
         self._counted = Counted()
         self.damaged = 0
         self.share = 1.0
-
-    @property
-    def strategies(self) -> dict[str, Tally]:
-        return self._counted.strategies
-
-    @property
-    def taken(self) -> Tally:
-        return self._counted.taken
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -236,7 +244,7 @@ class CandidateIndex:
 
     def _take(self, line: bytes) -> None:
         try:
-            record = orjson.loads(line)
+            record = _record(line)
             row, _ = int(record["row"]), str(record["strategy"])
         except (ValueError, TypeError, KeyError, OverflowError):
             self.damaged += 1
@@ -291,9 +299,17 @@ class CandidateIndex:
                 if file.tell() >= end:
                     return
                 try:
-                    yield orjson.loads(file.readline())
+                    yield _record(file.readline())
                 except ValueError:
                     continue
 
     def close(self) -> None:
         """No file is open between two calls."""
+
+
+def _record(line: bytes) -> Any:
+    """One line as what it holds. Raises ValueError."""
+    try:
+        return orjson.loads(line)
+    except ValueError:  # it refuses halves of characters, which a model's answer may end in
+        return parse_json(line)

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.candidates.candidate import SourceRow
-from pipeline.candidates.choose import ChosenPair, choose, mark_topics
-from pipeline.candidates.duplicates import mark_duplicates
+from pipeline.candidates.choose import ChosenPair
 from pipeline.candidates.journal import Journal
 from pipeline.candidates.policy import Policy, parse_policy
 from pipeline.candidates.reward_functions import reward_function
-from pipeline.candidates.write_candidates import MeasuredRow, Written, from_record, row_line
+from pipeline.candidates.write_candidates import MeasuredRow, Written, chooser, from_record, row_line
 from pipeline.pairs.pair import Pair
 from pipeline.refusal import Refused
 from ui import reject_runs
-from ui.reject_index import AT_ONCE, FILTERS, NO_STRATEGY, CandidateIndex, Counted, Rows, Tally
+from ui.reject_index import AT_ONCE, FILTERS, NO_STRATEGY, CandidateIndex, Counted, Rows
 
 MAIN = "main"
 KNOWN = 128  # of a row's flags: it is among those that can be seen
@@ -62,7 +61,7 @@ def judging(arguments: tuple[str, ...]) -> Judging:
     return Judging(policy, given.get("--dedup", "normalized"), tuple(scorers))
 
 
-class LiveRows:
+class LiveRows(Rows):
     """The finished rows of a run's work folder. Every method may be called from several threads.
 
     share: how many of them are counted, 0 to 1; every one can be looked at, counted or not. told: what the policy makes
@@ -82,14 +81,6 @@ class LiveRows:
         self.told = Written()
         self.examples: list[int] = []
         self.share = 1.0
-
-    @property
-    def strategies(self) -> dict[str, Tally]:
-        return self._counted.strategies
-
-    @property
-    def taken(self) -> Tally:
-        return self._counted.taken
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -173,11 +164,8 @@ class LiveRows:
         return True
 
     def _choose(self, held: MeasuredRow) -> list[ChosenPair]:
-        mark_duplicates(held.candidates, held.row.gold, self._how.dedup)  # type: ignore[arg-type]
-        if self._how.policy is None:
-            mark_topics(held.candidates, held.chosen_measures)
-            return []
-        return choose(held.row, held.candidates, self._how.policy, chosen_measures=held.chosen_measures)
+        pairs = chooser(self._how.policy, self._how.dedup)(held)
+        return pairs if self._how.policy is not None else []  # what the run makes of it can't be told
 
     def counts(self) -> dict[str, int]:
         """How many rows each filter keeps."""

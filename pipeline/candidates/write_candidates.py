@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.candidates.candidate import Candidate, SourceRow
-from pipeline.candidates.choose import ChosenPair, mark_topics
-from pipeline.candidates.duplicates import is_gold_sql
+from pipeline.candidates.choose import ChosenPair, choose, mark_topics
+from pipeline.candidates.duplicates import is_gold_sql, mark_duplicates
+from pipeline.candidates.policy import Policy
 from pipeline.pairs.column_kinds import json_text
 from pipeline.pairs.llamafactory_formats import alpaca_prompt, alpaca_record
 from pipeline.pairs.pair import Pair, text_of
@@ -203,6 +204,18 @@ def usable(candidate: Candidate) -> bool:
         candidate.problem is None and bool(candidate.text.strip()) and measures.get("duplicate_of") is None
         and measures.get("correct") is not True and not is_gold_sql(measures)
     )  # fmt: skip
+
+
+def chooser(policy: Policy | None, dedup: str) -> Choose:
+    """The pairs of a row by a policy, copies marked first; without one every usable candidate."""
+
+    def chosen(held: MeasuredRow) -> list[ChosenPair]:
+        mark_duplicates(held.candidates, held.row.gold, dedup)  # type: ignore[arg-type]
+        if policy is None:
+            return every_usable(held)
+        return choose(held.row, held.candidates, policy, chosen_measures=held.chosen_measures)
+
+    return chosen
 
 
 def every_usable(held: MeasuredRow) -> list[ChosenPair]:

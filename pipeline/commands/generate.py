@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from pipeline.candidates.run import Measure, Run
     from pipeline.candidates.shards import Shard
     from pipeline.candidates.source_rows import SourceRows
-    from pipeline.candidates.write_candidates import Choose
 
 PREVIEW_ROWS = 50
 OTHERS = 16  # rows whose prompts and answers the words of a candidate are held against
@@ -286,7 +285,7 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     from pipeline.candidates.open_makers import check_room, default_device
     from pipeline.candidates.run import Place, Run
     from pipeline.candidates.run_progress import RunProgress
-    from pipeline.candidates.write_candidates import default_format
+    from pipeline.candidates.write_candidates import chooser, default_format
 
     plan = asked.plan
     files, endpoint, corrector, more = _models(options, asked)
@@ -316,7 +315,8 @@ def _run_of(options: argparse.Namespace, asked: _Asked, shard: Shard, cancel: th
     own, others = place.progress_paths(shard)
     progress = RunProgress(own, others=others)
     return Run(
-        place, rows, plan, makers, _measure(asked, reference, dialect, databases, options), _choose(asked),
+        place, rows, plan, makers, _measure(asked, reference, dialect, databases, options),
+        chooser(asked.policy, asked.dedup),
         options.to or default_format(asked.output, everything.opened), settings, progress, shard, cancel,
         asked.preview, _choice(options, asked), lambda sentence: note(sentence.said(options.lang)),
     )  # fmt: skip
@@ -438,26 +438,12 @@ def _choice(options: argparse.Namespace, asked: _Asked) -> dict[str, Any]:
     return {"policy": policy, "dedup": asked.dedup, "to": options.to}
 
 
-def _choose(asked: _Asked) -> Choose:
-    from pipeline.candidates.choose import ChosenPair, choose
-    from pipeline.candidates.duplicates import mark_duplicates
-    from pipeline.candidates.write_candidates import MeasuredRow, every_usable
-
-    def chosen(held: MeasuredRow) -> list[ChosenPair]:
-        mark_duplicates(held.candidates, held.row.gold, asked.dedup)  # type: ignore[arg-type]
-        if asked.policy is None:
-            return every_usable(held)
-        return choose(held.row, held.candidates, asked.policy, chosen_measures=held.chosen_measures)
-
-    return chosen
-
-
 # --- the run itself ---
 
 
 def _choose_again(options: argparse.Namespace, asked: _Asked) -> int:
     from pipeline.candidates.run import Place, RunResult, account
-    from pipeline.candidates.write_candidates import default_format, rows_again, write_run
+    from pipeline.candidates.write_candidates import chooser, default_format, rows_again, write_run
     from pipeline.commands.generate_account import choose_text
 
     place = Place(asked.output)
@@ -474,7 +460,7 @@ def _choose_again(options: argparse.Namespace, asked: _Asked) -> int:
     format = options.to or default_format(asked.output, everything.opened)
     try:
         with tempfile.TemporaryDirectory(dir=asked.output.parent, prefix=f".{asked.output.name}.") as folder:
-            written = write_run(held, asked.output, format, _choose(asked), Path(folder))
+            written = write_run(held, asked.output, format, chooser(asked.policy, asked.dedup), Path(folder))
     except OSError as failed:
         raise Refused("output_failed", path=asked.output, why=failed.strerror or failed) from None
     told = account(written)
