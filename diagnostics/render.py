@@ -18,13 +18,13 @@ from diagnostics.thresholds import load_thresholds
 from diagnostics.words import family_words
 from pipeline.config_files import load_config
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _MARKS = {"ok": "✓", "info": "·", "warning": "!", "error": "✗"}
 _ORDER = {"error": 0, "warning": 1, "info": 2, "ok": 3}
 
 
 def visible(text: str) -> str:
-    """`text` with control and bidirectional characters made visible, so that none can act on a terminal."""
+    """`text` with control, bidirectional and half characters made visible: none acts on a terminal, all can be sent."""
     return _CONTROL.sub(lambda m: f"\\x{ord(m.group()):02x}" if ord(m.group()) < 256 else f"\\u{ord(m.group()):04x}", text)
 
 

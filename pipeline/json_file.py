@@ -103,7 +103,7 @@ def parse_json(raw: bytes, encoding: str = "utf-8") -> Any:
     """The value of a JSON text. Raises ValueError (as UnicodeDecodeError or JSONDecodeError where it is one).
 
     Refuses what would break a later reader: nesting beyond MAX_DEPTH, integers of thousands of digits. Halves of
-    surrogate pairs, which no encoding can write, become U+FFFD.
+    surrogate pairs, which no encoding can write, become question marks.
     """
     text = raw.decode(encoding)
     try:

@@ -12,13 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from app_in_browser import Server, serve
 
 from pipeline.candidates.journal import Journal
 from pipeline.config_files import load_config
 from pipeline.demo.build import DemoFolder
-from ui import reject_case, reject_plots, reject_runs, reject_view
+from ui import reject_case, reject_plots, reject_runs, reject_view, safe_html
 from ui.reject_index import CandidateIndex
 from ui.reject_live import LiveRows, judging, rows_of
 from ui.reject_pairs import MadePairs
@@ -143,6 +144,20 @@ def finished(row: int, *texts: str) -> dict[str, Any]:
     ]  # fmt: skip
     return {"asked": {"instruction": f"Question {row}?", "input": ""}, "gold": f"The answer is {row}.", "chosen": {},
             "candidates": made}  # fmt: skip
+
+
+def test_answers_that_end_in_half_a_character_are_seen_and_can_be_sent(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(json.dumps(candidate(0, 0, text="cut \ud83d")).encode() + b"\n" + lines([candidate(1, 0)]))
+    index = CandidateIndex(path)
+    assert index.update() and len(index) == 2 and not index.damaged
+    assert index.row(0)[0]["text"] == "cut ?"
+    journal = Journal(tmp_path, "main")
+    journal.write(0, finished(0, "cut \ud83d"))
+    rows = LiveRows(tmp_path, judging(("generate", "--choose", "all")), live=True)
+    assert rows.update() and rows.row(0)[0]["text"] == "cut \ud83d"
+    assert orjson.dumps(safe_html.text(rows.row(0)[0]["text"])) == rb'"cut \\ud83d"'
+    rows.close()
 
 
 def test_rows_are_seen_as_they_are_finished_in_order_of_the_data(tmp_path: Path) -> None:
