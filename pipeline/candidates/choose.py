@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.candidates.candidate import Candidate, SourceRow
 from pipeline.candidates.duplicates import is_gold_sql, normal_form, same_text, sql_fact
-from pipeline.candidates.policy import Policy
+from pipeline.candidates.policy import Policy, judging_limits
 from pipeline.candidates.text_measures import length_ratio, same_script, similarity, width
 from pipeline.config_files import load_config
 from pipeline.pair_measures.written_signs import refuses
@@ -64,7 +64,7 @@ def judge_topic(measures: Measures, of_data: Measures | None = None) -> tuple[bo
         verdict, evidence = None, None
     if verdict is True:
         return verdict, evidence
-    limits = _limits()
+    limits = judging_limits()
     against = evidence
     for name, low, high in (
         ("overlap_gain", "overlap_gain_off", "overlap_gain_on"),
@@ -85,7 +85,7 @@ def judge_topic(measures: Measures, of_data: Measures | None = None) -> tuple[bo
 def _by_model(measures: Measures) -> tuple[bool | None, Why | None]:
     """By how much likelier the answer is under its own prompt: than under others on average, and than under the one
     that suits it best. Short answers gain more a token, as every token is about the question."""
-    limits = _limits()
+    limits = judging_limits()
     gain, least = (_number(measures.get(name)) for name in ("topic_gain", "topic_gain_least"))
     if gain is None:
         return None, None
@@ -104,7 +104,7 @@ def _by_model(measures: Measures) -> tuple[bool | None, Why | None]:
 def _is_short(measures: Measures) -> bool:
     """Whether an answer has so few tokens that each of them is about the question."""
     whole, each = (_number(measures.get(name)) for name in ("logp", "logp_per_token"))
-    return bool(whole and each) and whole / each <= _limits()["topic_short"]  # type: ignore[operator]
+    return bool(whole and each) and whole / each <= judging_limits()["topic_short"]  # type: ignore[operator]
 
 
 def mark_topics(candidates: Iterable[Candidate], chosen_measures: Measures | None = None) -> None:
@@ -121,7 +121,7 @@ def _topic(candidate: Candidate, of_data: Measures) -> tuple[bool | None, Why | 
 
 
 def _words_tell(measures: Measures) -> bool:
-    enough = (measures.get("overlap_units") or 0) >= _limits()["overlap_least_units"]
+    enough = (measures.get("overlap_units") or 0) >= judging_limits()["overlap_least_units"]
     return enough and not measures.get("refusal") and measures.get("similarity") is not None
 
 
@@ -232,7 +232,7 @@ def _reasons(
 def _may_be_right(candidate: Candidate, better: _Better) -> Why | None:
     """Why a model's short answer may be as right as the chosen one: many short questions have more right answers than
     the data gives (three fruits, another wording), and only a check of the answer itself could tell."""
-    limits = _limits()
+    limits = judging_limits()
     made_worse = "altered" in candidate.parameters  # the right answer, changed on purpose
     if made_worse or better.number is not None or candidate.chosen is not None:
         return None
@@ -261,7 +261,7 @@ def _unwanted(
         elif on_topic is None and "altered" not in candidate.parameters and _is_short(measures):
             gain = _number(measures.get("topic_gain"))
             if gain is not None:  # measured, and not enough: what a model writes may be about anything
-                found.append(_why("why_hardly_on_topic", value=gain, least=_limits()["topic_gain_on_short"]))
+                found.append(_why("why_hardly_on_topic", value=gain, least=judging_limits()["topic_gain_on_short"]))
     alike = measures.get("same_script")
     if better.number is not None:
         alike = same_script(candidate.text, better.text, row.question)
@@ -295,7 +295,7 @@ def _too_near_or_far(candidate: Candidate, better: _Better, policy: Policy) -> l
         found.append(_why("why_too_similar", value=alike, most=near))
     if far is not None and alike < far:
         found.append(_why("why_too_different", value=alike, least=far))
-    if ratio is not None and abs(width(candidate.text) - width(better.text)) >= _limits()["length_worth"]:
+    if ratio is not None and abs(width(candidate.text) - width(better.text)) >= judging_limits()["length_worth"]:
         if policy.min_length_ratio is not None and ratio < policy.min_length_ratio:
             found.append(_why("why_too_short", value=ratio, least=policy.min_length_ratio))
         if policy.max_length_ratio is not None and ratio > policy.max_length_ratio:
@@ -398,9 +398,6 @@ def _is_right(measures: Measures) -> bool | None:
         return True
     return False if measures.get("correct") is False or sql_fact(measures, "same_result") is False else None
 
-
-def _limits() -> dict[str, float]:
-    return {name: entry["value"] for name, entry in load_config("choice_policies.yaml")["judging"].items()}
 
 
 def _number(value: Any) -> float | None:

@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -72,6 +73,12 @@ class Policy:
 
 _TYPES: Mapping[str, Any] = get_type_hints(Policy)
 FIELDS: tuple[str, ...] = tuple(name for name in _TYPES if name != "name")
+
+
+@cache
+def judging_limits() -> Mapping[str, float]:
+    """How single measures are read: the values under `judging` in configs/choice_policies.yaml, by name."""
+    return {name: entry["value"] for name, entry in load_config("choice_policies.yaml")["judging"].items()}
 
 
 def policy_names() -> list[str]:
@@ -223,7 +230,7 @@ def describe(policy: Policy, lang: str) -> str:
     lines += [say(f"policy_{key}") for key in ("refusals", "template_text") if getattr(policy, key) == "refuse"]
     if policy.may_be_right == "refuse":
         lines.append(say("policy_may_be_right_refuse"))
-    worth = load_config("choice_policies.yaml")["judging"]["length_worth"]["value"]
+    worth = judging_limits()["length_worth"]
     lines += [
         say(f"policy_{key}", value=value, worth=worth) for key in _LIMITS if (value := getattr(policy, key)) is not None
     ]

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.candidates.candidate import Candidate, SourceRow
 from pipeline.candidates.duplicates import is_gold_sql, normal_form, sql_fact
+from pipeline.candidates.policy import judging_limits
 from pipeline.config_files import load_config
 from pipeline.pairs.pair import text_of
 from pipeline.refusal import Refused
@@ -227,7 +228,7 @@ def same_value(left: Number, right: Number) -> bool:
     pairs = [(left.value, right.value)]
     if left.percent != right.percent:
         pairs += [(left.value / 100, right.value)] if left.percent else [(left.value, right.value / 100)]
-    tolerance = Fraction(load_config("choice_policies.yaml")["judging"]["number_tolerance"]["value"])
+    tolerance = Fraction(judging_limits()["number_tolerance"])
     for one, other in pairs:
         if abs(one - other) <= tolerance * max(abs(one), abs(other)):
             return True

@@ -22,10 +22,11 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from pipeline.candidates.candidate import Candidate, SourceRow
+from pipeline.candidates.policy import judging_limits
 from pipeline.candidates.word_overlap import Overlap, WordOverlap
 from pipeline.config_files import load_config
 from pipeline.pair_measures.written_signs import end_marker, refuses, template_marker
@@ -101,7 +102,7 @@ def written_script(text: str) -> str | None:
     Latin letters stand in texts of every script, as names, terms and code; so another script counts from a smaller
     share on.
     """
-    limits = _limits()
+    limits = judging_limits()
     text = text[:_MOST_SCRIPT]
     counts = script_counts(text)
     weighed = {script: count * (2 if script in _DOUBLE else 1) for script, count in counts.items()}
@@ -138,13 +139,9 @@ def loop_in(text: str) -> dict[str, Any] | None:
     return _loop(text, text_units(text))
 
 
-@cache
-def _limits() -> dict[str, float]:
-    return {name: entry["value"] for name, entry in load_config("choice_policies.yaml")["judging"].items()}
-
 
 def _loop(text: str, units: Sequence[str]) -> dict[str, Any] | None:
-    limits = _limits()
+    limits = judging_limits()
     units = units[-_MOST_LOOPED:]
     least_repeated = limits["loop_share"] / 2  # of pairs of units; below, no stretch can fill that share
     if repeated_share(units, 2) < least_repeated and all(repeated_share(units[-last:], 2) < 0.5 for last in _LAST):
@@ -223,7 +220,7 @@ def measure_texts(
     token_ids: of the answers, by candidate number. A candidate that came with a better answer of its own is measured
     against that one.
     """
-    least = int(_limits()["overlap_least_others"])
+    least = int(judging_limits()["overlap_least_others"])
     groups: dict[str | None, list[Candidate]] = {}
     for candidate in candidates:
         if candidate.problem is None:
