@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from pipeline.pairs.pair import Pair
 from pipeline.refusal import Refused
 
 STRATEGIES = ("first_exhausted", "all_exhausted", "all_exhausted_without_replacement")
@@ -18,12 +18,15 @@ MOST_APART = 1_000_000  # times; with weights further apart it may draw for days
 _DRAWN_AT_ONCE = 1000  # as the library draws: another number would give another order
 
 
+Given = TypeVar("Given")  # a pair, or what is made of one
+
+
 @dataclass(frozen=True)
-class Source:
+class Source(Generic[Given]):
     """open: the pairs from the beginning, at each call. weight: above 0, in comparison with the other sources'."""
 
     name: str
-    open: Callable[[], Iterable[Pair]]
+    open: Callable[[], Iterable[Given]]
     weight: float = 1.0
 
 
@@ -36,11 +39,11 @@ class Taken:
     again: int = 0
 
 
-class Mix:
+class Mix(Generic[Given]):
     """Iterate for the pairs of all sources. One pair of each is held. Raises Refused for a weight or strategy that is
     none, and what the sources raise."""
 
-    def __init__(self, sources: Sequence[Source], *, seed: int = 0, strategy: str = "first_exhausted") -> None:
+    def __init__(self, sources: Sequence[Source[Given]], *, seed: int = 0, strategy: str = "first_exhausted") -> None:
         if strategy not in STRATEGIES:
             raise Refused("argument_choice", option="--strategy", value=strategy, choices=", ".join(STRATEGIES))
         for one in sources:
@@ -52,10 +55,10 @@ class Mix:
         self.sources, self.seed, self.strategy = tuple(sources), seed, strategy
         self.taken = [Taken(one.name) for one in sources]
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Given]:
         self.taken = [Taken(one.name) for one in self.sources]
         running = [iter(one.open()) for one in self.sources]
-        held: list[Pair | None] = [None] * len(running)  # the next of each, which tells whether it has ended
+        held: list[Given | None] = [None] * len(running)  # the next of each, which tells whether it has ended
         begun, ended = [False] * len(running), [False] * len(running)
         once = self.strategy == "all_exhausted_without_replacement"
         stop = any if self.strategy == "first_exhausted" else all
@@ -91,7 +94,7 @@ class Mix:
         while True:
             yield from generator.choice(len(chances), size=_DRAWN_AT_ONCE, p=chances).tolist()
 
-    def _rest(self, only: int, running: list[Iterator[Pair]], held: list[Pair | None]) -> Iterator[Pair]:
+    def _rest(self, only: int, running: list[Iterator[Given]], held: list[Given | None]) -> Iterator[Given]:
         """All of the one source that has not ended; drawing on would take for ever where its weight is small."""
         if (first := held[only]) is not None:
             self.taken[only].rows += 1
