@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 Stream = int | IO[bytes] | None
-PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+TimeoutExpired = subprocess.TimeoutExpired
+Child = subprocess.Popen[bytes]
 
 
 def start(
