@@ -8,34 +8,26 @@ from diagnostics.log_subject import LogSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok
 from diagnostics.thresholds import Thresholds
+from pipeline.logs.log_messages import causes_of_messages
+from pipeline.logs.training_log import Message
 
-# Ids of configs/log_messages.yaml, the more telling first: an out-of-memory error is a traceback too.
-ENDS = (
-    "out_of_memory",
-    "oom_kill",
-    "bad_alloc",
-    "disk_full",
-    "port_in_use",
-    "missing_dependency",
-    "cannot_import",
-    "device_mismatch",
-    "time_limit",
-    "killed",
-    "killed_by_signal",
-    "segmentation_fault",
-    "traceback",
-)
+# What still matters after training has come to its end: its result may not have been saved whole.
+_HURTS_SAVING = frozenset(
+    ("out_of_memory", "oom_kill", "bad_alloc", "disk_full", "file_too_large", "half_written", "port_in_use",
+     "missing_dependency", "cannot_import", "device_mismatch", "killed_by_signal", "segmentation_fault")
+)  # fmt: skip
+OUTCOMES = {name: name for name in causes_of_messages()}  # each message that ends a run is an outcome of this check
 
 
 def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Observation]:
     """What it checks:
         Whether the log ends in an error, and in which: out of memory, disk full, port in use, a missing package,
-        tensors on two devices, killed by the system.
+        versions that don't fit, devices, number formats, settings, files, data, killed by the system.
     Why it matters:
         A run that stopped by an error has no final model, and the newest checkpoint may be half written.
     How it is measured:
-        By the expressions of configs/log_messages.yaml. Steps that were logged after the message show that the run went
-        on or was started again.
+        By the expressions of configs/log_messages.yaml; of several the more telling counts, in the order of that file.
+        Steps that were logged after the message show that the run went on or was started again.
     Known false alarms:
         An error that a program caught and survived: steps follow it, so it is only mentioned. Ctrl-C is no fault.
     Fix:
@@ -49,7 +41,8 @@ def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
         raise NotMeasured("no_text_lines")
     found = {m.id: m for m in log.messages}
     stopped = found.get("interrupted")
-    ending = next((found[name] for name in ENDS if name in found), None)
+    ends = [found[name] for name in causes_of_messages() if name in found]
+    ending = next((m for m in ends if not _survived(m, subject)), ends[0] if ends else None)
     if ending is None or (stopped is not None and ending.id == "traceback"):
         if stopped is not None:
             yield info("interrupted", (f"line {stopped.line}", stopped.text), line=stopped.line, text=stopped.text)
@@ -64,13 +57,18 @@ def run_ended_by_error(subject: LogSubject, limits: Thresholds) -> Iterator[Obse
         "step": f"{log.last_step:g}",
         "rows": rows,
     }
-    if ending.row + 2 < log.records and ending.count == 1:
+    if _survived(ending, subject):
         yield info("survived", (f"line {ending.line}", ending.text), **numbers)
         return
-    if _was_finished(subject) and ending.id in ("traceback", "killed", "time_limit"):
+    if _was_finished(subject) and ending.id not in _HURTS_SAVING:
         yield info("after_training", (f"line {ending.line}", ending.text), **numbers)
         return
     yield error(ending.id, (f"line {ending.line}", ending.text), **numbers)
+
+
+def _survived(message: Message, subject: LogSubject) -> bool:
+    """Steps were logged after it."""
+    return message.row + 2 < subject.log.records and message.count == 1
 
 
 def _was_finished(subject: LogSubject) -> bool:
