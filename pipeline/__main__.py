@@ -1,4 +1,6 @@
-"""`python -m pipeline`: convert, generate, cot, demo. Results go to standard output, progress to standard error."""
+"""`python -m pipeline`: convert, generate, cot, train, jobs, demo.
+
+Results go to standard output, progress to standard error."""
 
 from __future__ import annotations
 
@@ -12,17 +14,17 @@ from types import FrameType
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 2 can't be done, 3 interrupted; a line on standard error
     explains every 2 and 3."""
-    from pipeline.commands import convert, cot, demo, generate
+    from pipeline.commands import convert, cot, demo, generate, jobs, train
     from pipeline.commands.terminal import Parser, run_command
 
     def parser() -> Parser:
         made = Parser(
             prog="python -m pipeline",
-            description="Makes things: converted data, reject candidates, reasoning, demo models.",
+            description="Makes things: converted data, reject candidates, reasoning, trained models, demo models.",
             epilog="example: python -m pipeline convert pairs.csv --to trl --output pairs.jsonl",
         )  # fmt: skip
         commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-        for module in (convert, generate, cot, demo):
+        for module in (convert, generate, cot, train, jobs, demo):
             module.add_parser(commands)
         return made
 

@@ -1,0 +1,325 @@
+"""The folder of one training run (a job): what was asked, what was started, how it stands, and what it wrote.
+
+    recipe.yaml      what was asked, settled        status.json    state, pids, times, exit status (class Status)
+    command.txt      what was started, to copy      log.txt        all output, of every attempt
+    accelerate.yaml  how it was spread              metrics.jsonl  one object for each logged step
+    data/            rows as the trainer reads them checks.json    report of the checks before the start
+    output/          the trainer's own folder, unless the recipe named an output_dir: then the job lies in that
+
+Jobs lie below `jobs_root()`; one whose recipe named an output_dir is a line in `jobs_root()/ID.at` there. A status is
+true only as long as its processes live: `read_status` looks at them, so that a killed run isn't called running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.data_folder import data_folder
+from pipeline.json_file import parse_json
+from pipeline.refusal import Refused
+from pipeline.training.progress_file import read_progress
+from pipeline.whole_file import written_whole
+
+RECIPE, COMMAND, STATUS, LOG, METRICS = "recipe.yaml", "command.txt", "status.json", "log.txt", "metrics.jsonl"
+ACCELERATE, CHECKS, ASKED = "accelerate.yaml", "checks.json", "asked.yaml"  # ASKED: the recipe before it was settled
+DATA, OUTPUT = "data", "output"
+TRAIN_ROWS, EVAL_ROWS = "data/train.jsonl", "data/eval.jsonl"
+STOP, WAITING = "stop", "waiting"  # marks for the training process: end after this step; don't begin yet
+_ELSEWHERE = ".at"
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+MAX_STATUS_BYTES = 1_000_000
+
+# checking: data and checks before the start; queued: another job has the machine; starting: processes run, no step yet
+LIVE = ("checking", "queued", "starting", "running", "stopping")
+# refused: the checks ended it; interrupted: its processes are gone and nobody wrote why (killed, machine restarted)
+OVER = ("done", "stopped", "failed", "refused", "interrupted")
+
+
+@dataclass(frozen=True)
+class Process:
+    """pid with the time it began, seconds since 1970: pids are given out again."""
+
+    pid: int
+    began: float
+
+    @property
+    def alive(self) -> bool:
+        import psutil
+
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.began) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed. cause: id of the contract; message: id of configs/log_messages.yaml, and entry of the advice;
+    line: where it stands in log.txt, from 1; text: that line."""
+
+    cause: str
+    message: str
+    line: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job stands. Times: seconds since 1970, 0 where not yet. bytes of memory: of all its processes together.
+
+    supervisor, training: the processes, None where not started. attempt: 1, then one more for each resume.
+    exit_status: of the launcher, negative for a signal. checkpoint: name of the newest whole one. verified: of what was
+    saved, `problem` empty where it is sound.
+    """
+
+    state: str = "checking"
+    created: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+    supervisor: Process | None = None
+    training: Process | None = None
+    pid: int | None = None  # the training process, by the contract's name
+    attempt: int = 1
+    exit_status: int | None = None
+    step: int = 0
+    max_steps: int = 0
+    first_step: float = 0.0
+    peak_memory_bytes: int = 0
+    peak_gpu_memory_bytes: int = 0
+    checkpoint: str = ""
+    failure: Failure | None = None
+    verified: Mapping[str, Any] = field(default_factory=dict)
+    recipe_hash: str = ""
+    asked_to_stop: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def seconds(self) -> float:
+        """How long this attempt has run, or ran."""
+        return (self.end or time.time()) - self.start if self.start else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Status:
+        """What of `value` is a status; what was edited by hand into something else is left at its default."""
+        made: dict[str, Any] = {}
+        blank = Status()
+        for one in fields(Status):
+            given = value.get(one.name)
+            usual = getattr(blank, one.name)
+            if one.name in ("supervisor", "training"):
+                made[one.name] = _process(given)
+            elif one.name == "failure":
+                made[one.name] = _failure(given)
+            elif one.name in ("exit_status", "pid"):
+                made[one.name] = given if isinstance(given, int) and not isinstance(given, bool) else None
+            elif isinstance(usual, float):
+                number = isinstance(given, (int, float)) and not isinstance(given, bool) and given == given
+                made[one.name] = float(given) if number and given is not None else usual
+            elif isinstance(given, type(usual)) and not (isinstance(given, bool) and isinstance(usual, int)):
+                made[one.name] = given
+        if made.get("state") not in (*LIVE, *OVER):
+            made["state"] = "interrupted"
+        return Status(**made)
+
+
+def _process(value: Any) -> Process | None:
+    if not isinstance(value, Mapping):
+        return None
+    pid, began = value.get("pid"), value.get("began")
+    return Process(pid, float(began)) if isinstance(pid, int) and isinstance(began, (int, float)) else None
+
+
+def _failure(value: Any) -> Failure | None:
+    if not isinstance(value, Mapping) or not isinstance(value.get("cause"), str):
+        return None
+    line = value.get("line")
+    message, text = str(value.get("message", "")), str(value.get("text", ""))
+    return Failure(value["cause"], message, line if isinstance(line, int) else 0, text)
+
+
+@dataclass(frozen=True)
+class Job:
+    """id: unique on this machine; folder: absolute."""
+
+    id: str
+    folder: Path
+
+    @property
+    def output(self) -> Path:
+        """The trainer's own folder."""
+        return self.folder if (self.folder / ".job").is_file() else self.folder / OUTPUT
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+def jobs_root() -> Path:
+    """Where jobs are found again. Raises OSError where it can't be made."""
+    root = data_folder() / "jobs"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return root
+
+
+def new_job(name: str, output_dir: str | None = None) -> Job:
+    """A folder for a new job: below `jobs_root()`, or `output_dir` itself, which must not hold another job.
+
+    Raises Refused where the place is taken or can't be written.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "job"
+    made = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    place: Path | str = output_dir or ""
+    try:
+        root = jobs_root()
+        if output_dir is None:
+            place = root / made
+            place.mkdir(mode=0o700)
+            return Job(made, place)
+        place = Path(output_dir).expanduser().absolute()
+        place.mkdir(parents=True, exist_ok=True)
+        if (place / STATUS).exists():
+            standing = read_status(Job("", place))
+            raise Refused("output_has_running_job" if standing.live else "output_has_job", path=output_dir)
+        mark = place / ".job"
+        with mark.open("x", encoding="utf-8") as file:  # of two starts at the same moment one gets it
+            file.write(made + "\n")
+        (root / f"{made}{_ELSEWHERE}").write_text(f"{place}\n", encoding="utf-8")
+        return Job(made, place)
+    except FileExistsError:
+        raise Refused("output_has_job", path=output_dir) from None
+    except NotADirectoryError:
+        raise Refused("output_not_folder", path=place) from None
+    except OSError as failed:
+        raise Refused("job_folder_failed", path=place, why=failed.strerror or failed) from None
+    except ValueError:  # a null byte
+        raise Refused("job_folder_failed", path=output_dir, why="null byte") from None
+
+
+def forget(job: Job) -> None:
+    """Free the place of a job that never began: its marks and small files, never what a trainer wrote."""
+    for name in (".job", STATUS, RECIPE, ASKED, COMMAND, ACCELERATE, CHECKS, LOG, STOP, WAITING, TRAIN_ROWS, EVAL_ROWS):
+        with suppress(OSError):
+            (job.folder / name).unlink(missing_ok=True)
+    for name in (DATA, "."):
+        with suppress(OSError):
+            (job.folder / name).rmdir()
+    with suppress(OSError):
+        (jobs_root() / f"{job.id}{_ELSEWHERE}").unlink(missing_ok=True)
+
+
+def find_job(named: str) -> Job:
+    """By id, by the beginning of one where it is the only one, `last`, or the folder. Raises Refused."""
+    if ID.fullmatch(named):
+        if (job := _job_of(named)) is not None:
+            return job
+        known = list(all_jobs())
+        if named == "last" and known:
+            return known[0]
+        near = [job for job in known if job.id.startswith(named)]
+        if len(near) == 1:
+            return near[0]
+        if near:
+            raise Refused("job_ambiguous", given=named, names=", ".join(job.id for job in near[:5]))
+    with suppress(OSError, ValueError):
+        folder = Path(named).expanduser().absolute()
+        if (folder / STATUS).is_file():
+            mark = folder / ".job"
+            name = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else folder.name
+            return Job(name if ID.fullmatch(name) else folder.name, folder)
+    raise Refused("job_not_found", given=named)
+
+
+def _job_of(name: str) -> Job | None:
+    with suppress(OSError):
+        root = jobs_root()
+        if (root / name / STATUS).is_file():
+            return Job(name, root / name)
+        at = root / f"{name}{_ELSEWHERE}"
+        if at.is_file():
+            with at.open(encoding="utf-8", errors="replace") as file:
+                folder = Path(file.readline().strip())
+            return Job(name, folder) if folder.is_absolute() and (folder / STATUS).is_file() else None
+    return None
+
+
+def all_jobs() -> Iterator[Job]:
+    """Newest first, by when they were made."""
+    with suppress(OSError):
+        found = {}
+        for entry in os.scandir(jobs_root()):
+            name = entry.name.removesuffix(_ELSEWHERE)
+            if ID.fullmatch(name) and (job := _job_of(name)) is not None:
+                with suppress(OSError):
+                    found[job] = entry.stat().st_ctime if entry.name.endswith(_ELSEWHERE) else _created(job)
+        yield from sorted(found, key=lambda job: (-found[job], job.id))
+
+
+def _created(job: Job) -> float:
+    return _stored(job).created
+
+
+def _stored(job: Job) -> Status:
+    try:
+        with job.path(STATUS).open("rb") as file:
+            value = parse_json(file.read(MAX_STATUS_BYTES))
+    except (OSError, ValueError, RecursionError):
+        value = None
+    return Status.from_json(value) if isinstance(value, Mapping) else Status(state="interrupted")
+
+
+def read_status(job: Job) -> Status:
+    """How it stands now: what was written last, corrected by which of its processes live."""
+    status = _stored(job)
+    if not status.live:
+        return status
+    if status.supervisor is not None and status.supervisor.alive:
+        return status
+    if status.training is not None and status.training.alive:
+        return status  # its supervisor is gone; the run goes on by itself
+    again = _stored(job)  # it may have ended between the two looks
+    if not again.live:
+        return again
+    if again.supervisor is None and time.time() - again.created < 60:
+        return again  # its supervisor has not said so yet
+    told = read_progress(job.folder)  # a run that ended by itself after its supervisor was killed
+    state = told.phase if told.phase in ("done", "stopped") else "interrupted"
+    step, most = (told.step, told.max_steps) if told.max_steps else (again.step, again.max_steps)
+    return replace(again, state=state, end=again.end or _last_sign(job), step=step, max_steps=most)
+
+
+def _last_sign(job: Job) -> float:
+    """When the run last wrote something."""
+    times = [0.0]
+    for name in (LOG, METRICS, STATUS):
+        with suppress(OSError):
+            times.append(job.path(name).stat().st_mtime)
+    return max(times)
+
+
+def write_status(job: Job, status: Status) -> None:
+    """Raises OSError."""
+    with written_whole(job.path(STATUS)) as path:
+        path.write_text(json.dumps(status.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def this_process(pid: int | None = None) -> Process:
+    """Raises psutil.Error for a process that is gone."""
+    import psutil
+
+    process = psutil.Process(pid if pid is not None else os.getpid())
+    return Process(process.pid, process.create_time())

@@ -1,0 +1,322 @@
+"""From a recipe to a running job.
+
+The launcher is started first and waits, its imports done, for the data and the checks: importing trl takes longer than
+either. What the checks find wrong ends it before its first step unless the user insists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import processes
+from pipeline.json_file import parse_json
+from pipeline.refusal import Refused
+from pipeline.training.checkpoints import last_whole, step_of
+from pipeline.training.demo_names import demo_model, is_demo
+from pipeline.training.job_folder import (
+    ACCELERATE,
+    ASKED,
+    CHECKS,
+    COMMAND,
+    LOG,
+    METRICS,
+    RECIPE,
+    STOP,
+    WAITING,
+    Job,
+    Status,
+    forget,
+    new_job,
+    read_status,
+    write_status,
+)
+from pipeline.training.recipe import Recipe, parse_recipe
+from pipeline.training.supervise import request_stop, start_supervisor
+from pipeline.whole_file import written_whole
+
+if TYPE_CHECKING:
+    from pipeline.training.accelerate_files import AccelerateFile
+    from pipeline.training.training_data import RowsWritten
+
+PATHS = (
+    "model_name_or_path", "adapter_name_or_path", "tokenizer_name_or_path", "ref_model_name_or_path",
+    "reward_model_name_or_path", "reward_database", "chat_template", "resume_from_checkpoint", "deepspeed",
+    "output_dir",
+)  # fmt: skip
+HOW_TO_RUN = ("resume_from_checkpoint", "logging_steps", "save_steps", "save_total_limit", "report_to", "plot_loss")
+Note = Callable[[str], None]
+"""Told what is being done now: demo, data, checks."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """job; report: of the checks, as JSON, None where they were left out; rows: what the data came to; refused: errors
+    of the report ended the job before its start."""
+
+    job: Job
+    report: Mapping[str, Any] | None = None
+    rows: RowsWritten | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A recipe as this machine will run it. recipe: paths absolute, demo names replaced; encoder_decoder and
+    conversational: what the model's own files say."""
+
+    asked: Recipe
+    recipe: Recipe
+    encoder_decoder: bool = False
+    conversational: bool = False
+
+
+class Cancelled(Exception):
+    """The one who asked gave up before the start."""
+
+
+def settle(recipe: Recipe, note: Note = lambda text: None) -> Settled:
+    """Demo names and relative paths replaced. Raises Refused where no model is named, or one that isn't there."""
+    from pipeline.checkpoint import open_checkpoint
+    from pipeline.declared_tokens import chat_template
+    from pipeline.training.policy_model import tokenizer_of
+
+    model = recipe.get("model_name_or_path")
+    if not model:
+        raise Refused("recipe_without_model", path=recipe.name)
+    settled = recipe.settled
+    fields = dict(settled.fields)
+    for name in PATHS:
+        value = fields.get(name)
+        if not isinstance(value, str):
+            continue
+        if is_demo(value):
+            note("demo")
+            fields[name] = str(demo_model(value, note))
+        elif name == "output_dir" or os.path.exists(os.path.expanduser(value)):
+            fields[name] = os.path.abspath(os.path.expanduser(value))
+    settled = replace(settled, fields=fields)
+    tokenizer = tokenizer_of(settled)
+    apart = tokenizer if tokenizer != fields["model_name_or_path"] else None
+    found = open_checkpoint(str(fields["model_name_or_path"]), tokenizer=apart)
+    if found.adapter_config.value is not None:
+        base = found.adapter_config.get("base_model_name_or_path")
+        with suppress(Refused):  # what an adapter lacks is for the checks to say
+            found = open_checkpoint(str(base))
+    encoder_decoder = found.is_encoder_decoder
+    template = settled.get("chat_template") or chat_template(found.tokenizer).text
+    return Settled(recipe, settled, encoder_decoder, bool(template) and not encoder_decoder)
+
+
+def start_job(
+    recipe: Recipe, *, accelerate: str | None = None, command: str | None = None, insist: bool = False,
+    note: Note = lambda text: None, cancel: threading.Event | None = None, lang: str = "en",
+) -> Started:  # fmt: skip
+    """Make the job, check it, and let it begin. Returns when the checks are through; the run goes on by itself.
+
+    accelerate: a name of configs/accelerate or a file, before what the recipe says. command: a line that the user has
+    edited in place of the one made here, `{job}` standing for the job's folder. Raises Refused for what can't be
+    started at all, of which nothing is left then. Raises Cancelled.
+    """
+    settled = settle(recipe, note)
+    _may_stop(cancel)
+    output_dir = settled.recipe.fields.get("output_dir")
+    job = new_job(recipe.name, output_dir)
+    begun = False
+    try:
+        _write_files(job, settled, accelerate, command)
+        write_status(job, Status(state="checking", created=time.time(), recipe_hash=recipe_hash(settled.recipe)))
+        supervisor = start_supervisor(job)
+        begun = True
+        _reaped(supervisor)
+        note("data")
+        rows = write_rows_of(settled, job.folder, note)
+        _may_stop(cancel)
+        note("checks")
+        report = check(job.path(RECIPE), job.folder, job.path(ACCELERATE), lang, cancel)
+        with suppress(OSError), written_whole(job.path(CHECKS)) as path:
+            path.write_bytes(report_bytes(report))
+        if not insist and any(f.get("severity") == "error" for f in report.get("findings", ())):
+            _end_before_start(job)
+            return Started(job, report, rows, refused=True)
+        job.path(WAITING).unlink(missing_ok=True)
+        return Started(job, report, rows)
+    except OSError as failed:
+        _undo(job, begun)
+        raise Refused("job_folder_failed", path=job.folder, why=failed.strerror or failed) from None
+    except BaseException:
+        _undo(job, begun)
+        raise
+
+
+def write_rows_of(settled: Settled, folder: Path, note: Note = lambda text: None) -> RowsWritten:
+    """The data of a recipe as its trainer reads it. Raises Refused."""
+    from pipeline.training.training_data import write_rows
+
+    return write_rows(
+        settled.recipe, folder, conversational=settled.conversational, encoder_decoder=settled.encoder_decoder,
+        progress=note,
+    )  # fmt: skip
+
+
+def resume_job(job: Job, *, insist: bool = False) -> str:
+    """Go on from the newest whole checkpoint, from the beginning where there is none. Returns the checkpoint's name.
+
+    Raises Refused for a job that is live or done, whose files are gone, or whose recipe was changed since (unless the
+    user insists; how often it logs and saves may change).
+    """
+    status = read_status(job)
+    if status.live:
+        raise Refused("job_is_live", job=job.id)
+    if status.state == "done" and not insist:
+        raise Refused("job_is_done", job=job.id)
+    try:
+        recipe = parse_recipe(job.path(RECIPE).read_text(encoding="utf-8"), job.path(RECIPE).stem)
+    except (OSError, UnicodeDecodeError) as failed:
+        why = failed.strerror if isinstance(failed, OSError) else "UTF-8"
+        raise Refused("job_file_gone", job=job.id, path=job.path(RECIPE), why=why or failed) from None
+    for name in (COMMAND, ACCELERATE, "data/train.jsonl"):
+        if not job.path(name).is_file():
+            raise Refused("job_file_gone", job=job.id, path=job.path(name), why="-")
+    if status.recipe_hash and recipe_hash(recipe) != status.recipe_hash and not insist:
+        raise Refused("job_recipe_changed", job=job.id, path=job.path(RECIPE))
+    whole = last_whole(job.output)
+    try:
+        if whole is not None:
+            recipe = replace(recipe, fields={**recipe.fields, "resume_from_checkpoint": str(whole)})
+            with written_whole(job.path(RECIPE)) as path:
+                path.write_text(recipe.as_yaml(), encoding="utf-8")
+        forget_steps_after(job, step_of(whole) if whole else 0)
+        for mark in (STOP, WAITING):
+            job.path(mark).unlink(missing_ok=True)
+        again = replace(
+            status, state="checking", created=time.time(), attempt=status.attempt + 1, supervisor=None, training=None,
+            end=0.0, exit_status=None, failure=None, asked_to_stop=0.0, recipe_hash=recipe_hash(recipe),
+            checkpoint=whole.name if whole else "",
+        )  # fmt: skip
+        write_status(job, again)
+        _reaped(start_supervisor(job))
+    except OSError as failed:
+        raise Refused("job_folder_failed", path=job.folder, why=failed.strerror or failed) from None
+    return whole.name if whole else ""
+
+
+def forget_steps_after(job: Job, step: int) -> None:
+    """Drop the records of steps that will be done again, so that the curve has each once. Raises OSError."""
+    path = job.path(METRICS)
+    if not path.is_file():
+        return
+    with written_whole(path) as kept, path.open("rb") as old, kept.open("wb") as new:
+        for line in old:
+            try:
+                record = parse_json(line)
+            except (ValueError, RecursionError):
+                continue  # cut in the middle when the run was killed
+            if isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= step:
+                new.write(line)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Of what decides on the result: not of how often it logs and saves."""
+    kept = replace(recipe, name="", fields={k: v for k, v in sorted(recipe.fields.items()) if k not in HOW_TO_RUN})
+    return hashlib.sha256(kept.as_yaml().encode("utf-8", errors="replace")).hexdigest()[:16]
+
+
+def command_of(job_folder: str, accelerate_file: str, spread: AccelerateFile) -> str:
+    """The line that starts the training process, to copy."""
+    from pipeline.training.launch_line import launch_line
+
+    return launch_line(accelerate_file, ["-m", "pipeline.training.run", job_folder], spread).text
+
+
+def check(
+    recipe: Path, rows: Path, accelerate: Path, lang: str = "en", cancel: threading.Event | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """The report of `python -m diagnostics recipe`, which judges; this layer only makes. Raises Refused, Cancelled."""
+    _, result = check_as("json", recipe, rows, accelerate, lang, cancel)
+    return dict(parse_json(result))
+
+
+def check_as(
+    format: str, recipe: Path, rows: Path, accelerate: Path, lang: str = "en", cancel: threading.Event | None = None
+) -> tuple[int, bytes]:  # fmt: skip
+    """(exit status, report) of the checks before a start, in one of the report's formats. Raises Refused, Cancelled."""
+    from pipeline.training.launch_line import project_path
+
+    argv = [sys.executable, "-m", "diagnostics", "recipe", str(recipe), "--rows", str(rows), "--accelerate",
+            str(accelerate), "--format", format, "--lang", lang]  # fmt: skip
+    child = processes.start(argv, stdout=processes.PIPE, stderr=processes.PIPE, env=project_path())
+    while True:
+        try:
+            result, told = child.communicate(timeout=0.2)
+            break
+        except processes.TimeoutExpired:
+            if cancel is not None and cancel.is_set():
+                child.kill()
+                child.communicate()
+                raise Cancelled from None
+    if not result.strip():  # a report is printed whatever it says; without one the process itself failed
+        lines = told.decode("utf-8", errors="replace").strip().splitlines()
+        raise Refused("checks_failed", why=lines[-1].removeprefix("diagnostics: ") if lines else child.returncode)
+    return child.returncode, result
+
+
+def report_bytes(report: Mapping[str, Any]) -> bytes:
+    import json
+
+    return (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode("utf-8", errors="replace")
+
+
+def _write_files(job: Job, settled: Settled, accelerate: str | None, command: str | None) -> None:
+    from pipeline.training.accelerate_files import suited
+    from pipeline.training.launch_line import in_folder
+
+    recipe = settled.recipe
+    spread = suited(
+        accelerate or recipe.get("accelerate"), processes=recipe.get("num_processes"), cpu=recipe.get("use_cpu", False)
+    )
+    fields = {"output_dir": str(job.output), **recipe.fields}
+    if spread.use_cpu:
+        fields["use_cpu"] = True
+    job.path(RECIPE).write_text(replace(recipe, fields=fields).as_yaml(), encoding="utf-8")
+    job.path(ASKED).write_text(settled.asked.as_yaml(), encoding="utf-8")
+    job.path(ACCELERATE).write_text(spread.as_yaml(), encoding="utf-8")
+    folder = str(job.folder)
+    line = in_folder(command, folder) if command else command_of(folder, str(job.path(ACCELERATE)), spread)
+    job.path(COMMAND).write_text(line + "\n", encoding="utf-8")
+    job.path(LOG).touch()
+    job.path(WAITING).write_text(f"{os.getpid()}\n", encoding="utf-8")
+
+
+def _end_before_start(job: Job) -> None:
+    with suppress(OSError):
+        request_stop(job, firmly=True, save=False)
+
+
+def _undo(job: Job, begun: bool) -> None:
+    """Nothing is left of a job that could not be started."""
+    if begun:
+        _end_before_start(job)
+        until = time.monotonic() + 30
+        while read_status(job).live and time.monotonic() < until:
+            time.sleep(0.1)
+    forget(job)
+
+
+def _may_stop(cancel: threading.Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled
+
+
+def _reaped(supervisor: processes.Child) -> None:
+    """Its end is awaited, so that it doesn't stay a zombie while the app lives."""
+    threading.Thread(target=supervisor.wait, name=f"job-wait-{supervisor.pid}", daemon=True).start()
+
