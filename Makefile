@@ -20,6 +20,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 docs: $(STAMP)
+	$(BIN)/python docs/training_fields.py
 	$(BIN)/python docs/example_report.py
 	$(BIN)/python -m diagnostics explain all --format md --output docs/checks.md
 	$(BIN)/python docs/tree_in_readme.py
@@ -35,6 +36,7 @@ bench: $(STAMP)
 # LLaMA-Factory trains on what we export; the first time it installs it in the user's cache, which takes minutes
 interop: $(STAMP)
 	$(BIN)/python interop/llamafactory_trains.py
+	$(BIN)/python interop/recipes_elsewhere.py
 
 $(STAMP): requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
