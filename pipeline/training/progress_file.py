@@ -76,6 +76,7 @@ class Progress:
     step: int = 0
     max_steps: int = 0
     first_step: float = 0.0
+    memory: int = 0
     gpu_memory: int = 0
 
 
@@ -95,5 +96,6 @@ def read_progress(folder: Path) -> Progress:
     first = held.get("first_step_time")
     return Progress(
         str(held.get("phase", "")), whole("step"), whole("max_steps"),
-        float(first) if isinstance(first, (int, float)) else 0.0, whole("peak_gpu_memory_bytes"),
+        float(first) if isinstance(first, (int, float)) else 0.0, whole("peak_memory_bytes"),
+        whole("peak_gpu_memory_bytes"),
     )  # fmt: skip

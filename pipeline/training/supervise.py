@@ -53,7 +53,7 @@ class Supervisor:
         self.told = 0  # signals that said stop
         self.process: processes.Child | None = None
         self.disk_full = False
-        self._disk_at = self._stop_at = 0.0
+        self._disk_at = self._memory_at = 0.0
         self._written: Status | None = None
 
     def run(self) -> int:
@@ -130,9 +130,8 @@ class Supervisor:
         """One look: progress, memory, disk, whether it is to stop."""
         assert self.status.training is not None
         told = read_progress(self.job.folder)
-        tree = tree_of(self.status.training)
         changes: dict[str, Any] = {
-            "peak_memory_bytes": max(self.status.peak_memory_bytes, memory_of(tree)),
+            "peak_memory_bytes": max(self.status.peak_memory_bytes, told.memory, self._memory()),
             "peak_gpu_memory_bytes": max(self.status.peak_gpu_memory_bytes, told.gpu_memory),
         }
         if told.max_steps:
@@ -145,6 +144,13 @@ class Supervisor:
         self._write(**changes)
         if self.status.state == "stopping":
             self._stop(told)
+
+    def _memory(self) -> int:
+        """Of all processes of the run together; 0 between two measurements, which read every process of the machine."""
+        if time.monotonic() < self._memory_at or self.status.training is None:
+            return 0
+        self._memory_at = time.monotonic() + float(self.limits["memory_every_seconds"])
+        return memory_of(tree_of(self.status.training))
 
     def _watch_disk(self) -> None:
         if time.monotonic() < self._disk_at:
