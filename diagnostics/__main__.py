@@ -1,4 +1,4 @@
-"""`python -m diagnostics`: checkpoint, log, explain. Results go to standard output, progress to standard error."""
+"""`python -m diagnostics`: a command to a report. Results go to standard output, progress to standard error."""
 
 from __future__ import annotations
 

@@ -170,4 +170,28 @@ SUPERVISED_CHECKS: tuple[Check, ...] = (
     Check("SFT012", "one-end-token", "pairs.end_tokens", "files"),
 )
 
-ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS + PAIR_CHECKS + SUPERVISED_CHECKS
+# A recipe before its run starts; diagnostics.diagnose_recipe runs some of the checks above on its rows and model too.
+RECIPE_CHECKS: tuple[Check, ...] = (
+    Check("RUN010", "recipe-is-usable", "launch.recipe_unusable", "files"),
+    Check("RUN014", "model-fits-method", "launch.model_unfit_for_method", "files"),
+    Check("RUN011", "beta-usual", "launch.beta_unusual", "files"),
+    Check("RUN012", "learning-rate-usual", "launch.learning_rate_unusual", "files"),
+    Check("RUN013", "precision-fits", "launch.precision_unfit", "files"),
+    Check("RUN015", "reference-is-the-start", "launch.reference_unfit", "files"),
+    Check("RUN016", "adapter-fits-model", "launch.adapter_settings_unfit", "files"),
+    Check("RUN018", "batches-whole", "launch.batches_unsound", "files"),
+    Check("RUN019", "spread-fits", "launch.spreading_unfit", "files"),
+    Check("RUN020", "packages-there", "launch.packages_absent", "files"),
+    Check("RUN021", "versions-sound", "launch.versions_known_bad", "files"),
+    Check("RUN022", "port-free", "launch.port_taken", "files"),
+    Check("RUN023", "output-writable", "launch.output_folder_unfit", "files"),
+    Check("RUN026", "rows-fit-method", "launch.rows_unfit", "files"),
+    Check("RUN027", "stop-token-trained", "launch.stop_token_untaught", "files"),
+    Check("RUN028", "padding-sound", "launch.padding_unsound", "files"),
+    Check("RUN017", "schedule-sound", "launch.schedule_unsound", "files"),
+    Check("RUN025", "memory-suffices", "launch.memory_too_small", "files"),
+    Check("RUN024", "disk-suffices", "launch.disk_too_small", "files"),
+    Check("RUN029", "ready-for-preference-training", "launch.ready_for_preference", "files"),
+)
+
+ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS + PAIR_CHECKS + SUPERVISED_CHECKS + RECIPE_CHECKS

@@ -109,6 +109,25 @@ def _parser() -> Parser:
     pairs.add_argument("--seed", default="0", metavar="N")
     pairs.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
+    recipe = commands.add_parser(
+        "recipe", parents=[common], help="what is to be checked before a training run starts",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Checks a training recipe before anything is trained: its fields, the rows as the trainer will see "
+                    "them, the model, and whether this machine has the memory, disk and packages.",
+        epilog="examples:\n"
+               "  python -m diagnostics recipe dpo_lora\n"
+               "  python -m diagnostics recipe mine.yaml --set learning_rate=5e-6 --set data=pairs.jsonl --lang zh\n"
+               "  python -m diagnostics recipe mine.yaml --accelerate zero3 --depth forward --format json",
+    )  # fmt: skip
+    recipe.add_argument("recipe", metavar="RECIPE", help="a name, or a file")
+    recipe.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="changes",
+                        help="a field of the recipe (repeatable)")  # fmt: skip
+    recipe.add_argument("--rows", metavar="FOLDER", help="a job's folder, with data/train.jsonl")
+    recipe.add_argument("--accelerate", metavar="NAME_OR_FILE", help="how the run is spread")
+    recipe.add_argument("--depth", choices=("files", "weights", "forward"), default="files",
+                        help="how deep to look at the model; default: files")  # fmt: skip
+    recipe.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
     explain = commands.add_parser(
         "explain", parents=[common], help="documentation of one check or cause",
         epilog="examples: python -m diagnostics explain TOK004; python -m diagnostics explain eos_is_plain_text; "
@@ -125,7 +144,8 @@ def run_command(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs}[options.command](options)
+    commands = {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs, "recipe": _recipe}
+    return commands[options.command](options)
 
 
 def _check_output(output: str | None, inputs: Sequence[tuple[str, str]] = ()) -> None:
@@ -278,6 +298,22 @@ def _pairs(options: argparse.Namespace) -> int:
             device=options.device, thresholds=options.threshold, lang=options.lang, on_event=progress.event,
             on_rows=lambda rows: progress.show(f"{rows:,}"), on_note=progress.show,
         ).report  # fmt: skip
+
+    return _report(diagnose, options)
+
+
+def _recipe(options: argparse.Namespace) -> int:
+    inputs = [("RECIPE", options.recipe)]
+    inputs += [(f"--{n}", path) for n in ("rows", "accelerate") if (path := getattr(options, n)) is not None]
+    _check_output(options.output, inputs)
+    from diagnostics.diagnose_recipe import diagnose_recipe
+
+    def diagnose(progress: _Progress) -> Report:
+        return diagnose_recipe(
+            options.recipe, changes=options.changes, rows=options.rows, accelerate=options.accelerate,
+            depth=options.depth, device=options.device, thresholds=options.threshold, lang=options.lang,
+            on_event=progress.event, on_note=progress.show,
+        )  # fmt: skip
 
     return _report(diagnose, options)
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from diagnostics.recipe_preview import STYLE as PREVIEW_STYLE
+from diagnostics.recipe_preview import is_preview, preview_html, preview_lines
 from diagnostics.report import Cause, Evidence, Finding, Report
 from diagnostics.small_curves import curves_svg, sparklines
 from diagnostics.thresholds import load_thresholds
@@ -225,6 +227,8 @@ def to_text(report: Report) -> str:
         for entry in report.skipped:
             by_reason.setdefault(entry.reason, []).append(entry.code)
         lines += [f"  {' '.join(codes)}: {reason}" for reason, codes in by_reason.items()]
+    if seen := preview_lines(report.samples, words):
+        lines += ["", f"{words['preview']}:", *(f"  {line}" for line in seen)]
     return "\n".join(visible(line) for text in lines for line in text.split("\n")) + "\n"
 
 
@@ -267,9 +271,11 @@ def to_markdown(report: Report) -> str:
     if report.skipped:
         lines += ["", f"## {words['skipped']}", ""]
         lines += [f"- {s.code}: {_md(s.reason)}" for s in report.skipped]
-    if report.samples:
+    if seen := preview_lines(report.samples, words):
+        lines += ["", f"## {words['preview']}", "", *(f"- {_md_code(line)}" for line in seen)]
+    if answers := [sample for sample in report.samples if not is_preview(sample)]:
         lines += ["", f"## {words['samples']}", ""]
-        for sample in report.samples:
+        for sample in answers:
             lines.append(f"- {_md_code(str(sample.get('prompt', '')))} · {sample.get('strategy', '')}")
             lines.append(f"  - {_md_code(str(sample.get('text', '')))}")
     versions = ", ".join(f"{n} {v}" for n, v in report.versions.items())
@@ -363,9 +369,11 @@ def to_html(report: Report) -> str:
     parts += [_cause_html(cause, by_code, words) for cause in report.causes]
     if autopsy := report.curves.get("format_autopsy"):
         parts.append(f"<h2>{_h(words['autopsy'])}</h2><div class='card scroll'>{_autopsy_svg(autopsy, words)}</div>")
-    if report.samples:
+    if seen := preview_html(report.samples, words, visible):
+        parts.append(f"<style>{PREVIEW_STYLE}</style><h2>{_h(words['preview'])}</h2>{seen}")
+    if answers := [sample for sample in report.samples if not is_preview(sample)]:
         parts.append(f"<h2>{_h(words['samples'])}</h2><div class='card scroll'><table>")
-        for sample in report.samples:
+        for sample in answers:
             cells = (sample.get("prompt", ""), sample.get("strategy", ""), sample.get("text", ""))
             parts.append("<tr>" + "".join(f"<td><code>{_h(cell)}</code></td>" for cell in cells) + "</tr>")
         parts.append("</table></div>")

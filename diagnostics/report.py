@@ -101,7 +101,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was looked at. kind: checkpoint | log | pairs | case."""
+    """What was looked at. kind: checkpoint | log | pairs | recipe | case."""
 
     kind: str
     name: str

@@ -13,6 +13,7 @@ from typing import Any
 
 from diagnostics.report import Cause, Finding, Report, Skipped
 from pipeline.config_files import load_config
+from pipeline.refusal import Sentence
 
 LANGUAGES = ("en", "zh")
 _FIELD = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
@@ -75,6 +76,26 @@ def _sentence(
     return fill(str(message), params), fill(str(fix), params)
 
 
+def in_both_languages(sentence: Sentence) -> dict[str, Any]:
+    """A sentence with words of its own as a param of a finding: said when the finding is."""
+    params = {k: in_both_languages(v) if isinstance(v, Sentence) else v for k, v in sentence.params.items()}
+    plain = {k: v if isinstance(v, (str, int, float, dict)) or v is None else str(v) for k, v in params.items()}
+    return {"entry": sentence.entry, "words": sentence.words, "params": plain}
+
+
+def _said(value: Any, lang: str) -> Any:
+    """What in_both_languages made, alone or several, in words; everything else as it is."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return ("；" if lang == "zh" else "; ").join(str(_said(one, lang)) for one in value)
+    if not isinstance(value, dict) or set(value) != {"entry", "words", "params"}:
+        return value
+    try:
+        params = {name: _said(one, lang) for name, one in value["params"].items()}
+        return Sentence(str(value["entry"]), params, str(value["words"])).said(lang)
+    except (KeyError, TypeError, AttributeError, FileNotFoundError):  # of a report of another version
+        return str(value["entry"])
+
+
 def say_finding(finding: Finding, lang: str, by_rows: bool = False) -> Finding:
     """The same finding with message and fix in `lang`. Fine findings carry no fix. by_rows: the numbers of its steps
     only count the rows of a log."""
@@ -87,7 +108,7 @@ def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
     """Params with ids among them said in words: the `reason` why a row was left out, the `problem` that kept one from
     being tokenised, and `kinds` of personal data with their counts."""
     reason, problem, kinds = (params.get(name) for name in ("reason", "problem", "kinds"))
-    said = dict(params)
+    said = {name: _said(value, lang) for name, value in params.items()}
     if isinstance(reason, str):
         said["reason"] = load_config(f"words/{lang}/formats.yaml").get(f"row_{reason}", reason)
     if isinstance(problem, str):
