@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +85,7 @@ def _train(options: argparse.Namespace, recipe: Any) -> int:
         say("pipeline", f"{finding['code']} {finding['message']} {finding.get('fix') or ''}".strip())
     if started.refused:
         line = Sentence("train_refused", {"count": len(problems)}).said(options.lang)
-        say("pipeline", line)
+        last_word(options, line)
         _account(options, {**place, "state": "refused", "report": started.report}, line)
         return EXIT_PROBLEMS
     command = job.path(COMMAND).read_text(encoding="utf-8").strip()
@@ -92,34 +95,43 @@ def _train(options: argparse.Namespace, recipe: Any) -> int:
         _account(options, {**place, "state": state, "command": command, "report": started.report}, line)
         return EXIT_DONE
     say("pipeline", Sentence("train_follows", {"job": job.id, "folder": job.folder}).said(options.lang))
-    follow(job)
+    follow(job, options.lang)
     status = read_status(job)
     line = failure_said(status, options.lang)
+    last_word(options, line)
     _account(options, {**place, "command": command, **status.as_json()}, line)
     return {"done": EXIT_DONE, "stopped": EXIT_INTERRUPTED}.get(status.state, EXIT_PROBLEMS)
 
 
-def follow(job: Any) -> None:
+def last_word(options: argparse.Namespace, line: str) -> None:
+    """On standard error too where the account goes elsewhere: what stood there last may be a launcher's traceback."""
+    if options.format == "json" or sys.stdout is None or not sys.stdout.isatty():
+        say("pipeline", line)
+
+
+def follow(job: Any, lang: str = "en") -> None:
     """Its log on standard error until it is over. The first Ctrl-C stops it politely, the second at once."""
     from pipeline.training.job_folder import LOG, read_status
     from pipeline.training.stop_job import stop_job
 
     place = 0
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a look may end within a character
     while True:
         try:
             over = not read_status(job).live
-            with job.path(LOG).open("rb") as log:
-                log.seek(place)
-                new = log.read()
-            place += len(new)
-            if new and sys.stderr is not None:
-                sys.stderr.write(new.decode("utf-8", errors="replace"))
-                sys.stderr.flush()
+            with suppress(OSError):  # the log was removed, or nobody reads standard error any more: the run goes on
+                with job.path(LOG).open("rb") as log:
+                    log.seek(place)
+                    new = log.read()
+                place += len(new)
+                if new and sys.stderr is not None:
+                    sys.stderr.write(decoder.decode(new))
+                    sys.stderr.flush()
             if over:
                 return
             time.sleep(FOLLOW_SECONDS)
         except KeyboardInterrupt:
-            say("pipeline", Sentence("train_stopping").said("en"))
+            say("pipeline", Sentence("train_stopping").said(lang))
             try:
                 stop_job(job)
             except Refused:
@@ -128,9 +140,9 @@ def follow(job: Any) -> None:
 
 def _dry_run(options: argparse.Namespace, recipe: Any) -> int:
     """Everything that is looked at before a start; nothing is left behind."""
-    from pipeline.json_file import parse_json
     from pipeline.training.accelerate_files import suited
-    from pipeline.training.start_job import check_as, command_of, settle, write_rows_of
+    from pipeline.training.run_needs import estimate
+    from pipeline.training.start_job import check, check_as, command_of, settle, write_rows_of
 
     note = _note(options.lang)
     settled = settle(recipe, note)
@@ -144,16 +156,23 @@ def _dry_run(options: argparse.Namespace, recipe: Any) -> int:
         rows = write_rows_of(settled, folder, note)
         note("checks")
         files = (folder / "recipe.yaml", folder, folder / "accelerate.yaml")
-        status, report = check_as(options.format, *files, options.lang)
+        with ThreadPoolExecutor(2) as both:  # as text for the reader, as JSON for the numbers in it
+            shown_report = both.submit(check_as, options.format, *files, options.lang)
+            report = check(*files, options.lang)
+        status, text_report = shown_report.result()
         command = command_of("{job}", "{job}/accelerate.yaml", spread)
+    needs = estimate(settled.recipe, spread, rows.train, report)
     if options.format == "json":
         shown = {"recipe": settled.recipe.as_yaml(), "accelerate": spread.as_yaml(), "command": command,
-                 "rows": rows.as_json(), "report": parse_json(report)}  # fmt: skip
+                 "rows": rows.as_json(), "report": report,
+                 "memory": needs and needs.needed.as_json(), "time": needs and needs.time.as_json()}  # fmt: skip
         write_result(json.dumps(shown, ensure_ascii=False, indent=1) + "\n")
     else:
         parts = {"recipe": settled.recipe.as_yaml(), "accelerate": spread.as_yaml(), "command": command}
         texts = [f"# {name}\n{text.rstrip()}\n" for name, text in parts.items()]
-        write_result("\n".join([report.decode("utf-8", errors="replace"), rows.as_text(options.lang), *texts]))
+        if needs is not None:
+            texts.insert(0, needs.as_text(options.lang))
+        write_result("\n".join([text_report.decode("utf-8", errors="replace"), rows.as_text(options.lang), *texts]))
     return status
 
 
