@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.pairs.all_formats import format_named
 from pipeline.pairs.dataset_info import DatasetInfo, entries_for, llamafactory_layout
 from pipeline.pairs.mix_pairs import Mix, Source, Taken
-from pipeline.pairs.open_source import ask_for_axis, refusing
+from pipeline.pairs.open_source import refusing, rows_of
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import LeftOut, PairSource
 from pipeline.pairs.write_pairs import WriteReport, write_pairs
@@ -139,13 +139,7 @@ class _Watch:
         self._progress, self._rows = progress, 0
 
     def rows(self, source: PairSource) -> Iterator[Pair]:
-        pairs = iter(source)
-        while True:
-            with refusing(source):
-                pair = next(pairs, None)
-            ask_for_axis(source)
-            if pair is None:
-                return
+        for pair in rows_of(source):
             self._rows += 1
             if self._rows % _TICK == 0:
                 self._progress(self._rows)

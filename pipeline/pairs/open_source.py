@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.pairs.dataset_info import FILE_NAME, read_dataset_info
+from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import PairFile, PairSource
 from pipeline.pairs.write_pairs import SUFFIXES
 from pipeline.record_files import Unreadable
@@ -85,6 +86,18 @@ def refusing(source: PairSource) -> Iterator[None]:
         raise Refused("data_unusable", path=source.name, why=why) from None
     except OSError as failed:
         raise Refused("data_unusable", path=source.name, why=failed.strerror or failed) from None
+
+
+def rows_of(source: PairSource) -> Iterator[Pair]:
+    """Its pairs, what the readers raise said in one line. Raises Refused, also where a choice was not made."""
+    pairs = iter(source)
+    while True:
+        with refusing(source):
+            pair = next(pairs, None)
+        ask_for_axis(source)
+        if pair is None:
+            return
+        yield pair
 
 
 def ask_for_axis(source: PairSource) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.pairs.mix_pairs import Mix, Source
-from pipeline.pairs.open_source import OpenSource, ask_for_axis, refusing
+from pipeline.pairs.open_source import OpenSource, refusing, rows_of
 from pipeline.pairs.pair import Pair
 from pipeline.pairs.read_pairs import PairSource
 from pipeline.pairs.write_pairs import together
@@ -264,13 +264,7 @@ class _Reading:
                 self._leave_out(reason, True, None, rows=count)
 
     def _watched(self, source: PairSource) -> Iterator[Pair]:
-        pairs = iter(source)
-        while True:
-            with refusing(source):
-                pair = next(pairs, None)
-            ask_for_axis(source)
-            if pair is None:
-                return
+        for pair in rows_of(source):
             self.seen += 1
             if self.seen % _TICK == 0:
                 self.progress(f"{self.seen:,} rows read")
