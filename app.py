@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import checkpoint_tab, logs_tab, pairs_tab, rejects_tab
+from ui import checkpoint_tab, logs_tab, pairs_tab, rejects_tab, train_tab
 from ui.api import diagnose_checkpoint, diagnose_log, diagnose_pairs
 from ui.interface_words import browser_language
 from ui.labels import Labels
@@ -40,6 +40,8 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
                 pairs = pairs_tab.build(labels, lang, kept)
             with labels.said(gr.Tab, {"label": "rejects_tab"}, id="rejects"):
                 rejects = rejects_tab.build(labels, lang)
+            with labels.said(gr.Tab, {"label": "train_tab"}, id="train"):
+                train = train_tab.build(labels, lang)
         space = os.environ.get("SPACE_ID")  # the page's script makes share links of it
         gr.HTML(tag("i", "", data_space=space) if space else "", elem_id="dd-space")
 
@@ -48,24 +50,25 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             chosen, preferred = kept.get("lang"), request.headers.get("accept-language")
             lang = chosen if chosen in LANGUAGES else browser_language(preferred)
             report = request.query_params.get("report")
-            is_log, *logs_page = logs_tab.open_page(report, lang)
-            is_pairs, *pairs_page = pairs_tab.open_page(request.query_params.get("pairs"), lang)
-            is_run, *rejects_page = rejects_tab.open_page(request.query_params.get("rejects"), lang)
+            is_log, at_log, logs_page = logs_tab.open_page(report, lang)
+            is_pairs, at_set, pairs_page = pairs_tab.open_page(request.query_params.get("pairs"), lang)
+            is_run, at_run, rejects_page = rejects_tab.open_page(request.query_params.get("rejects"), lang)
+            is_job, at_job, train_page = train_tab.open_page(request.query_params.get("train"), lang)
             shown, page = checkpoint_tab.open_page(None if is_log else report, lang)
             form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept), *pairs_tab.restored(kept)]
-            named = {"pairs": is_pairs, "rejects": is_run, "logs": is_log}
+            named = {"pairs": is_pairs, "rejects": is_run, "train": is_job, "logs": is_log}
             selected = gr.Tabs(selected=next((name for name, is_it in named.items() if is_it), "checkpoint"))
-            pages = [shown, *page, *(p for tab, now in (logs_page, pairs_page, rejects_page) for p in (tab, *now))]
+            pages = [shown, *page, at_log, *logs_page, at_set, *pairs_page, at_run, *rejects_page, at_job, *train_page]
             return [lang, *labels.updates(lang), *form, selected, *pages]
 
         def switch_language(lang: str, kept: Any, *shown: dict[str, Any]) -> list[Any]:
             kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}
-            tabs = (checkpoint_tab, logs_tab, pairs_tab, rejects_tab)
+            tabs = (checkpoint_tab, logs_tab, pairs_tab, rejects_tab, train_tab)
             pages = [part for tab, now in zip(tabs, shown, strict=True) for part in tab.in_language(now, lang)]
             return [kept, *labels.updates(lang), *pages]
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        made = (tab, logs, pairs, rejects)
+        made = (tab, logs, pairs, rejects, train)
         opened = [lang, *labels.components, *(f for t in made for f in t.form), tabs]
         page.load(open_page, [kept], [*opened, *(c for t in made for c in (t.shown, *t.report))], **quiet)
         said = [kept, *labels.components, *(c for t in made for c in t.report)]

@@ -1,6 +1,7 @@
 // Draws the curves of training logs with the Plotly that the page's plot component loads. The server sends panels of
 // named points (ui/log_charts.py); smoothing, scale, axis, zoom, layout, marks and pictures are made here.
-(() => {
+// at: selectors of the plot, of what holds the data, of the box around both, and of the controls of one chart.
+window.ddCurvesIn = (at) => {
   const RUN_COLOURS = ["#0f9d8f", "#d9730d", "#7c5cd6", "#2f7fd1", "#d6457f", "#8a8f1f"]; // as in page.css
   const SEVERITY = { error: "#d13a54", warning: "#c98208" };
   const GRID = "rgba(127,127,127,.18)", DIM = "#7d848d", ACCENT = "#0f9d8f";
@@ -15,7 +16,7 @@
   let flash = null; // a place to be shown for a moment
   let brush = !matchMedia("(pointer: coarse)").matches; // on a touch screen a finger scrolls the page
 
-  const plot = () => document.querySelector("#dd-log-plot .js-plotly-plot");
+  const plot = () => document.querySelector(at.plot + " .js-plotly-plot");
   const finite = (v) => typeof v === "number" && isFinite(v);
 
   // --- points ---
@@ -300,7 +301,7 @@
   }
 
   function take() { // what the server sent since, and a plot that was made anew
-    const box = document.querySelector("#dd-curves-data [data-chart]");
+    const box = document.querySelector(at.data + " [data-chart]");
     const gd = plot();
     if (!box || !gd || !window.Plotly) return;
     const text = box.dataset.chart;
@@ -310,7 +311,7 @@
       sent = text;
       chart = text ? JSON.parse(text) : null;
       if (!chart) return;
-      const slider = document.querySelector("#dd-smooth input[type=range]"), box = document.querySelector("#dd-log-scale input");
+      const slider = document.querySelector(at.smooth), box = document.querySelector(at.scale);
       if (slider) settings.smooth = Number(slider.value); // as the browser remembered them
       if (box) settings.log = box.checked;
       prepare();
@@ -340,35 +341,40 @@
     return chart.runs.map((name, i) => `<span style="color:${RUN_COLOURS[i % RUN_COLOURS.length]}">━</span> ${name}`).join("    ");
   }
 
-  window.ddCurves = {
-    set(name, value) {
-      if (settings[name] === value) return;
-      if (name === "axis") view = null;
-      settings[name] = value;
-      draw();
-    },
-    take,
-  };
+  function set(name, value) {
+    if (settings[name] === value) return;
+    if (name === "axis") view = null;
+    settings[name] = value;
+    draw();
+  }
 
   let fading = 0;
   document.addEventListener("click", (event) => {
-    const at = (selector) => event.target.closest?.(selector);
+    const panel = document.querySelector(at.box)?.closest("[role=tabpanel]");
+    if (!panel?.contains(event.target)) return; // of another tab's chart
+    const on = (selector) => event.target.closest?.(selector);
     let hit;
-    if ((hit = at("[data-picture]"))) picture(hit.dataset.picture);
-    else if ((hit = at("[data-brush]"))) {
+    if ((hit = on("[data-picture]"))) picture(hit.dataset.picture);
+    else if ((hit = on("[data-brush]"))) {
       brush = !brush;
       hit.setAttribute("aria-pressed", String(brush));
       draw();
-    } else if ((hit = at("[data-spot]"))) {
+    } else if ((hit = on("[data-spot]"))) {
       event.preventDefault();
       const [curve, from, to] = JSON.parse(hit.dataset.spot);
       if (!chart) return;
       flash = { curve, from, to };
       if (view) view = null;
       draw();
-      document.querySelector("#dd-log-chart")?.scrollIntoView({ behavior: "smooth", block: "start" });
+      document.querySelector(at.box)?.scrollIntoView({ behavior: "smooth", block: "start" });
       clearTimeout(fading);
       fading = setTimeout(() => { flash = null; draw(); }, 4000);
     }
   });
-})();
+
+  const made = { set, take };
+  window.ddCurvesIn.all.push(made);
+  return made;
+};
+window.ddCurvesIn.all = [];
+window.ddCurves = window.ddCurvesIn({ plot: "#dd-log-plot", data: "#dd-curves-data", box: "#dd-log-chart", smooth: "#dd-smooth input[type=range]", scale: "#dd-log-scale input" });

@@ -84,8 +84,8 @@
       hit.closest("#dd-log-case, #dd-pairs-case, #dd-rejects-case")?.classList.remove("dd-open"); // on a phone: what comes stands below
     } else if ((hit = at("[data-give]"))) {
       give(hit.dataset.give);
-    } else if ((hit = at("#dd-case-toggle, #dd-log-case-toggle, #dd-pairs-case-toggle, #dd-rejects-case-toggle"))) {
-      const open = hit.closest("#dd-case, #dd-log-case, #dd-pairs-case, #dd-rejects-case").classList.toggle("dd-open");
+    } else if ((hit = at("#dd-case-toggle, #dd-log-case-toggle, #dd-pairs-case-toggle, #dd-rejects-case-toggle, #dd-train-case-toggle"))) {
+      const open = hit.closest("#dd-case, #dd-log-case, #dd-pairs-case, #dd-rejects-case, #dd-train-case").classList.toggle("dd-open");
       hit.setAttribute("aria-expanded", String(open));
     } else if (at("#dd-theme")) {
       const dark = document.body.classList.toggle("dark");
@@ -119,7 +119,7 @@
   window.ddCopy = copyLink;
 
   function nameCase() { // on a phone the form folds to one line that says what it holds
-    for (const [toggle, field] of [["#dd-case-toggle", "#dd-path"], ["#dd-log-case-toggle", "#dd-log-path"], ["#dd-pairs-case-toggle", "#dd-pairs-path"], ["#dd-rejects-case-toggle", "#dd-rejects-model"]]) {
+    for (const [toggle, field] of [["#dd-case-toggle", "#dd-path"], ["#dd-log-case-toggle", "#dd-log-path"], ["#dd-pairs-case-toggle", "#dd-pairs-path"], ["#dd-rejects-case-toggle", "#dd-rejects-model"], ["#dd-train-case-toggle", "#dd-train-form"]]) {
       const line = document.querySelector(toggle + " span");
       const path = document.querySelector(`${field} textarea, ${field} input`)?.value ?? "";
       if (line && line.textContent !== path) line.textContent = path;
@@ -139,7 +139,7 @@
       }
     }
     keepAddress();
-    window.ddCurves?.take();
+    for (const one of window.ddCurvesIn?.all ?? []) one.take();
   }
 
   let themed = false;
