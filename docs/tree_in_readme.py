@@ -19,6 +19,7 @@ KNOWN = {
     "requirements-dev.txt": "what tests and checks need, pinned", ".ci/run": "what must pass before a change lands",
     ".gitignore": "", "docs/checks.md": "every check and cause, made from the code",
     "configs/report.schema.json": "JSON schema of a report",
+    "configs/training_fields.json": "names, types and defaults of the trainers' fields, made from the installed trl",
 }  # fmt: skip
 
 
