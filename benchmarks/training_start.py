@@ -68,7 +68,8 @@ def ours(recipe: Path, folder: Path, home: Path, steps: int) -> tuple[float, flo
                 children = supervisor.children(recursive=True)
                 now = sum(supervisor.cpu_times()[:2]), sum(sum(c.cpu_times()[:2]) for c in children)
                 if held["step"] and children:
-                    first, last = first if first[1] else now, now
+                    first = first if first[1] else now
+                    last = now[0], max(last[1], now[1])  # at the end the processes go one by one
             except (OSError, ValueError, KeyError, TypeError, psutil.Error):
                 pass
             time.sleep(0.2)
