@@ -371,6 +371,9 @@ def test_whole_checkpoints(tmp_path: Path) -> None:
 def test_pids_are_not_mistaken_for_later_processes() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         known = this_process(child.pid)
-        assert known.alive and not replace(known, began=known.began - 100).alive
+        assert known.alive and replace(known, began=known.began - 100).alive  # the clock was set
+        assert not replace(known, began=known.began - 1e6).alive
+        assert not replace(known, since_boot=known.since_boot - 1).alive
+        assert not replace(known, began=known.began - 100, since_boot=0.0).alive
         child.kill()
     assert not known.alive

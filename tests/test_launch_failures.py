@@ -73,6 +73,7 @@ WORDINGS = [
     (MISSING, "package_needed", "ImportError: This modeling file requires the following packages that were not found in your environment: einops. Run `pip install einops`"),
     (MISSING, "package_needed", "ImportError: Using `bitsandbytes` 4-bit quantization requires bitsandbytes: `pip install -U bitsandbytes>=0.46.1`"),
     (MISSING, "package_needed", "ImportError: FlashAttention2 has been toggled on, but it cannot be used due to the following error: the package flash_attn seems to be not installed."),
+    (MISSING, "package_needed", "ImportError: FlashAttention2 has been toggled on, but it cannot be used due to the following error: the package for FlashAttention2 doesn't seem to be installed."),
     (MISSING, "package_needed", "RuntimeError: WandbCallback requires wandb to be installed. Run `pip install wandb`."),
     (MISSING, "package_needed", "ImportError: DeepSpeed is not installed => run `pip install deepspeed` or build it from source."),
     (MISSING, "compiler_missing", "deepspeed.ops.op_builder.builder.MissingCUDAException: CUDA_HOME does not exist, unable to compile CUDA op(s)"),

@@ -48,7 +48,7 @@ def precision_unfit(subject: RecipeSubject, limits: Thresholds) -> Iterator[Obse
         yield warning("trained_in_float16", ("dtype", dtype))
     if fp16 and subject.on_cpu:
         found = True
-        yield error("fp16_on_cpu", ("fp16", True))
+        yield warning("fp16_on_cpu", ("fp16", True))
     if bf16 and not subject.on_cpu:
         old = [gpu for gpu in subject.gpus if gpu.capability is not None and gpu.capability < _BF16]
         if old:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.commands.terminal import EXIT_DONE, EXIT_INTERRUPTED, write_result
-from pipeline.commands.train import EXIT_PROBLEMS, FOLLOW_SECONDS, follow
+from pipeline.commands.train import EXIT_PROBLEMS, FOLLOW_SECONDS, follow, last_word
 from pipeline.refusal import Refused, Sentence
 
 LAST_BYTES = 200_000  # of a log, unless all of it is asked for
@@ -126,9 +126,10 @@ def _resume(options: argparse.Namespace) -> int:
     line = Sentence(entry, {"job": job.id, "checkpoint": checkpoint}).said(options.lang)
     status = EXIT_DONE
     if options.foreground:
-        follow(job)
+        follow(job, options.lang)
         now = read_status(job)
         line = failure_said(now, options.lang)
+        last_word(options, line)
         status = {"done": EXIT_DONE, "stopped": EXIT_INTERRUPTED}.get(now.state, EXIT_PROBLEMS)
     if options.format == "json":
         write_result(json.dumps(summary(job), ensure_ascii=False, indent=1) + "\n")

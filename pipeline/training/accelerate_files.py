@@ -380,8 +380,24 @@ def check_port(file: AccelerateFile) -> None:
     """Raises Refused where the port that the run will listen on is another program's. The state of this moment: ask
     again right before a start that had to wait."""
     listens = file.machine_rank == 0 and (file.machines > 1 or file.processes > 1 or file.engine == "deepspeed")
-    if listens and file.port and not port_free(file.port):
+    if listens and file.port and not port_free(file.port) and not _listens_itself(file):
         raise Refused("accelerate_port_taken", path=file.name, port=file.port, free=free_port())
+
+
+def _listens_itself(file: AccelerateFile) -> bool:
+    """Whether the port is held by the launcher that was started with this very file: it waits for the checks."""
+    if file.path is None:
+        return False
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        for held in psutil.net_connections(kind="tcp"):
+            if held.status == psutil.CONN_LISTEN and held.laddr and held.laddr.port == file.port and held.pid:
+                with suppress(psutil.Error):
+                    words = psutil.Process(held.pid).cmdline()
+                    if str(file.path) in words or str(file.path.parent) in words:
+                        return True
+    return False
 
 
 def port_free(port: int) -> bool:

@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pipeline.data_folder import data_folder
 from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
@@ -46,10 +48,12 @@ OVER = ("done", "stopped", "failed", "refused", "interrupted")
 
 @dataclass(frozen=True)
 class Process:
-    """pid with the time it began, seconds since 1970: pids are given out again."""
+    """pid with the time it began, as pids are given out again. began: seconds since 1970, which a clock that is set
+    moves; since_boot: seconds since the machine's start, which nothing moves, 0 where the system doesn't tell."""
 
     pid: int
     began: float
+    since_boot: float = 0.0
 
     @property
     def alive(self) -> bool:
@@ -57,9 +61,25 @@ class Process:
 
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.began) < 2 and process.status() != psutil.STATUS_ZOMBIE
+            if self.since_boot and (now := _since_boot(self.pid)):
+                same = now == self.since_boot and abs(process.create_time() - self.began) < _CLOCK_SET
+            else:
+                same = abs(process.create_time() - self.began) < 2
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
+
+
+_CLOCK_SET = 86_400.0  # seconds a clock may be set by; a process of another start of the machine is further away
+
+
+def _since_boot(pid: int) -> float:
+    """The 22nd field of /proc/PID/stat; the name before it may hold anything, so it is counted from its end."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):  # no /proc, or no sysconf
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -141,8 +161,10 @@ class Status:
 def _process(value: Any) -> Process | None:
     if not isinstance(value, Mapping):
         return None
-    pid, began = value.get("pid"), value.get("began")
-    return Process(pid, float(began)) if isinstance(pid, int) and isinstance(began, (int, float)) else None
+    pid, began, since = value.get("pid"), value.get("began"), value.get("since_boot", 0.0)
+    if not isinstance(pid, int) or not isinstance(began, (int, float)):
+        return None
+    return Process(pid, float(began), float(since) if isinstance(since, (int, float)) else 0.0)
 
 
 def _failure(value: Any) -> Failure | None:
@@ -186,28 +208,40 @@ def new_job(name: str, output_dir: str | None = None) -> Job:
     place: Path | str = output_dir or ""
     try:
         root = jobs_root()
+    except OSError as failed:
+        raise Refused("jobs_root_failed", path=data_folder() / "jobs", why=failed.strerror or failed) from None
+    try:
         if output_dir is None:
             place = root / made
             place.mkdir(mode=0o700)
             return Job(made, place)
         place = Path(output_dir).expanduser().absolute()
         place.mkdir(parents=True, exist_ok=True)
-        if (place / STATUS).exists():
-            standing = read_status(Job("", place))
-            raise Refused("output_has_running_job" if standing.live else "output_has_job", path=output_dir)
-        mark = place / ".job"
-        with mark.open("x", encoding="utf-8") as file:  # of two starts at the same moment one gets it
-            file.write(made + "\n")
+        with FileLock(root / "folders.lock"):  # of two starts at the same moment one gets it
+            if (place / STATUS).exists():
+                _free(place, output_dir)
+            with (place / ".job").open("x", encoding="utf-8") as file:
+                file.write(made + "\n")
         (root / f"{made}{_ELSEWHERE}").write_text(f"{place}\n", encoding="utf-8")
         return Job(made, place)
     except FileExistsError:
-        raise Refused("output_has_job", path=output_dir) from None
+        entry = "output_has_job" if Path(place).is_dir() else "output_not_folder"
+        raise Refused(entry, path=output_dir) from None
     except NotADirectoryError:
         raise Refused("output_not_folder", path=place) from None
     except OSError as failed:
         raise Refused("job_folder_failed", path=place, why=failed.strerror or failed) from None
     except ValueError:  # a null byte
         raise Refused("job_folder_failed", path=output_dir, why="null byte") from None
+
+
+def _free(place: Path, said: str | None) -> None:
+    """Make room where only a job lies that the checks ended before its start. Raises Refused for any other."""
+    standing = find_job(str(place))
+    state = read_status(standing)
+    if state.state != "refused" or state.attempt > 1:
+        raise Refused("output_has_running_job" if state.live else "output_has_job", path=said)
+    forget(standing)
 
 
 def forget(job: Job) -> None:
@@ -289,17 +323,46 @@ def read_status(job: Job) -> Status:
         return status
     if status.supervisor is not None and status.supervisor.alive:
         return status
-    if status.training is not None and status.training.alive:
-        return status  # its supervisor is gone; the run goes on by itself
+    if status.training is not None and (running := _running(job, status.training)) is not None:
+        return _as_told(job, replace(status, training=running))  # its supervisor is gone; the run goes on by itself
     again = _stored(job)  # it may have ended between the two looks
     if not again.live:
         return again
     if again.supervisor is None and time.time() - again.created < 60:
         return again  # its supervisor has not said so yet
-    told = read_progress(job.folder)  # a run that ended by itself after its supervisor was killed
-    state = told.phase if told.phase in ("done", "stopped") else "interrupted"
-    step, most = (told.step, told.max_steps) if told.max_steps else (again.step, again.max_steps)
-    return replace(again, state=state, end=again.end or _last_sign(job), step=step, max_steps=most)
+    phase = read_progress(job.folder).phase  # of a run that ended by itself after its supervisor was killed
+    state = phase if phase in ("done", "stopped") else "interrupted"
+    return replace(_as_told(job, again), state=state, end=again.end or _last_sign(job))
+
+
+def _running(job: Job, launcher: Process) -> Process | None:
+    """The launcher, or the process that trains where the launcher alone was killed; None where neither lives."""
+    if launcher.alive:
+        return launcher
+    import psutil
+
+    told = read_progress(job.folder)
+    with suppress(psutil.Error):
+        began = psutil.Process(told.pid).create_time() if told.pid > 0 else 0.0
+        if launcher.began - 2 < began < told.time:  # a later process may have been given its pid
+            worker = Process(told.pid, began)
+            return worker if worker.alive else None
+    return None
+
+
+def _as_told(job: Job, status: Status) -> Status:
+    """With what the run itself has written since its supervisor was killed."""
+    from pipeline.training.checkpoints import last_whole
+    from pipeline.training.job_words import last_step
+
+    told = read_progress(job.folder)
+    if not told.max_steps:
+        return status
+    step = max(told.step, last_step(job))
+    state = "running" if status.state == "starting" and step else status.state
+    newest = last_whole(job.output)
+    return replace(status, state=state, step=step, max_steps=told.max_steps, first_step=told.first_step,
+                   checkpoint=newest.name if newest else "")  # fmt: skip
 
 
 def _last_sign(job: Job) -> float:
@@ -322,4 +385,4 @@ def this_process(pid: int | None = None) -> Process:
     import psutil
 
     process = psutil.Process(pid if pid is not None else os.getpid())
-    return Process(process.pid, process.create_time())
+    return Process(process.pid, process.create_time(), _since_boot(process.pid))

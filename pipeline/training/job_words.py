@@ -21,22 +21,28 @@ def words(lang: str) -> Mapping[str, Any]:
     return section
 
 
-def last_record(job: Job) -> dict[str, Any]:
-    """The newest whole line of metrics.jsonl; empty without one."""
+def last_record(job: Job, holding: str = "step") -> dict[str, Any]:
+    """The newest whole line of metrics.jsonl that has this key; empty without one."""
     with suppress(OSError), job.path(METRICS).open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - END_BYTES))
         for line in reversed(file.read().splitlines()):
             with suppress(ValueError, RecursionError):
                 value = parse_json(line)
-                if isinstance(value, dict):
+                if isinstance(value, dict) and holding in value:
                     return value
     return {}
 
 
 def last_loss(job: Job) -> float | None:
     """None before the first."""
-    value = last_record(job).get("loss")
+    value = last_record(job, "loss").get("loss")
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def last_step(job: Job) -> int:
+    """0 before the first."""
+    value = last_record(job).get("step")
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def method_of(job: Job) -> str:

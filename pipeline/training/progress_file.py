@@ -78,6 +78,8 @@ class Progress:
     first_step: float = 0.0
     memory: int = 0
     gpu_memory: int = 0
+    pid: int = 0
+    time: float = 0.0
 
 
 def read_progress(folder: Path) -> Progress:
@@ -93,9 +95,12 @@ def read_progress(folder: Path) -> Progress:
         value = held.get(name)
         return int(value) if isinstance(value, (int, float)) and value == value and abs(value) < 1e18 else 0
 
-    first = held.get("first_step_time")
+    def moment(name: str) -> float:
+        value = held.get(name)
+        return float(value) if isinstance(value, (int, float)) and abs(value) < 1e18 else 0.0
+
     return Progress(
         str(held.get("phase", "")), whole("step"), whole("max_steps"),
-        float(first) if isinstance(first, (int, float)) else 0.0, whole("peak_memory_bytes"),
-        whole("peak_gpu_memory_bytes"),
+        moment("first_step_time"), whole("peak_memory_bytes"), whole("peak_gpu_memory_bytes"),
+        whole("pid"), moment("time"),
     )  # fmt: skip

@@ -104,6 +104,8 @@ def fields_of(method: str) -> Mapping[str, Field]:
     if method in ("grpo", "rloo"):
         found.update(trl["rewards"])
     made = {k: Field(k, tuple(v["types"]), v["default"], tuple(v.get("choices", ()))) for k, v in found.items()}
+    for name, choices in load_config("recipe_fields.yaml")["choices"].get(method, {}).items():
+        made[name] = replace(made[name], choices=tuple(choices))
     for name, entry in load_config("recipe_fields.yaml")["fields"].items():
         if "methods" in entry and method not in entry["methods"]:
             continue
@@ -242,8 +244,7 @@ def _value(one: Field, value: Any) -> Any:
             return None
         raise Refused("field_type", field=one.name, value="null", types=_types_said(one))
     if isinstance(value, bool):
-        no = value is False and "no" in one.choices  # YAML reads a bare `no` as false
-        made: Any = value if "bool" in one.types else "no" if no else _NONE
+        made: Any = value if "bool" in one.types else _said_by_bool(one, value)
     elif isinstance(value, (int, float)):
         made = _number(one, value)
     elif isinstance(value, str):
@@ -270,6 +271,13 @@ def _value(one: Field, value: Any) -> Any:
 
 
 _NONE = object()
+
+
+def _said_by_bool(one: Field, value: bool) -> Any:
+    """YAML reads a bare `no` as false; `true` asks for the newest checkpoint, as in transformers' own trainer."""
+    if one.name == "resume_from_checkpoint":
+        return "true" if value else None
+    return "no" if not value and "no" in one.choices else _NONE
 
 
 def _types_said(one: Field) -> str:

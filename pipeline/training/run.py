@@ -7,17 +7,19 @@ it is done or was told to stop, 2 for what can't be used, 1 for everything else;
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from pipeline.refusal import Refused
-from pipeline.training.job_folder import EVAL_ROWS, RECIPE, TRAIN_ROWS, WAITING, Job
+from pipeline.training.job_folder import DATA, EVAL_ROWS, RECIPE, TRAIN_ROWS, WAITING, Job
 from pipeline.training.progress_file import ProgressFile
 from pipeline.training.recipe import Recipe, parse_recipe
 
@@ -30,8 +32,8 @@ class StoppedEarly(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
-        print("usage: python -m pipeline.training.run JOB_FOLDER", file=sys.stderr)
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        _say(f"error: usage: python -m pipeline.training.run JOB_FOLDER (given: {' '.join(arguments) or '-'})")
         return 2
     folder = Path(arguments[0]).absolute()
     job = Job(folder.name, folder)
@@ -261,10 +263,29 @@ def _rows(job: Job) -> dict[str, Any]:
     if "train" not in files:
         raise Refused("train_rows_unreadable", path=names["train"], why="0 bytes")
     try:
-        return dict(datasets.load_dataset("json", data_files=files))
+        with _without_patterns(job.path(DATA), files) as plain:
+            return dict(datasets.load_dataset("json", data_files=plain))
     except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as failed:
         cause = failed.__cause__ or failed
         raise Refused("train_rows_unreadable", path=names["train"], why=str(cause).partition("\n")[0]) from None
+
+
+@contextmanager
+def _without_patterns(folder: Path, files: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The files by names that `datasets` takes as they are: it reads patterns, variables and addresses in them."""
+    if not re.search(r"[*?\[\]{}$%~]|::|://", str(folder)):
+        yield files
+        return
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="rows-") as made:
+        link = Path(made, DATA)
+        try:
+            link.symlink_to(folder, target_is_directory=True)
+        except OSError:  # Windows without the right to make links
+            shutil.copytree(folder, link)
+        yield {split: str(link / Path(path).name) for split, path in files.items()}
 
 
 def _end_files(recipe: Recipe, policy: Any, job: Job, output: Path) -> None:

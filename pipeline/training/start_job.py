@@ -6,8 +6,10 @@ either. What the checks find wrong ends it before its first step unless the user
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import sys
 import threading
 import time
@@ -39,8 +41,9 @@ from pipeline.training.job_folder import (
     read_status,
     write_status,
 )
+from pipeline.training.progress_file import PROGRESS
 from pipeline.training.recipe import Recipe, parse_recipe
-from pipeline.training.supervise import request_stop, start_supervisor
+from pipeline.training.supervise import command_in, request_stop, start_supervisor
 from pipeline.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -52,6 +55,9 @@ PATHS = (
     "reward_model_name_or_path", "reward_database", "chat_template", "resume_from_checkpoint", "deepspeed",
     "output_dir",
 )  # fmt: skip
+LOCAL = ("reward_database", "deepspeed")
+LOCAL_OR_HUB = ("adapter_name_or_path", "tokenizer_name_or_path", "ref_model_name_or_path", "reward_model_name_or_path")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
 HOW_TO_RUN = ("resume_from_checkpoint", "logging_steps", "save_steps", "save_total_limit", "report_to", "plot_loss")
 Note = Callable[[str], None]
 """Told what is being done now: demo, data, checks."""
@@ -87,6 +93,7 @@ def settle(recipe: Recipe, note: Note = lambda text: None) -> Settled:
     """Demo names and relative paths replaced. Raises Refused where no model is named, or one that isn't there."""
     from pipeline.checkpoint import open_checkpoint
     from pipeline.declared_tokens import chat_template
+    from pipeline.training.policy_model import chat_template as template_of
     from pipeline.training.policy_model import tokenizer_of
 
     model = recipe.get("model_name_or_path")
@@ -103,7 +110,11 @@ def settle(recipe: Recipe, note: Note = lambda text: None) -> Settled:
             fields[name] = str(demo_model(value, note))
         elif name == "output_dir" or os.path.exists(os.path.expanduser(value)):
             fields[name] = os.path.abspath(os.path.expanduser(value))
+        elif name in LOCAL or name in LOCAL_OR_HUB and not _HUB_ID.fullmatch(value):
+            raise Refused("field_path_missing", field=name, path=value)
     settled = replace(settled, fields=fields)
+    if isinstance(given := settled.get("chat_template"), str):
+        template_of(given)
     tokenizer = tokenizer_of(settled)
     apart = tokenizer if tokenizer != fields["model_name_or_path"] else None
     found = open_checkpoint(str(fields["model_name_or_path"]), tokenizer=apart)
@@ -132,8 +143,8 @@ def start_job(
     job = new_job(recipe.name, output_dir)
     begun = False
     try:
-        _write_files(job, settled, accelerate, command)
-        write_status(job, Status(state="checking", created=time.time(), recipe_hash=recipe_hash(settled.recipe)))
+        written = _write_files(job, settled, accelerate, command)
+        write_status(job, Status(state="checking", created=time.time(), recipe_hash=recipe_hash(written)))
         supervisor = start_supervisor(job)
         begun = True
         _reaped(supervisor)
@@ -157,13 +168,16 @@ def start_job(
         raise
 
 
-def write_rows_of(settled: Settled, folder: Path, note: Note = lambda text: None) -> RowsWritten:
-    """The data of a recipe as its trainer reads it. Raises Refused."""
+def write_rows_of(
+    settled: Settled, folder: Path, note: Note = lambda text: None, *, own: tuple[Path, ...] | None = None
+) -> RowsWritten:  # fmt: skip
+    """The data of a recipe as its trainer reads it. own: the folders whose files may be read, None for all of this
+    machine. Raises Refused."""
     from pipeline.training.training_data import write_rows
 
     return write_rows(
         settled.recipe, folder, conversational=settled.conversational, encoder_decoder=settled.encoder_decoder,
-        progress=note,
+        progress=note, public=own is not None, own=own or (),
     )  # fmt: skip
 
 
@@ -176,6 +190,8 @@ def resume_job(job: Job, *, insist: bool = False) -> str:
     status = read_status(job)
     if status.live:
         raise Refused("job_is_live", job=job.id)
+    if status.state == "refused" and not insist:
+        raise Refused("job_was_refused", job=job.id)
     if status.state == "done" and not insist:
         raise Refused("job_is_done", job=job.id)
     try:
@@ -185,7 +201,8 @@ def resume_job(job: Job, *, insist: bool = False) -> str:
         raise Refused("job_file_gone", job=job.id, path=job.path(RECIPE), why=why or failed) from None
     for name in (COMMAND, ACCELERATE, "data/train.jsonl"):
         if not job.path(name).is_file():
-            raise Refused("job_file_gone", job=job.id, path=job.path(name), why="-")
+            raise Refused("job_file_gone", job=job.id, path=job.path(name), why=os.strerror(errno.ENOENT))
+    command_in(job)
     if status.recipe_hash and recipe_hash(recipe) != status.recipe_hash and not insist:
         raise Refused("job_recipe_changed", job=job.id, path=job.path(RECIPE))
     whole = last_whole(job.output)
@@ -195,8 +212,8 @@ def resume_job(job: Job, *, insist: bool = False) -> str:
             with written_whole(job.path(RECIPE)) as path:
                 path.write_text(recipe.as_yaml(), encoding="utf-8")
         forget_steps_after(job, step_of(whole) if whole else 0)
-        for mark in (STOP, WAITING):
-            job.path(mark).unlink(missing_ok=True)
+        for name in (STOP, WAITING, PROGRESS):
+            job.path(name).unlink(missing_ok=True)
         again = replace(
             status, state="checking", created=time.time(), attempt=status.attempt + 1, supervisor=None, training=None,
             end=0.0, exit_status=None, failure=None, asked_to_stop=0.0, recipe_hash=recipe_hash(recipe),
@@ -275,7 +292,8 @@ def report_bytes(report: Mapping[str, Any]) -> bytes:
     return (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode("utf-8", errors="replace")
 
 
-def _write_files(job: Job, settled: Settled, accelerate: str | None, command: str | None) -> None:
+def _write_files(job: Job, settled: Settled, accelerate: str | None, command: str | None) -> Recipe:
+    """Returns the recipe as it will be read back."""
     from pipeline.training.accelerate_files import suited
     from pipeline.training.launch_line import in_folder
 
@@ -286,7 +304,8 @@ def _write_files(job: Job, settled: Settled, accelerate: str | None, command: st
     fields = {"output_dir": str(job.output), **recipe.fields}
     if spread.use_cpu:
         fields["use_cpu"] = True
-    job.path(RECIPE).write_text(replace(recipe, fields=fields).as_yaml(), encoding="utf-8")
+    text = replace(recipe, fields=fields).as_yaml()
+    job.path(RECIPE).write_text(text, encoding="utf-8")
     job.path(ASKED).write_text(settled.asked.as_yaml(), encoding="utf-8")
     job.path(ACCELERATE).write_text(spread.as_yaml(), encoding="utf-8")
     folder = str(job.folder)
@@ -294,20 +313,21 @@ def _write_files(job: Job, settled: Settled, accelerate: str | None, command: st
     job.path(COMMAND).write_text(line + "\n", encoding="utf-8")
     job.path(LOG).touch()
     job.path(WAITING).write_text(f"{os.getpid()}\n", encoding="utf-8")
+    return parse_recipe(text, recipe.name)
 
 
 def _end_before_start(job: Job) -> None:
     with suppress(OSError):
         request_stop(job, firmly=True, save=False)
+    until = time.monotonic() + 30
+    while read_status(job).live and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def _undo(job: Job, begun: bool) -> None:
     """Nothing is left of a job that could not be started."""
     if begun:
         _end_before_start(job)
-        until = time.monotonic() + 30
-        while read_status(job).live and time.monotonic() < until:
-            time.sleep(0.1)
     forget(job)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.config_files import load_config
 from pipeline.refusal import Refused
-from pipeline.training.job_folder import Job, read_status, write_status
+from pipeline.training.job_folder import STOP, Job, Process, read_status, write_status
 from pipeline.training.process_tree import end_tree, tree_of
 from pipeline.training.supervise import request_stop
 
@@ -27,20 +27,21 @@ def stop_job(job: Job, *, firmly: bool = False) -> None:
         if status.supervisor is not None and status.supervisor.alive:
             return
         if status.training is not None:
-            _end_alone(job, firmly)
+            _end_alone(job, status.training, firmly)
     except OSError as failed:
         raise Refused("job_folder_failed", path=job.folder, why=failed.strerror or failed) from None
 
 
-def _end_alone(job: Job, firmly: bool) -> None:
-    status, limits = read_status(job), load_config("jobs.yaml")
-    assert status.training is not None
+def _end_alone(job: Job, training: Process, firmly: bool) -> None:
+    limits = load_config("jobs.yaml")
     until = time.monotonic() + (0.0 if firmly else float(limits["polite_seconds"]))
-    while status.training.alive and time.monotonic() < until:
+    while training.alive and time.monotonic() < until:
         time.sleep(0.2)
-    end_tree(tree_of(status.training), float(limits["firm_seconds"]))
+    end_tree(tree_of(training), float(limits["firm_seconds"]))
+    status = read_status(job)
     with suppress(OSError):
-        write_status(job, replace(status, state="stopped", end=time.time()))
+        write_status(job, replace(status, state="done" if status.state == "done" else "stopped", end=time.time()))
+        job.path(STOP).unlink(missing_ok=True)
 
 
 def wait_until_over(job: Job, seconds: float) -> bool:

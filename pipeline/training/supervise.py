@@ -18,9 +18,12 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from pipeline import processes
 from pipeline.config_files import load_config
 from pipeline.json_file import parse_json
+from pipeline.refusal import Refused
 from pipeline.training.checkpoints import checkpoints_in, last_whole, size_of
 from pipeline.training.job_folder import (
     COMMAND,
@@ -36,6 +39,7 @@ from pipeline.training.job_folder import (
     this_process,
     write_status,
 )
+from pipeline.training.job_words import last_step
 from pipeline.training.machine_queue import Turn
 from pipeline.training.process_tree import end_tree, memory_of, tree_of
 from pipeline.training.progress_file import PROGRESS, Progress, read_progress
@@ -53,6 +57,8 @@ class Supervisor:
         self.told = 0  # signals that said stop
         self.process: processes.Child | None = None
         self.disk_full = False
+        self.ended = False  # by this process, not by itself
+        self._tree: list[psutil.Process] = []
         self._disk_at = self._memory_at = 0.0
         self._written: Status | None = None
 
@@ -66,7 +72,13 @@ class Supervisor:
         try:
             if not self._wait_for(turn):
                 return 3
-            self._start()
+            try:
+                self._start()
+            except (OSError, Refused) as failed:  # the command was edited while the job waited for the machine
+                failure = Failure("bad_config", "refused", 0, str(failed))
+                self._write(state="failed", end=time.time(), failure=failure)
+                self._clean()
+                return 1
             self._watch()
             return self._end()
         finally:
@@ -89,10 +101,7 @@ class Supervisor:
         return True
 
     def _start(self) -> None:
-        command = self.job.path(COMMAND).read_text(encoding="utf-8").strip()
-        from pipeline.training.launch_line import parse_command
-
-        argv, env = parse_command(command)
+        command, argv, env = command_in(self.job)
         with suppress(OSError):
             self.job.path(PROGRESS).unlink(missing_ok=True)
         now = time.time()
@@ -120,8 +129,9 @@ class Supervisor:
         self._leftovers()
 
     def _leftovers(self) -> None:
-        """Workers whose launcher died without them."""
-        assert self.status.training is not None and self.process is not None
+        """Workers whose launcher died without them. Those of torch's elastic launcher lead sessions of their own."""
+        assert self.process is not None
+        end_tree([one for one in self._tree if one.is_running()], float(self.limits["firm_seconds"]))
         if hasattr(os, "killpg"):
             with suppress(OSError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -150,7 +160,8 @@ class Supervisor:
         if time.monotonic() < self._memory_at or self.status.training is None:
             return 0
         self._memory_at = time.monotonic() + float(self.limits["memory_every_seconds"])
-        return memory_of(tree_of(self.status.training))
+        self._tree = tree_of(self.status.training) or self._tree
+        return memory_of(self._tree)
 
     def _watch_disk(self) -> None:
         if time.monotonic() < self._disk_at:
@@ -183,6 +194,7 @@ class Supervisor:
         if told.phase in ("stopped", "done"):  # it has ended its steps; later than this it hangs
             patience += 3 * float(limits["polite_seconds"])
         if firmly or waited > patience:
+            self.ended = True
             end_tree(tree_of(self.status.training), float(limits["firm_seconds"]))
 
     def _end(self) -> int:
@@ -192,15 +204,18 @@ class Supervisor:
         whole = last_whole(self.job.output)
         asked = self.job.path(STOP).exists()
         changes: dict[str, Any] = {"exit_status": code, "end": time.time(), "checkpoint": whole.name if whole else ""}
-        if told.max_steps:
-            changes |= {"step": told.step, "max_steps": told.max_steps, "first_step": told.first_step}
+        if told.max_steps:  # a killed run has recorded steps that it had not told yet
+            step = max(told.step, last_step(self.job))
+            changes |= {"step": step, "max_steps": told.max_steps, "first_step": told.first_step}
         if self.disk_full:
             changes |= {"state": "failed", "failure": Failure("disk_full", "disk_full")}
         elif asked and self.job.path(WAITING).exists():
             changes |= {"state": "refused"}
-        elif asked and told.phase != "done":
+        elif told.phase != "done" and (
+            (asked and (code == 0 or self.ended)) or (code == 0 and told.phase == "stopped")  # by SIGTERM
+        ):
             changes |= {"state": "stopped"}
-        elif code == 0:
+        elif code == 0 or told.phase == "done":  # gloo may abort a process that has saved and is leaving
             changes |= self._saved()
         else:
             changes |= {"state": "failed", "failure": self._why(code)}
@@ -235,6 +250,21 @@ class Supervisor:
         with suppress(OSError):  # a full disk ends the run by itself; the next look tries again
             write_status(self.job, self.status)
             self._written = self.status
+
+
+def command_in(job: Job) -> tuple[str, list[str], dict[str, str]]:
+    """(line, argv, env) of command.txt, which may have been edited. Raises Refused."""
+    from pipeline.training.launch_line import MAX_LINE, read_line
+
+    path = job.path(COMMAND)
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = file.read(MAX_LINE + 1).strip()
+    except (OSError, UnicodeDecodeError) as failed:
+        why = failed.strerror if isinstance(failed, OSError) else "UTF-8"
+        raise Refused("job_file_gone", job=job.id, path=path, why=why or failed) from None
+    read = read_line(line)
+    return line, list(read.argv), dict(read.env)
 
 
 def request_stop(job: Job, *, firmly: bool = False, save: bool = True) -> None:
