@@ -134,7 +134,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("dpo_lora", {}, "RUN013", "ok", "ok"),
     ("dpo_lora", {}, "RUN014", "ok", "ok"),
     ("dpo_t5", {}, "RUN014", "ok", "ok"),
-    ("dpo_t5", {"loss_type": ["alphapo"]}, "RUN014", "loss_not_for_encoder_decoders", "error"),
+    ("dpo_lora", {"loss_type": ["simpo"]}, "RUN014", "loss_for_encoder_decoders", "error"),
     ("dpo_lora", {}, "RUN015", "adapter_off", "ok"),
     ("dpo_full_zero3", {}, "RUN015", "copy", "ok"),
     ("dpo_full_zero3", {"sync_ref_model": True, "precompute_ref_log_probs": True}, "RUN015", "synced_and_precomputed", "error"),

@@ -46,21 +46,10 @@ def model_unfit_for_method(subject: RecipeSubject, limits: Thresholds) -> Iterat
     if subject.method != "reward" and kinds and all(k.endswith(_NO_WRITERS) for k in kinds):
         yield error("writes_nothing", evidence, kind=kinds[0], method=subject.method)
         return
-    if checkpoint.is_encoder_decoder and subject.method == "dpo" and _unknown_losses(subject):
-        yield error("loss_not_for_encoder_decoders", ("loss_type", subject.get("loss_type")),
-                    names=", ".join(_unknown_losses(subject)))  # fmt: skip
+    if not checkpoint.is_encoder_decoder and subject.method == "dpo" and "simpo" in (subject.get("loss_type") or ()):
+        yield error("loss_for_encoder_decoders", ("loss_type", subject.get("loss_type")))
         return
     if subject.method == "reward" and int(checkpoint.config.get("num_labels") or 1) > 1:
         yield warning("several_labels", (checkpoint.config.where("num_labels"), checkpoint.config.get("num_labels")))
         return
     yield ok(kind=kinds[0] if kinds else str(checkpoint.config.get("model_type") or "?"), method=subject.method)
-
-
-def _unknown_losses(subject: RecipeSubject) -> list[str]:
-    """Losses of the recipe that the trainer for encoder-decoders has not. By name: importing it imports torch."""
-    known = (
-        "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
-        "apo_zero", "apo_down", "discopop", "sigmoid_norm", "simpo", "sft",
-    )  # fmt: skip
-    given = subject.get("loss_type", "sigmoid")
-    return [one for one in ([given] if isinstance(given, str) else given) if one not in known]
