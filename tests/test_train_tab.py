@@ -14,7 +14,7 @@ import yaml
 from app_in_browser import Server, serve
 
 from pipeline.demo.build import DemoFolder
-from pipeline.training.job_folder import Job, Status, write_status
+from pipeline.training.job_folder import Failure, Job, Status, this_process, write_status
 from pipeline.training.recipe import parse_recipe, recipe_names
 from ui import train_case, train_requests, train_setup, train_view, train_work
 from ui.train_yaml import with_values
@@ -153,6 +153,36 @@ def test_page_of_a_job_edited_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert job.id in train_requests.train_open({"lang": lang})["parts"]["start"]
     for named in ("last", "odd", "../jobs/" + job.id, str(folder), "\0", 7):
         assert train_requests.train_open({"id": named, "lang": "en"})["state"] == "gone"
+
+
+@pytest.mark.parametrize(("state", "said"), [("running", False), ("stopped", True)])
+def test_a_run_in_its_warm_up_is_not_said_to_have_ended_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str, said: bool
+) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(tmp_path))
+    folder = tmp_path / "jobs" / "sft_full-20260101-000000-aaaa"
+    folder.mkdir(parents=True)
+    job = Job(folder.name, folder)
+    write_status(job, Status(state=state, created=time.time(), step=60, max_steps=900, supervisor=this_process()))
+    rows = [{"step": n, "loss": 2 - n / 100, "learning_rate": n * 1e-6, "epoch": n / 900} for n in range(1, 61)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    parts = train_requests.train_open({"id": job.id, "lang": "en"})["parts"]
+    assert ("LOG009" in parts["findings"]) is said and ("LOG009" in parts["curves"]) is said
+
+
+def test_a_run_that_failed_before_its_first_step_says_why_and_what_to_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(tmp_path))
+    folder = tmp_path / "jobs" / "dpo_lora-20260101-000000-aaaa"
+    folder.mkdir(parents=True)
+    line = "ValueError: Target modules {'nope'} not found in the base model."
+    write_status(Job(folder.name, folder), Status(state="failed", created=time.time(), start=time.time() - 9, end=time.time(), failure=Failure("bad_config", "target_modules_missing", 3, line)))
+    for lang, never in (("en", "step 0 of 0"), ("zh", "0 步（共 0 步）")):
+        answer = train_requests.train_open({"id": folder.name, "lang": lang})
+        now = answer["parts"]["now"]
+        assert never not in now and "nope" in now and "dd-fix" in now and "data-resume" in now
+        assert "data-diagnose" not in answer["parts"]["head"]  # nothing was made
 
 
 # --- in the browser ---

@@ -8,7 +8,8 @@ the demo are named. Checked here, whatever a page sends.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.training.start_job import PATHS
 from ui import pair_export, pair_workspaces, uploads
 from ui.allowed_paths import is_public
 from ui.interface_words import known
+from ui.pair_case import check_size
 from ui.private_folder import private_folder
 from ui.train_yaml import with_values
 from ui.visitor_case import BadCase
@@ -45,6 +47,8 @@ SHOWN = (*ABOVE, *(name for names in GROUPS.values() for name in names), *LAUNCH
 CHOICES = {"report_to": ("none", "trackio", "wandb", "tensorboard")}
 # methods for which a field hardly matters
 NOT_OF = {"max_completion_length": ("dpo", "orpo", "simpo", "cpo"), "simpo_gamma": ("dpo", "cpo")}
+OTHER_PATHS = ("model_config", "reward_model_name_or_path", "logging_dir", "hub_model_id")
+PUBLIC_ROWS, PUBLIC_SENT, PUBLIC_SOURCES = 2000, 20_000, 8  # rows that are checked, rows that leave; sources
 MAX_TEXT = 200_000  # characters of a recipe in the form
 
 
@@ -179,6 +183,8 @@ def spread_of(recipe: Recipe, edited: str | None = None) -> AccelerateFile:
     """How the recipe is launched on this machine, or by the file that was edited. Raises Refused, BadCase."""
     now = recipe.settled
     if edited is not None:
+        if is_public():
+            _check_text(edited)
         return parse_accelerate(edited, "accelerate.yaml")
     named = now.get("accelerate")
     if is_public() and named is not None and named not in accelerate_names():
@@ -190,13 +196,48 @@ def _check_named(recipe: Recipe) -> None:
     """Raises BadCase where a visitor of a public machine names what is not theirs to read."""
     if not is_public():
         return
+    for where, value in _strings((recipe.fields, recipe.on_demo)):
+        own = where in ("data", "eval_data") and value.startswith((PAIRS, UPLOAD))
+        if not own and names_here(value):
+            raise BadCase("train_path_refused", path=value, field=where if where in SHOWN else "yaml")
     now = recipe.settled
-    for name in (*PATHS, "eval_data", "data"):
-        for value in _paths(now.get(name)):
+    for name in (*PATHS, *OTHER_PATHS, "eval_data", "data"):
+        for value in map(str.strip, _paths(now.get(name))):
             own = name in ("data", "eval_data") and value.startswith((PAIRS, UPLOAD))
             allowed = own or is_demo(value) or (HUB_ID.match(value) is not None and not os.path.lexists(value))
             if not allowed and not (name == "chat_template" and value == "chatml"):
                 raise BadCase("train_path_refused", path=value, field=name if name in SHOWN else "yaml")
+
+
+def _check_text(edited: str) -> None:
+    """Raises BadCase where a YAML file names a place of this machine. Comes before reading it, which may open that."""
+    with suppress(yaml.YAMLError, ValueError, RecursionError):
+        for part in yaml.scan(edited, Loader=yaml.SafeLoader):  # of its words: aliases are not followed
+            if isinstance(part, yaml.ScalarToken) and names_here(part.value):
+                raise BadCase("train_path_refused", path=part.value, field="accelerate")
+
+
+def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """(field, text) of everything a recipe says, names of fields and numbers aside."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _strings(inner, where or str(name))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings(one, where)
+
+
+def names_here(value: str) -> bool:
+    """Whether a text is a place of this machine: there, or of a form that no name on the Hub has."""
+    value = value.strip()
+    if is_demo(value) or "\n" in value:  # a text such as a chat template
+        return False
+    path = value.rpartition(":")[0]
+    if value.startswith(("/", "~", "\\", "file:")) or ".." in value.replace("\\", "/").split("/"):
+        return True
+    return os.path.lexists(value) or bool(path) and os.path.lexists(path)
 
 
 def _paths(value: Any) -> list[str]:
@@ -211,6 +252,37 @@ def resolved(recipe: Recipe) -> Recipe:
     """With files in place of `pairs:` and `upload:`. Raises BadCase where they are gone, OSError, Refused."""
     changes = {n: _resolved(recipe.fields[n]) for n in ("data", "eval_data") if recipe.fields.get(n) is not None}
     return replace(recipe, fields={**recipe.fields, **changes})
+
+
+def own_folders() -> tuple[Path, ...] | None:
+    """Where the files lie that a visitor may have read as data; None on one's own machine, where all may be."""
+    return (private_folder("uploads"), private_folder("downloads")) if is_public() else None
+
+
+def bounded(recipe: Recipe, most: int) -> Recipe:
+    """In public with so many rows of each source at most. Raises BadCase where more is asked for than is read here."""
+    if not is_public():
+        return recipe
+    now = recipe.settled
+    changes = {n: _at_most(now.fields[n], most) for n in ("data", "eval_data") if now.fields.get(n) is not None}
+    size = 0
+    for path in (path for value in changes.values() for path in _paths(value)):
+        with suppress(OSError, ValueError):
+            size += os.path.getsize(path)
+    check_size(size)
+    return replace(now, fields={**now.fields, **changes})
+
+
+def _at_most(value: Any, most: int) -> Any:
+    if isinstance(value, list):
+        if len(value) > PUBLIC_SOURCES:
+            raise BadCase("train_public_sources", most=PUBLIC_SOURCES, field="data")
+        return [_at_most(one, most) for one in value]
+    if not isinstance(value, Mapping):
+        return {"path": value, "max_samples": most}
+    asked = value.get("max_samples")
+    fewer = isinstance(asked, int) and not isinstance(asked, bool) and asked < most
+    return value if fewer else {**value, "max_samples": most}
 
 
 def _resolved(value: Any) -> Any:

@@ -17,7 +17,8 @@ from ui.safe_html import prose, tag, text, with_specials
 from ui.train_setup import said_problem
 from ui.train_work import Work
 
-STAGES = {"demo": "train_stage_demo", "data": "train_stage_data", "checks": "train_stage_checks"}
+STAGES = {"demo": "train_stage_demo", "data": "train_stage_data", "checks": "train_stage_checks",
+          "hub": "train_stage_hub"}  # fmt: skip
 SEVERE = ("error", "warning")
 
 
@@ -34,6 +35,12 @@ def panel(work: Work, lang: str) -> str:
     if work.problem is not None:
         return tag("section", "dd-card dd-verdict dd-problems", tag("h2", "", text(said[f"train_{work.kind}_failed"])),
                    tag("p", "", text(said_problem(work.problem, lang))), role="alert")  # fmt: skip
+    if work.kind == "hub_quote":
+        from ui.train_hub import quoted
+
+        return quoted(work, lang)
+    if work.kind == "hub_start":  # its page is opened
+        return ""
     if work.kind == "hand_over":
         return _handed_over(work, lang)
     return _found(work, lang)

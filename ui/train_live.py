@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 
 from diagnostics.report import Report
 from diagnostics.words import say
-from pipeline.training.job_folder import METRICS, Job
+from pipeline.training.job_folder import METRICS, Job, read_status
 from ui import followed_logs
 from ui.followed_logs import FollowedLog
 from ui.log_charts import ShownRun
+
+# What is said of a log that ends in its warm-up: this one only hasn't come further yet.
+ONLY_AT_THE_END = ("LOG009/still_warming_up", "LOG006/in_warm_up", "LOG006/hardly_begun", "LOG006/stopped_early",
+                   "DPO001/ends_in_warmup", "DPO001/stopped_in_warmup", "DPO001/within_warmup")  # fmt: skip
 
 
 @dataclass
@@ -58,4 +62,9 @@ def shown_run(job: Job, name: str, lang: str) -> ShownRun | None:
     if report is None:
         return None
     named = replace(report, subject=replace(report.subject, name=name))
+    early = {f.code for f in report.findings if f.signal in ONLY_AT_THE_END} if read_status(job).live else set()
+    if early:
+        findings = tuple(f for f in named.findings if f.code not in early)
+        causes = tuple(c for c in named.causes if not early.intersection(c.supporting))
+        named = replace(named, findings=findings, causes=causes)
     return ShownRun(report_id(job), say(named, lang))

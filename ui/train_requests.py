@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.refusal import Refused
 from pipeline.training.hand_over import KINDS
 from pipeline.training.job_folder import ASKED, Job, read_status
-from ui import pair_workspaces, train_case, train_checks, train_setup, train_view, train_work
+from ui import pair_workspaces, train_case, train_checks, train_hub, train_setup, train_view, train_work
 from ui.allowed_paths import is_public
 from ui.interface_words import words
 from ui.log_charts import MAX_RUNS
@@ -31,12 +31,13 @@ def train_open(asked: Asked, lang: str) -> Answer:
     answer = _form_page(train_case.checked(train_case.form_of(asked.get("form"))), asked, lang)
     answer["parts"]["start"] = (train_view.gone(lang) if asked.get("id") else "") + _recent(lang)
     answer["parts"] |= {"yaml": train_setup.yaml_box(train_case.checked(train_case.form_of(asked.get("form"))), lang),
-                        "elsewhere": train_setup.elsewhere(lang), "checks": _work_shown(asked, lang)}  # fmt: skip
+                        "elsewhere": train_setup.elsewhere(lang), "hub": train_hub.card(lang),
+                        "checks": _work_shown(asked, lang)}  # fmt: skip
     return {**answer, "state": "gone" if asked.get("id") else "start", "now": {"live": False, "partners": []}}
 
 
 def _recent(lang: str) -> str:
-    return "" if is_public() else train_view.recent(lang)
+    return "" if is_public() else train_view.recent(lang) + train_hub.recent(lang)
 
 
 # --- the form ---
@@ -140,7 +141,7 @@ def train_work_now(asked: Asked, lang: str) -> Answer:
     if work is None:
         return {"done": True, "gone": True, "parts": {"checks": ""}}
     answer: Answer = {"done": work.done, "kind": work.kind, "parts": {"checks": train_checks.panel(work, lang)}}
-    if work.done and isinstance(work.problem, (Refused, BadCase)) and work.kind != "check":
+    if work.done and isinstance(work.problem, (Refused, BadCase)) and work.kind not in ("check", "hub_start"):
         place = train_case.place_of(work.problem) if isinstance(work.problem, Refused) else "yaml"
         if place != "yaml":
             answer["problems"] = {place: said_problem(work.problem, lang)}
@@ -264,4 +265,5 @@ def train_again(asked: Asked, lang: str) -> Answer:
 
 REQUESTS = [
     train_open, train_form, train_begin, train_work_now, train_cancel, train_now, train_stop, train_resume, train_again,
+    *train_hub.HUB_REQUESTS,
 ]  # fmt: skip

@@ -32,7 +32,7 @@ def case(found: Checked, pairs: tuple[str, str, int] | None, lang: str) -> str:
     options = [_option(n, train_case.described(n, lang)[0], found.form.name) for n in names]
     about = tag("p", "dd-dim", text(train_case.described(found.form.name, lang)[1]))
     recipe = found.recipe
-    model, data = (_text(_now(recipe, name)) for name in train_case.ABOVE)
+    model, data = (value_text(_now(recipe, name)) for name in train_case.ABOVE)
     offer = ""
     if pairs is not None and data != train_case.PAIRS + pairs[0]:
         line = said["train_use_pairs"].format(name=pairs[1], n=f"{pairs[2]:,}")
@@ -101,22 +101,28 @@ def _now(recipe: Recipe | None, name: str) -> Any:
     return None if recipe is None or name not in fields_of(recipe.method) else recipe.settled.fields.get(name)
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """As it is typed into a field; empty for none."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
         plain = all(isinstance(v, (str, int, float)) for v in value)
-        return ", ".join(_text(v) for v in value) if plain else str(value)
+        return ", ".join(value_text(v) for v in value) if plain else str(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def breakable(name: str) -> str:
+    """A field's name, which may go on in the next line after an underscore."""
+    return "<wbr>".join(text(part + "_") for part in name.split("_"))[:-1]
 
 
 def _field(name: str, recipe: Recipe, lang: str) -> str:
     said = words(lang)
-    value = _text(_now(recipe, name))
-    label = tag("span", "", tag("b", "", text(said["train_field"].get(name, name))), tag("code", "", name))
-    default = _text(fields_of(recipe.method)[name].default)
+    value = value_text(_now(recipe, name))
+    label = tag("span", "", tag("b", "", text(said["train_field"].get(name, name))), tag("code", "", breakable(name)))
+    default = value_text(fields_of(recipe.method)[name].default)
     if name in train_case.CHOICES:
         known_choices = train_case.CHOICES[name]
         now = value or default

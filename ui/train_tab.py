@@ -16,12 +16,13 @@ from ui.labels import Labels
 from ui.pair_export import size_of
 from ui.safe_html import tag, text
 from ui.train_case import UPLOAD
+from ui.train_hub import login_offered
 from ui.train_requests import REQUESTS
 
 NOTHING: dict[str, Any] = {"id": ""}
-FORM_PARTS = ("fields", "yaml", "launch", "elsewhere")
+FORM_PARTS = ("fields", "yaml", "launch", "hub", "elsewhere")
 JOB_PARTS = ("head", "now", "findings", "numbers", "compare", "curves")
-SCRIPT_WORDS = ("pairs_no_answer_came", "train_insist_resume")
+SCRIPT_WORDS = ("pairs_no_answer_came", "train_hub_confirm_cancel", "train_insist_resume")
 
 
 @dataclass
@@ -48,6 +49,8 @@ def build(labels: Labels, lang: gr.Radio) -> TrainTab:
             said(gr.Button, {"value": "train_start"}, variant="primary", elem_id="dd-train-start",
                  visible=not is_public())  # fmt: skip
             said(gr.Button, {"value": "train_check"}, size="sm", elem_id="dd-train-check")
+            if is_public() and login_offered():
+                gr.LoginButton(size="sm", elem_id="dd-train-login")
         with gr.Column(elem_id="dd-train-work"):
             anchor = gr.HTML(_anchor("", "en"), elem_id="dd-train-anchor", apply_default_css=False,
                              js_on_load="watch('value', () => window.ddTrain?.anchor(element));"

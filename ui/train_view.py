@@ -6,17 +6,21 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from diagnostics.render import worst_first
 from pipeline.refusal import Refused
-from pipeline.training.checkpoints import checkpoints_in, step_of
+from pipeline.training.checkpoints import checkpoints_in, last_whole, step_of
+from pipeline.training.failures import advice
 from pipeline.training.job_folder import (
     ASKED,
     COMMAND,
     LOG,
+    METRICS,
     RECIPE,
     TRAIN_ROWS,
     Job,
@@ -28,7 +32,7 @@ from pipeline.training.job_folder import (
 from pipeline.training.job_words import duration, failure_said, method_of, size, state_said
 from pipeline.training.progress_file import read_progress
 from pipeline.training.recipe import Recipe, parse_recipe
-from ui import log_charts, log_view, train_live
+from ui import log_charts, log_view, train_live, train_setup
 from ui.charts import finite_number
 from ui.interface_words import known, words
 from ui.log_charts import MAX_RUNS, spot_of
@@ -47,7 +51,7 @@ SIGNS = {"done": "✓", "stopped": "❚❚", "failed": "✕", "refused": "✕", 
 TONES = {"queued": "preparing", "checking": "preparing", "starting": "preparing", "refused": "failed",
          "interrupted": "broken"}  # fmt: skip
 FACTS = ("loss", "eval_loss", "rewards/margins", "rewards/accuracies", "reward", "learning_rate")
-FILES = (RECIPE, COMMAND, "accelerate.yaml", LOG, "metrics.jsonl", "checks.json")
+FILES = (RECIPE, COMMAND, "accelerate.yaml", LOG, METRICS, "checks.json")
 
 
 def job_of(job_id: Any) -> Job:
@@ -76,9 +80,19 @@ def stem(job: Job) -> str:
 
 def title(job: Job) -> str:
     """What a job is called: its recipe and its model."""
-    asked = recipe_of(job, ASKED) or recipe_of(job)
-    model = str(asked.get("model_name_or_path", "")) if asked is not None else ""
-    return " · ".join(part for part in (stem(job), Path(model).name.removeprefix("demo:")) if part)
+    for name in (ASKED, RECIPE):
+        with suppress(OSError):
+            model = _model(job, name, job.path(name).stat().st_mtime_ns)
+            if model is not None:
+                return " · ".join(part for part in (stem(job), Path(model).name.removeprefix("demo:")) if part)
+    return stem(job)
+
+
+@lru_cache(maxsize=1024)
+def _model(job: Job, name: str, changed: int) -> str | None:
+    """Which model a recipe names; None where it can't be read. changed: of the file, so that one is read once."""
+    recipe = recipe_of(job, name)
+    return None if recipe is None else str(recipe.get("model_name_or_path", ""))
 
 
 def _sign(status: Status) -> str:
@@ -124,9 +138,10 @@ def head(job: Job, partners: Sequence[Job], lang: str) -> str:
     facts = " · ".join((method_of(job), job.id, ago(status.created, said)))
     name = tag("div", "dd-head-title", tag("h2", "", text(title(job))), tag("p", "dd-dim", text(facts)))
     tools = [_tool(said["train_again"], data_again=True)]
-    if not status.live:
-        tools.append(_tool(said["train_diagnose"], data_diagnose=str(job.output), data_rows=str(job.path(TRAIN_ROWS)),
-                           data_log=str(job.path("metrics.jsonl"))))  # fmt: skip
+    made = None if status.live else _made(job)
+    if made is not None:
+        tools.append(_tool(said["train_diagnose"], data_diagnose=str(made), data_rows=str(job.path(TRAIN_ROWS)),
+                           data_log=str(job.path(METRICS))))  # fmt: skip
     tools += [tag("button", "dd-small", text(said["copy_link"]), type="button", data_share=True),
               _tool(said["train_another"], data_new=True)]  # fmt: skip
     there = {job.id, *(p.id for p in partners)}
@@ -141,6 +156,13 @@ def head(job: Job, partners: Sequence[Job], lang: str) -> str:
                       aria_label=said["train_compare"])  # fmt: skip
     row = tag("div", "dd-head-row", name, tag("div", "dd-head-tools", *tools))
     return tag("section", "dd-card dd-train-jobhead", row, tag("div", "dd-head-row dd-head-end", compare))
+
+
+def _made(job: Job) -> Path | None:
+    """The model that a run has saved, or else its newest whole checkpoint; None without either."""
+    if any((job.output / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return job.output
+    return last_whole(job.output)
 
 
 def _tool(line: str, **data: Any) -> str:
@@ -162,16 +184,30 @@ def now(job: Job, lang: str) -> str:
         fill = "dd-fill" if known_share else "dd-fill dd-unknown"
         bar = tag("div", "dd-track", tag("div", fill, style=f"width:{width}%"), role="progressbar",
                   aria_valuenow=width if known_share else None, aria_valuemin=0, aria_valuemax=100)  # fmt: skip
-    line = failure_said(status, known(lang)) if status.state not in ("running", "done") else ""  # the facts say it
-    if status.state == "starting":
-        line = said["train_phases"].get(read_progress(job.folder).phase, line)
-    failed = status.failure is not None
-    css = "dd-run-why" if failed else "dd-train-told"
-    told = tag("p", css, text(line), role="alert" if failed else None) if line else ""
-    if status.state == "refused":
-        told += tag("p", "dd-dim", text(said["train_refused_info"]))
+    told = _told(job, status, lang)
     return tag("section", f"dd-card dd-run dd-run-{status.state}", top, bar, told, data_live="1" if status.live else "",
                role="status")  # fmt: skip
+
+
+def _told(job: Job, status: Status, lang: str) -> str:
+    """What the facts beside the state don't say: what is waited for, how it ended, why it failed and what to change."""
+    said = words(lang)
+    if status.state in ("running", "done"):
+        return ""
+    line = failure_said(replace(status, failure=None), known(lang))
+    if status.state == "starting":
+        line = said["train_phases"].get(read_progress(job.folder).phase, line)
+    elif status.state in ("failed", "interrupted", "stopped") and not status.checkpoint:
+        line = said["train_ended_unsaved" if status.step else "train_ended_early"].format(
+            n=f"{status.step:,}", of=f"{status.max_steps:,}", time=duration(status.seconds)
+        )
+    elif status.state == "refused":
+        line += " " + said["train_refused_info"]
+    if status.failure is None:
+        return tag("p", "dd-train-told", text(line))
+    quoted = tag("pre", "dd-train-quoted", text(status.failure.text[:300])) if status.failure.text else ""
+    return tag("div", "dd-train-failed", tag("p", "dd-run-why", text(line)), quoted,
+               fix_line(advice(status.failure, known(lang)), said), role="alert")  # fmt: skip
 
 
 def _buttons(status: Status, said: Mapping[str, Any]) -> list[str]:
@@ -251,7 +287,7 @@ def findings(job: Job, live: bool, lang: str) -> str:
         button = tag("button", "dd-do dd-danger", text(said["train_stop"]), type="button", data_stop="politely")
         stop = tag("div", "dd-form-end", question, button)
     whole = tag("a", "dd-link", text(said["train_in_logs"]), href=f"?report={run.id}", data_logs=run.id)
-    top = report.causes[0].title if report.causes and report.verdict != "healthy" else ""
+    top = report.causes[0].title if report.causes and rows else ""
     fine = "train_curves_fine" if live else "train_curves_fine_end"
     entry = "train_curves_bad" if bad else "train_curves_warn" if rows else fine
     tone = "problems" if bad else "warnings" if rows else "healthy"
@@ -263,7 +299,10 @@ def findings(job: Job, live: bool, lang: str) -> str:
 
 def curves(jobs: Sequence[Job], lang: str) -> str:
     """Data of the chart, for curves.js; empty before there is a curve."""
-    runs = [run for job in jobs if (run := train_live.shown_run(job, title(job), lang)) is not None]
+    names = [title(job) for job in jobs]
+    named = [job.id if names.count(name) > 1 else name for job, name in zip(jobs, names, strict=True)]
+    shown = (train_live.shown_run(job, name, lang) for job, name in zip(jobs, named, strict=True))
+    runs = [run for run in shown if run is not None]
     drawn = log_charts.chart(runs, lang) if runs else ""
     marks = log_view.marks(runs, lang) if len(runs) == 1 else ""
     return tag("i", "", data_chart=drawn, hidden=True) + marks if drawn else ""
@@ -320,7 +359,8 @@ def compared(jobs: Sequence[Job], lang: str) -> str:
         remove = tag("button", "dd-link dd-remove", "×", type="button", data_drop=job.id, aria_label=said["remove_run"],
                      title=said["remove_run"]) if place else ""  # fmt: skip
         open_it = tag("button", "dd-link", text(title(job)), type="button", data_open=job.id)
-        head_cells.append(tag("th", "", swatch, open_it, remove, scope="col"))
+        which = tag("div", "dd-dim", text(job.id))
+        head_cells.append(tag("th", "", swatch, open_it, remove, which, scope="col"))
     rows = [_row(said["train_row_state"], [state_said(read_status(job), known(lang)) for job in jobs])]
     for name in FACTS[:-1]:
         values = [_last(job, name) for job in jobs]
@@ -357,7 +397,7 @@ def _value(recipe: Recipe, name: str) -> str:
     if name == "method":
         return recipe.method
     value = recipe.get(name)
-    return f"{value:g}" if isinstance(value, float) else "–" if value is None else str(value)
+    return train_setup.value_text(value) or "–"
 
 
 def _row(name: str, values: Sequence[str], css: str = "", *, code: bool = False) -> str:

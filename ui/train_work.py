@@ -18,23 +18,29 @@ from typing import Any
 from diagnostics.report_store import ID, new_id
 from pipeline.refusal import Refused
 from pipeline.training.hand_over import HandedOver
+from pipeline.training.hub_prepared import Prepared
+from pipeline.training.hub_prices import Hardware
+from pipeline.training.job_folder import TRAIN_ROWS
 from pipeline.training.run_needs import Estimate, estimate
 from pipeline.training.start_job import Cancelled
-from ui import train_case
+from ui import hub_runs, train_case
+from ui.allowed_paths import is_public
 from ui.private_folder import private_folder
 from ui.running_diagnosis import one_line
 from ui.train_case import Checked, Form
 from ui.visitor_case import BadCase
 
 KEPT, MAX_LIVE = 40, 4
+PUBLIC_SECONDS = 600  # of a check on a public machine
 _at_once = threading.Semaphore(2)
 
 
 @dataclass
 class Work:
-    """kind: check | start | hand_over. stage: demo, data or checks, or a line of the work itself; empty while it waits.
-    problem: what kept it from being done. report: of the checks, as JSON. estimate: memory and time. rows: of the data,
-    as JSON. job: id of the one that was started, or refused. file: of a hand-over, zipped."""
+    """kind: check | start | hand_over | hub_quote | hub_start. stage: demo, data, checks or hub, or a line of the work
+    itself; empty while it waits. problem: what kept it from being done. report: of the checks, as JSON. estimate: of
+    memory and time. rows: of the data, as JSON. job: id of the one that was started, or refused. file: of a hand-over,
+    zipped. prepared: of a quote, what would be sent to Hugging Face, until it was; namespace: on whose account."""
 
     kind: str
     form: Form
@@ -49,6 +55,8 @@ class Work:
     job: str = ""
     handed: HandedOver | None = None
     file: Path | None = None
+    prepared: Prepared | None = None
+    namespace: str = ""
     began: float = field(default_factory=time.time)
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -70,7 +78,8 @@ def find(work_id: Any) -> Work | None:
 
 def begin(kind: str, found: Checked, lang: str, **options: Any) -> Work:
     """Start it. Raises BadCase where too much is under way."""
-    does: dict[str, Callable[..., None]] = {"check": _check, "start": _start, "hand_over": _hand_over}
+    does: dict[str, Callable[..., None]] = {"check": _check, "start": _start, "hand_over": _hand_over,
+                                          "hub_quote": _hub_quote, "hub_start": _hub_start}  # fmt: skip
     work = Work(kind, found.form)
     with _lock:
         if sum(not one.done for one in _works.values()) >= MAX_LIVE:
@@ -80,11 +89,16 @@ def begin(kind: str, found: Checked, lang: str, **options: Any) -> Work:
         _works[work.id] = work
 
     def run() -> None:
+        late = threading.Timer(PUBLIC_SECONDS, work.cancel.set)
+        if is_public():
+            late.daemon = True
+            late.start()
         try:
             with _at_once:
                 does[kind](work, found, lang, **options)
         except Cancelled:
-            work.problem = BadCase("train_cancelled")
+            late_now = is_public() and time.time() - work.began >= PUBLIC_SECONDS
+            work.problem = BadCase("train_public_time" if late_now else "train_cancelled", n=PUBLIC_SECONDS // 60)
         except (Refused, BadCase) as known:
             work.problem = known
         except OSError as failed:
@@ -92,6 +106,7 @@ def begin(kind: str, found: Checked, lang: str, **options: Any) -> Work:
         except Exception as failed:  # a page must hear of it, whatever it was
             work.problem = one_line(failed)
         finally:
+            late.cancel()
             work.done = True
 
     threading.Thread(target=run, name=f"train-{kind}-{work.id[:6]}", daemon=True).start()
@@ -103,13 +118,14 @@ def _check(work: Work, found: Checked, lang: str) -> None:
     from pipeline.training.start_job import check, settle, write_rows_of
 
     assert found.recipe is not None and found.spread is not None
-    settled = settle(train_case.resolved(found.recipe), work.note)
+    asked = train_case.bounded(train_case.resolved(found.recipe), train_case.PUBLIC_ROWS)
+    settled = settle(asked, work.note)
     with tempfile.TemporaryDirectory(prefix="dpo-doctor-train-") as made:
         folder = Path(made)
         (folder / "accelerate.yaml").write_text(found.spread.as_yaml(), encoding="utf-8")
         (folder / "recipe.yaml").write_text(settled.recipe.as_yaml(), encoding="utf-8")
         work.note("data")
-        rows = write_rows_of(settled, folder, work.note)
+        rows = write_rows_of(settled, folder, work.note, own=train_case.own_folders())
         work.rows = rows.as_json()
         work.estimate = estimate(settled.recipe, found.spread, rows.train)  # shown while the checks go on
         work.note("checks")
@@ -154,6 +170,55 @@ def _hand_over(work: Work, found: Checked, lang: str, into: str = "trl") -> None
     place.mkdir(mode=0o700)
     name = f"{found.form.name}-{into}"
     work.note("data")
-    work.handed = hand_over(train_case.resolved(found.recipe), into, place / name)
+    asked = train_case.bounded(train_case.resolved(found.recipe), train_case.PUBLIC_SENT + 1)
+    work.handed = hand_over(asked, into, place / name, own=train_case.own_folders())
+    _few_enough(work.handed.rows + work.handed.eval_rows)
     work.file = Path(shutil.make_archive(str(place / name), "zip", place, name))
     shutil.rmtree(place / name, ignore_errors=True)
+
+
+def _few_enough(rows: int) -> None:
+    """Raises BadCase where more rows would leave a public machine than it hands out."""
+    if is_public() and rows > train_case.PUBLIC_SENT:
+        raise BadCase("train_public_rows", most=f"{train_case.PUBLIC_SENT:,}")
+
+
+def _hub_quote(
+    work: Work, found: Checked, lang: str, machine: Hardware, minutes: int | None = None, namespace: str = ""
+) -> None:  # fmt: skip
+    """What the run takes and costs on a machine of Hugging Face; what would be sent is kept for the start."""
+    from pipeline.training.hub_prepared import prepare
+
+    assert found.recipe is not None
+    place = private_folder("hub") / new_id()
+    place.mkdir(mode=0o700)
+    try:
+        accelerate = None
+        if found.form.accelerate is not None:
+            (place / "accelerate.yaml").write_text(found.form.accelerate, encoding="utf-8")
+            accelerate = str(place / "accelerate.yaml")
+        asked = train_case.bounded(train_case.resolved(found.recipe), train_case.PUBLIC_SENT + 1)
+        made = prepare(asked, place, machine, accelerate=accelerate, minutes=minutes, note=work.note,
+                       own=train_case.own_folders())  # fmt: skip
+        _few_enough(made.rows.train + made.rows.eval)
+        work.rows, work.estimate = made.rows.as_json(), made.estimate
+        work.namespace, work.prepared = namespace, made
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _hub_start(work: Work, found: Checked, lang: str, quote: Work, token: str) -> None:
+    """Start what was quoted, once. In public nothing of it stays on this machine."""
+    with _lock:  # a second click finds nothing to start
+        made, quote.prepared = quote.prepared, None
+    if made is None:
+        raise BadCase("train_hub_quote_gone")
+    try:
+        work.note("hub")
+        work.job = hub_runs.started(made, token, quote.namespace or None)
+    except Refused as refused:
+        if refused.sentence.entry != "hub_jobs_start_unsure":
+            quote.prepared = made  # nothing runs: it may be tried again
+        raise
+    shutil.rmtree(made.files[TRAIN_ROWS].parent.parent, ignore_errors=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.pairs.all_formats import columns_given
@@ -31,16 +32,32 @@ class DataSource:
     axis: str | None = None
     max_samples: int | None = None
 
-    def opened(self, name: str, *, public: bool, progress: Callable[[str], None] | None = None) -> OpenSource:
-        """Raises Refused. name: of the recipe's field, for what is said. public: files of this machine are not read."""
+    def opened(
+        self, name: str, *, public: bool, own: tuple[Path, ...] = (), progress: Callable[[str], None] | None = None
+    ) -> OpenSource:  # fmt: skip
+        """Raises Refused. name: of the recipe's field, for what is said. public: files of this machine are not read but
+        those below the folders `own`."""
         path = str(demo_data(self.path, progress)) if is_demo(self.path) else self.path
-        if public and not is_demo(self.path) and os.path.lexists(path.rpartition(":")[0] or path):
+        if public and not is_demo(self.path) and not _below(self.path, own) and _is_here(self.path):
             raise Refused("data_not_public", path=self.path)
         found = open_source(
             path, option=name, program="python -m pipeline train", format=self.format, columns=self.columns or None,
             axis=self.axis, split=self.split,
         )  # fmt: skip
         return replace(found, name=self.path)
+
+
+def _is_here(path: str) -> bool:
+    return any(os.path.lexists(os.path.expanduser(one)) for one in (path, path.rpartition(":")[0]) if one)
+
+
+def _below(path: str, folders: tuple[Path, ...]) -> bool:
+    """Whether it is a file, links followed, below one of the folders."""
+    try:
+        real = Path(path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return real.is_file() and any(real.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def data_sources(value: Any, name: str) -> list[DataSource]:

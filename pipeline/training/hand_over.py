@@ -24,6 +24,7 @@ from pipeline.training.recipe import Recipe
 from pipeline.training.start_job import PATHS, Settled, settle, write_rows_of
 
 KINDS = ("trl", "llamafactory", "script")
+Own = tuple[Path, ...] | None
 _ROOT = CONFIGS.parent
 _CODE = ("pipeline", "diagnostics", "configs")
 # What the script installs; versions as the project pins them.
@@ -63,9 +64,12 @@ class HandedOver:
         return "\n".join(lines) + "\n"
 
 
-def hand_over(recipe: Recipe, kind: str, folder: Path, *, accelerate: str | None = None) -> HandedOver:
-    """Write the files of one kind. folder: made where it isn't there; it must be empty. Raises Refused, also where the
-    recipe holds what the other program can't do."""
+def hand_over(
+    recipe: Recipe, kind: str, folder: Path, *, accelerate: str | None = None, own: Own = None
+) -> HandedOver:  # fmt: skip
+    """Write the files of one kind. folder: made where it isn't there; it must be empty. own: the folders whose files
+    may be read as data, None for all of this machine. Raises Refused, also where the recipe holds what the other
+    can't do."""
     if kind not in KINDS:
         raise Refused("export_kind", kind=kind, names=", ".join(KINDS))
     folder = folder.expanduser().absolute()
@@ -75,7 +79,7 @@ def hand_over(recipe: Recipe, kind: str, folder: Path, *, accelerate: str | None
             raise Refused("export_not_empty", path=folder)
         settled = settle(recipe)
         makers = {"trl": _trl, "llamafactory": _llamafactory, "script": _script}
-        return makers[kind](settled, folder, accelerate)
+        return makers[kind](settled, folder, accelerate, own)
     except OSError as failed:
         raise Refused("output_failed", path=folder, why=failed.strerror or failed) from None
 
@@ -111,7 +115,7 @@ _NEEDS_OURS = ("adapter_name_or_path", "ref_model_name_or_path", "tokenizer_name
 _DONE_ALREADY = ("data", "eval_data", "val_size", "max_samples", "mix_strategy", "accelerate", "num_processes")
 
 
-def _trl(settled: Settled, folder: Path, accelerate: str | None) -> HandedOver:
+def _trl(settled: Settled, folder: Path, accelerate: str | None, own: Own) -> HandedOver:
     recipe = settled.recipe
     if recipe.method not in load_config("hand_over.yaml")["trl"] or settled.encoder_decoder:
         what = "encoder-decoder" if settled.encoder_decoder else recipe.method
@@ -124,8 +128,8 @@ def _trl(settled: Settled, folder: Path, accelerate: str | None) -> HandedOver:
             raise Refused("export_field", kind="trl", field=f"reward_funcs: {name}")
     from pipeline.training.recipe import fields_of
 
-    own = [n for n in recipe.fields if fields_of(recipe.method)[n].own]
-    rows = write_rows_of(settled, folder)
+    apart = [n for n in recipe.fields if fields_of(recipe.method)[n].own]
+    rows = write_rows_of(settled, folder, own=own)
     data = folder / "data"
     if (data / "eval.jsonl").exists():
         (data / "eval.jsonl").rename(data / "test.jsonl")
@@ -142,14 +146,14 @@ def _trl(settled: Settled, folder: Path, accelerate: str | None) -> HandedOver:
     command = f"trl {recipe.method} --config config.yaml"
     if spread is not None:
         command += " --accelerate_config accelerate.yaml"
-    left = tuple(n for n in own if n not in (*_DONE_ALREADY, "chat_template"))
+    left = tuple(n for n in apart if n not in (*_DONE_ALREADY, "chat_template"))
     return HandedOver("trl", str(folder), command, _files(folder), rows.train, rows.eval, _local_paths(recipe), left)
 
 
 # --- LLaMA-Factory ---
 
 
-def _llamafactory(settled: Settled, folder: Path, accelerate: str | None) -> HandedOver:
+def _llamafactory(settled: Settled, folder: Path, accelerate: str | None, own: Own) -> HandedOver:
     from pipeline.pairs.dataset_info import entries_for, llamafactory_layout, read_dataset_info
     from pipeline.pairs.read_pairs import PairFile
     from pipeline.pairs.write_pairs import write_pairs
@@ -159,7 +163,7 @@ def _llamafactory(settled: Settled, folder: Path, accelerate: str | None) -> Han
         what = "encoder-decoder" if settled.encoder_decoder else recipe.method
         raise Refused("export_method", kind="LLaMA-Factory", method=what)
     fields, left = llamafactory_fields(recipe)
-    rows = write_rows_of(settled, folder)
+    rows = write_rows_of(settled, folder, own=own)
     data = folder / "data"
     info = read_dataset_info(data / "dataset_info.json", absent_is_empty=True)
     format = llamafactory_layout(table["formats"][recipe.method])
@@ -303,8 +307,8 @@ PYTHONPATH="$PWD/dpo_doctor" exec .venv/bin/python -m pipeline train recipe.yaml
 """
 
 
-def _script(settled: Settled, folder: Path, accelerate: str | None) -> HandedOver:
-    rows = write_rows_of(settled, folder)
+def _script(settled: Settled, folder: Path, accelerate: str | None, own: Own) -> HandedOver:
+    rows = write_rows_of(settled, folder, own=own)
     fields = {k: v for k, v in settled.recipe.fields.items() if k not in (*_DONE_ALREADY, "output_dir")}
     fields["data"] = "data/train.jsonl"
     if rows.eval:

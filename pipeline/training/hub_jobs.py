@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 HUB_RUN = "hub.json"  # in the job's folder
 LABEL = "dpo-doctor"
+LABEL_SECONDS = "dpo-doctor-seconds"  # the time limit, which the Hub tells nobody
 PROJECT = "project.zip"
 DATA_REPO = "dpo-doctor-runs"
 ENDED = {"COMPLETED": "completed", "ERROR": "failed", "CANCELED": "canceled", "DELETED": "deleted"}
@@ -348,7 +349,7 @@ def _submit(client: HfApi, run: HubRun, spread: AccelerateFile, token: str) -> H
         return client.run_job(
             image=limits["image"], command=job_command(run, spread), flavor=run.hardware, timeout=run.timeout_seconds,
             env={"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}, secrets={"HF_TOKEN": token},
-            labels={"name": run.id, LABEL: run.id}, namespace=run.namespace,
+            labels={"name": run.id, LABEL: run.id, LABEL_SECONDS: str(run.timeout_seconds)}, namespace=run.namespace,
         )  # fmt: skip
 
     wait, reason = float(limits["wait_seconds"]), None

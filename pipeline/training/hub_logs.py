@@ -88,7 +88,7 @@ class LogFollower:
         events = client.fetch_job_logs(job_id=self.run.job_id, namespace=self.run.namespace, follow=True)
         with open(self.path, "ab", buffering=0) as file:
             for event in events:
-                line = _line(event, self._token)
+                line = line_of(event, self._token)
                 with self._lock:
                     if self._stopped:
                         self._over = True
@@ -127,7 +127,7 @@ def follow_logs(run: HubRun, token: str | None, path: Path) -> LogFollower:
     return new
 
 
-def _line(event: Any, token: str) -> bytes:
+def line_of(event: Any, token: str) -> bytes:
     """One line for a file: no line ends within, no control characters but tab and progress bars' return, no token."""
     text = hidden(str(event), token)
     longest = int(settings()["longest_line"])

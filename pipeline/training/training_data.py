@@ -135,17 +135,19 @@ def write_rows(
     encoder_decoder: bool,
     progress: Progress | None = None,
     public: bool = False,
+    own: tuple[Path, ...] = (),
 ) -> RowsWritten:
     """Read `data` (and `eval_data`, which goes before `val_size`) and write `folder`'s train and eval rows.
 
     conversational: as lists of messages, for a model with a chat template; an encoder-decoder reads text. public: files
-    of this machine are not read. The same recipe and files give the same rows. Raises Refused.
+    of this machine are not read but those below the folders `own`. The same recipe and files give the same rows. Raises
+    Refused.
     """
     started = time.monotonic()
     conversational = conversational and not encoder_decoder
     written = RowsWritten(recipe.method, list(COLUMNS[recipe.method]), conversational)
     train_path, eval_path = folder / TRAIN_ROWS, folder / EVAL_ROWS
-    reading = _Reading(recipe, written, progress or (lambda line: None), public)
+    reading = _Reading(recipe, written, progress or (lambda line: None), public, own)
     try:
         train_path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=train_path.parent) as file:
@@ -199,15 +201,17 @@ def _json(path: Path) -> Mapping[str, Any]:
 class _Reading:
     """Usable pairs of a field's sources, one after the other or mixed; what is left out goes to the account."""
 
-    def __init__(self, recipe: Recipe, written: RowsWritten, progress: Progress, public: bool) -> None:
-        self.recipe, self.written, self.progress, self.public = recipe, written, progress, public
+    def __init__(
+        self, recipe: Recipe, written: RowsWritten, progress: Progress, public: bool, own: tuple[Path, ...]
+    ) -> None:  # fmt: skip
+        self.recipe, self.written, self.progress, self.public, self.own = recipe, written, progress, public, own
         self.left_out: dict[tuple[bool, str], LeftOutRows] = {}
         self.seen = 0
 
     def pairs(self, name: str) -> Iterator[list[dict[str, Any]]]:
         """The rows of each usable pair. Raises Refused, also where no pair is usable."""
         sources = data_sources(self.recipe.get(name), name)
-        opened = [one.opened(name, public=self.public, progress=self.progress) for one in sources]
+        opened = [one.opened(name, public=self.public, own=self.own, progress=self.progress) for one in sources]
         reads = [SourceRead(one.path, weight=one.weight, evaluation=name != "data") for one in sources]
         self.written.sources += reads
         self.left_out, before, seen = {}, len(self.written.left_out), self.seen

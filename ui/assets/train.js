@@ -9,7 +9,7 @@
   let form = null; // {name, yaml, accelerate, command}: the last two only where they were edited
   let work = ""; // a check or a start that is under way
   let chain = Promise.resolve(), asking = 0;
-  const filled = new WeakMap();
+  const filled = new WeakMap(), owed = new Map(); // owed: parts that wait until their open list is left
   let pollTimer = 0, workTimer = 0, typedTimer = 0, toastTimer = 0, plotted = false;
 
   function fresh(id) {
@@ -29,8 +29,10 @@
     const { id, partners, lang, version, was_live } = state;
     const quiet = name === "now" || name === "work_now";
     if (!quiet) body().dataset.busy = String(++asking);
+    const sent = form?.yaml;
     let answer = null;
-    try { answer = await server["train_" + name]({ id, partners, lang, version, was_live, form, work, pairs: window.ddPairs?.state.id ?? "", ...more }); } catch {}
+    const onHub = id.startsWith("hf--") && ["open", "now"].includes(name) ? "hub_" : "";
+    try { answer = await server["train_" + onHub + name]({ id, partners, lang, version, was_live, form, work, pairs: window.ddPairs?.state.id ?? "", ...more }); } catch {}
     if (!quiet && --asking === 0) delete body().dataset.busy;
     if (id !== state.id || lang !== state.lang) return null; // something else was opened meanwhile
     if (!answer) {
@@ -38,11 +40,17 @@
       return null;
     }
     if (answer.toast) toast(answer.toast, answer.bad);
+    if (answer.bad && name !== "open" && state.state === "open") open(); // its folder may be gone
     if (answer.form) {
-      form = { ...form, ...answer.form };
-      store("dd-train-form", form);
       const area = field("yaml");
-      if (area && area.value !== form.yaml && document.activeElement !== area) area.value = form.yaml;
+      const ahead = area && document.activeElement === area && area.value !== sent; // more was typed meanwhile
+      form = { ...form, ...answer.form, ...(ahead ? { yaml: area.value } : {}) };
+      store("dd-train-form", form);
+      if (area && area.value !== form.yaml) {
+        const { selectionStart, selectionEnd } = area;
+        area.value = form.yaml;
+        if (document.activeElement === area) area.setSelectionRange(selectionStart, selectionEnd);
+      }
     }
     if (answer.parts) fill(answer.parts, quiet);
     if (answer.problems) complain(answer.problems);
@@ -62,10 +70,11 @@
       const place = part(name);
       if (!place || filled.get(place) === html) continue;
       const active = place.contains(document.activeElement) ? document.activeElement : null;
-      if (unasked && active?.matches("select, input, textarea")) continue; // an open list
+      if (unasked && active?.matches("select, input, textarea")) { owed.set(name, html); continue; } // an open list
+      owed.delete(name);
       if (name === "log" && heldOpen(place)) continue; // text that is being marked
       filled.set(place, html);
-      const key = active && ["data-open", "data-stop", "data-resume", "data-work", "name"].filter((n) => active.hasAttribute(n)).map((n) => `[${n}="${CSS.escape(active.getAttribute(n))}"]`).join("");
+      const focused = active && keyOf(place, active);
       const open = [...place.querySelectorAll("details[open][id]")].map((one) => one.id);
       const tail = place.querySelector("[data-tail]");
       const from = tail && tail.scrollHeight - tail.scrollTop - tail.clientHeight > 40 ? tail.scrollTop : null;
@@ -73,9 +82,43 @@
       for (const id of open) place.querySelector("#" + CSS.escape(id))?.setAttribute("open", "");
       const next = place.querySelector("[data-tail]");
       if (next) next.scrollTop = from ?? next.scrollHeight; // a log is read from its end, unless somebody reads further up
-      if (key) place.querySelector(key)?.focus({ preventScroll: true });
+      if (focused) focusAgain(place, focused);
       if (name === "curves") chart();
     }
+  }
+
+  const KEYS = ["data-open", "data-stop", "data-resume", "data-work", "name"];
+
+  function keyOf(place, active) { // how to find what has the focus once it was drawn anew, and what was typed into it
+    const key = KEYS.filter((n) => active.hasAttribute(n)).map((n) => `[${n}="${CSS.escape(active.getAttribute(n))}"]`).join("");
+    const like = active.tagName.toLowerCase();
+    const text = active.matches("textarea, input[type=text]");
+    return {
+      key, like, nth: [...place.querySelectorAll(like)].indexOf(active), said: active.matches("pre") ? null : active.textContent,
+      typed: text && active.value !== active.defaultValue ? active.value : null,
+      from: text ? active.selectionStart : null, to: text ? active.selectionEnd : null,
+    };
+  }
+
+  function focusAgain(place, was) {
+    let next = was.key ? place.querySelector(was.key) : place.querySelectorAll(was.like)[was.nth];
+    if (!was.key && next && was.said !== null && next.textContent !== was.said) next = null; // another button stands there
+    if (!next) return;
+    if (was.typed !== null) { // the next field was begun before the answer about the last one came
+      next.value = was.typed;
+      next.dataset.begun = "";
+    }
+    next.focus({ preventScroll: true });
+    if (was.from !== null) next.setSelectionRange(was.from, was.to);
+  }
+
+  function left(event) { // of a field that was drawn anew while it was typed into, browsers say no change
+    const at = event.target;
+    if (at.dataset?.begun !== undefined) {
+      delete at.dataset.begun;
+      if (at.value !== at.defaultValue) changed(event);
+    }
+    setTimeout(() => { for (const [name, html] of [...owed]) if (!part(name)?.contains(document.activeElement)) fill({ [name]: html }); });
   }
 
   function heldOpen(place) {
@@ -139,6 +182,7 @@
     for (const name of ["head", "now", "numbers", "findings", "compare", "curves", "log", "start"]) {
       part(name).innerHTML = "";
       filled.delete(part(name));
+      owed.delete(name);
     }
     body().classList.remove("dd-has-curves");
     return open();
@@ -147,7 +191,7 @@
   function open() {
     return inTurn(async () => {
       const answer = await ask("open");
-      if (!answer?.state) return;
+      if (!answer?.state) { if (answer && state.id.startsWith("hf--")) enter(""); return; } // said by a toast
       state.state = root.dataset.state = answer.state;
       body().classList.toggle("dd-has-job", answer.state === "open");
       const tail = part("log").querySelector("[data-tail]");
@@ -194,7 +238,7 @@
 
   function changed(event) {
     const at = event.target;
-    if (!at.name) return;
+    if (!at.name || at.name.startsWith("hub_")) return;
     if (at.name === "yaml") { form = { ...form, yaml: at.value }; return typed(); }
     if (at.name === "pick") return inTurn(() => ask("form", { pick: at.value }));
     if (at.name === "compare") { if (at.value) { state.partners = [...state.partners, at.value]; open(); } return; }
@@ -204,11 +248,11 @@
     return set({ [at.name]: at.type === "checkbox" ? at.checked : at.value });
   }
 
-  async function begin(does, more = {}) {
+  async function begin(does, more = {}, request = "begin") {
     const yaml = field("yaml");
     if (yaml) form = { ...form, yaml: yaml.value };
     clearTimeout(typedTimer);
-    const answer = await inTurn(() => ask("begin", { does, ...more }));
+    const answer = await inTurn(() => ask(request, { does, ...more }));
     if (answer?.work) {
       work = answer.work;
       store("dd-train-work", work);
@@ -262,6 +306,7 @@
       else if (event.target.id === "dd-train-smooth") curves.set("smooth", Number(event.target.value));
       else if (event.target.id === "dd-train-scale") curves.set("log", event.target.checked);
     });
+    body().addEventListener("focusout", left);
     body().addEventListener("submit", (event) => event.preventDefault());
     body().addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("input[type=text]")) event.target.blur(); });
     body().addEventListener("click", clicked);
@@ -273,6 +318,10 @@
     if (at("#dd-train-start")) begin("start");
     else if (at("#dd-train-check")) begin("check");
     else if ((hit = at("[data-hand-over]"))) begin("hand_over", { kind: hit.dataset.handOver });
+    else if (at("[data-hub-look]")) inTurn(() => ask("hub_look"));
+    else if (at("[data-hub-quote]")) begin("quote", { machine: field("hub_machine").value, namespace: field("hub_namespace").value, minutes: field("hub_minutes").value }, "hub_begin");
+    else if ((hit = at("[data-hub-start]"))) { hit.disabled = true; begin("start", { quote: hit.dataset.hubStart }, "hub_begin").then(() => { hit.disabled = false; }); }
+    else if (at("[data-hub-cancel]")) { if (confirm(words.train_hub_confirm_cancel)) inTurn(() => ask("hub_cancel")).then(poll); }
     else if (at("[data-insist]")) begin("start", { insist: true });
     else if (at("[data-cancel]")) inTurn(() => ask("cancel"));
     else if ((hit = at("[data-open]"))) enter(hit.dataset.open);
