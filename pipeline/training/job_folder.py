@@ -345,7 +345,7 @@ def _running(job: Job, launcher: Process) -> Process | None:
     with suppress(psutil.Error):
         began = psutil.Process(told.pid).create_time() if told.pid > 0 else 0.0
         if launcher.began - 2 < began < told.time:  # a later process may have been given its pid
-            worker = Process(told.pid, began)
+            worker = this_process(told.pid)
             return worker if worker.alive else None
     return None
 
