@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ def gpus_here() -> int:
         with suppress(Exception):  # half imported, or a driver that fails
             count = int(torch.cuda.device_count())
             return count or int(_apple())
-    built = _torch_built_for()
+    built = torch_build() or "cuda"  # what isn't known is left to the driver
     if built == "cuda":
         return _visible(_nvidia_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if built == "hip":
@@ -37,30 +38,36 @@ def _apple() -> bool:
 
 
 @cache
-def _torch_built_for() -> str:
-    """cuda, hip or nothing, from the text of torch/version.py; cuda where there is no such text."""
+def torch_build() -> str:
+    """`cpu`, `cuda`, `hip`, or nothing where torch isn't installed; by the text of torch/version.py."""
     with suppress(ImportError, ValueError, OSError):
         spec = importlib.util.find_spec("torch")
-        if spec is not None and spec.origin:
-            text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-            for name in ("cuda", "hip"):
-                if re.search(rf"^{name}\b[^=]*= *['\"]", text, re.MULTILINE):
-                    return name
+        if spec is None or not spec.origin:
             return ""
-    return "cuda"
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+        return next((n for n in ("cuda", "hip") if re.search(rf"^{n}\b[^=]*= *['\"]", text, re.MULTILINE)), "cpu")
+    return ""
+
+
+def nvidia_smi(*arguments: str) -> str | None:
+    """What the driver's own program says; None where it isn't there, fails or hangs."""
+    try:
+        child = processes.start(["nvidia-smi", *arguments], stdout=processes.PIPE, stderr=processes.DEVNULL)
+    except OSError:
+        return None
+    try:
+        told, _ = child.communicate(timeout=_SECONDS)
+    except processes.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        return None
+    return told.decode("utf-8", errors="replace") if child.returncode == 0 else None
 
 
 @cache
 def _nvidia_gpus() -> int:
-    with suppress(OSError, processes.TimeoutExpired):
-        child = processes.start(["nvidia-smi", "-L"], stdout=processes.PIPE, stderr=processes.DEVNULL)
-        try:
-            told, _ = child.communicate(timeout=_SECONDS)
-        finally:
-            if child.poll() is None:
-                child.kill()
-        if child.returncode == 0:
-            return sum(line.startswith(b"GPU ") for line in told.splitlines())
+    if (told := nvidia_smi("-L")) is not None:
+        return sum(line.startswith("GPU ") for line in told.splitlines())
     with suppress(OSError):
         return len(os.listdir("/proc/driver/nvidia/gpus"))
     return 0
@@ -75,18 +82,27 @@ def _amd_gpus() -> int:
     return count
 
 
-def _visible(installed: int, allowed: str | None) -> int:
-    """Of `installed` those that CUDA_VISIBLE_DEVICES allows: CUDA reads its list up to the first entry that isn't a
-    device (CUDA C++ Programming Guide, environment variables), and an empty list allows none."""
+def visible_places(installed: int, allowed: str | None, uuids: Sequence[str] | None = None) -> list[int | None]:
+    """Places, in the driver's order, of the GPUs that CUDA_VISIBLE_DEVICES allows: CUDA reads its list up to the first
+    entry that isn't a device (CUDA C++ Programming Guide, environment variables), and an empty list allows none. uuids:
+    of the installed ones; where they aren't known an entry by uuid is believed, its place None."""
     if allowed is None:
-        return installed
-    count = 0
+        return list(range(installed))
+    found: list[int | None] = []
     for entry in (part.strip() for part in allowed.split(",")):
-        known = entry.startswith(("GPU-", "MIG-")) or entry.isascii() and entry.isdigit() and int(entry) < installed
-        if not known:
+        if entry.isascii() and entry.isdigit() and int(entry) < installed:
+            found.append(int(entry))
+        elif uuids is None and entry.startswith(("GPU-", "MIG-")):
+            found.append(None)
+        elif uuids is not None and entry.startswith("GPU-") and any(uuid.startswith(entry) for uuid in uuids):
+            found.append(next(place for place, uuid in enumerate(uuids) if uuid.startswith(entry)))
+        else:
             break
-        count += 1
-    return count if installed else 0
+    return found if installed else []
+
+
+def _visible(installed: int, allowed: str | None) -> int:
+    return len(visible_places(installed, allowed))
 
 
 def cores_here() -> int:

@@ -9,8 +9,8 @@ from diagnostics.recipe_subject import RecipeSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
+from pipeline.machine_devices import torch_build
 from pipeline.refusal import Refused
-from pipeline.training.environment import torch_build
 
 
 def spreading_unfit(subject: RecipeSubject, limits: Thresholds) -> Iterator[Observation]:

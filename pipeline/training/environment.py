@@ -13,14 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import processes
 from pipeline.free_memory import free_memory, left_in_container
+from pipeline.machine_devices import nvidia_smi, torch_build, visible_places
 
 if TYPE_CHECKING:
     from pipeline.training.accelerate_files import AccelerateFile
     from pipeline.training.recipe import Recipe
 
-_SECONDS = 10.0  # nvidia-smi answers in one, and hangs where the driver does
 _QUERY = "index,uuid,name,memory.total,memory.free,compute_cap"
 # Libraries whose versions decide what a recipe does
 STATED = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "tokenizers", "deepspeed", "bitsandbytes")
@@ -58,23 +57,11 @@ class Package:
 
 def nvidia_gpus(allowed: str | None = None) -> tuple[Gpu, ...]:
     """Those that the driver names and CUDA_VISIBLE_DEVICES allows. allowed: in its place."""
-    try:
-        child = processes.start(
-            ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"], stdout=processes.PIPE,
-            stderr=processes.DEVNULL,
-        )  # fmt: skip
-    except OSError:
-        return ()
-    try:
-        told, _ = child.communicate(timeout=_SECONDS)
-    except processes.TimeoutExpired:
-        child.kill()
-        child.communicate()
-        return ()
-    if child.returncode != 0:
+    told = nvidia_smi(f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits")
+    if told is None:
         return ()
     given = os.environ.get("CUDA_VISIBLE_DEVICES") if allowed is None else allowed
-    return _visible(parse_gpus(told.decode("utf-8", errors="replace")), given)
+    return _visible(parse_gpus(told), given)
 
 
 def parse_gpus(text: str) -> list[tuple[str, Gpu]]:
@@ -92,29 +79,8 @@ def parse_gpus(text: str) -> list[tuple[str, Gpu]]:
 
 
 def _visible(gpus: Sequence[tuple[str, Gpu]], allowed: str | None) -> tuple[Gpu, ...]:
-    """CUDA reads its list up to the first entry that is no device."""
-    if allowed is None:
-        return tuple(gpu for _, gpu in gpus)
-    found = []
-    for entry in (part.strip() for part in allowed.split(",")):
-        if entry.isascii() and entry.isdigit() and int(entry) < len(gpus):
-            found.append(gpus[int(entry)][1])
-        elif entry.startswith("GPU-") and (own := next((g for uuid, g in gpus if uuid.startswith(entry)), None)):
-            found.append(own)
-        else:
-            break
-    return tuple(found)
-
-
-def torch_build() -> str:
-    """`cpu`, `cuda`, `hip`, or nothing where torch isn't installed; by the text of torch/version.py."""
-    with suppress(ImportError, ValueError, OSError):
-        spec = importlib.util.find_spec("torch")
-        if spec is None or not spec.origin:
-            return ""
-        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-        return next((n for n in ("cuda", "hip") if re.search(rf"^{n}\b[^=]*= *['\"]", text, re.MULTILINE)), "cpu")
-    return ""
+    places = visible_places(len(gpus), allowed, [uuid for uuid, _ in gpus])
+    return tuple(gpus[place][1] for place in places if place is not None)
 
 
 def free_ram() -> int | None:

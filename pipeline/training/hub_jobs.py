@@ -389,12 +389,18 @@ def find(run: HubRun, token: str | None) -> HubRun:
     return _with_job(run, own[0]) if own else run
 
 
+def found_job(run: HubRun, token: str) -> HubRun:
+    """With its job. Raises Refused where the Hub knows of none."""
+    found = find(run, token)
+    if not found.job_id:
+        raise Refused("hub_jobs_gone", job=run.id)
+    return found
+
+
 def status(run: HubRun, token: str | None) -> HubStatus:
     """How it stands now. Raises Refused: gone, no answer, no permission."""
     token = usable_token(token)
-    run = find(run, token)
-    if not run.job_id:
-        raise Refused("hub_jobs_gone", job=run.id)
+    run = found_job(run, token)
     client = api(token, run.endpoint)
     told = asked(lambda: client.inspect_job(job_id=run.job_id, namespace=run.namespace), token)
     stage = _stage(told)
@@ -428,9 +434,7 @@ def usage(run: HubRun, token: str | None) -> dict[str, Any]:
 def cancel(run: HubRun, token: str | None) -> None:
     """End it. Of one that is over already nothing is said. Raises Refused."""
     token = usable_token(token)
-    run = find(run, token)
-    if not run.job_id:
-        raise Refused("hub_jobs_gone", job=run.id)
+    run = found_job(run, token)
     client = api(token, run.endpoint)
     try:
         asked(lambda: client.cancel_job(job_id=run.job_id, namespace=run.namespace), token)

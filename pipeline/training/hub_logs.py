@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pipeline.refusal import Refused
 from pipeline.training.hub_calls import Unsure, api, hidden, said, settings, usable_token
-from pipeline.training.hub_jobs import HubRun, find
+from pipeline.training.hub_jobs import HubRun, found_job
 
 PUT_ASIDE = ".before"
 _FOLLOWED: Final[dict[tuple[str, Path], LogFollower]] = {}
@@ -113,9 +113,7 @@ def follow_logs(run: HubRun, token: str | None, path: Path) -> LogFollower:
     """Write the job's output to `path` until it ends or `stop()`. One thread for a job and file, however often it is
     asked for. Raises Refused for a job that never started."""
     token = usable_token(token)
-    run = find(run, token)
-    if not run.job_id:
-        raise Refused("hub_jobs_gone", job=run.id)
+    run = found_job(run, token)
     key = (run.job_id, path.absolute())
     with _LOCK:
         for other in [k for k, f in _FOLLOWED.items() if f._ended.is_set()]:

@@ -33,6 +33,7 @@ from pipeline.training.job_folder import (
     METRICS,
     RECIPE,
     STOP,
+    TRAIN_ROWS,
     WAITING,
     Job,
     Status,
@@ -199,7 +200,7 @@ def resume_job(job: Job, *, insist: bool = False) -> str:
     except (OSError, UnicodeDecodeError) as failed:
         why = failed.strerror if isinstance(failed, OSError) else "UTF-8"
         raise Refused("job_file_gone", job=job.id, path=job.path(RECIPE), why=why or failed) from None
-    for name in (COMMAND, ACCELERATE, "data/train.jsonl"):
+    for name in (COMMAND, ACCELERATE, TRAIN_ROWS):
         if not job.path(name).is_file():
             raise Refused("job_file_gone", job=job.id, path=job.path(name), why=os.strerror(errno.ENOENT))
     command_in(job)
