@@ -16,26 +16,25 @@ import psutil
 import pytest
 
 from pipeline.refusal import Refused
+from pipeline.running_process import Process, this_process
 from pipeline.training.checkpoints import last_whole, why_not_whole
 from pipeline.training.job_folder import (
     COMMAND,
     LOG,
-    METRICS,
     RECIPE,
     STATUS,
     STOP,
     Job,
-    Process,
     Status,
     all_jobs,
     find_job,
     forget,
     new_job,
     read_status,
-    this_process,
     write_status,
 )
 from pipeline.training.job_words import account, failure_said, summary, table
+from pipeline.training.newest_record import METRICS
 from pipeline.training.recipe import parse_recipe
 from pipeline.training.start_job import forget_steps_after, recipe_hash, resume_job
 from pipeline.training.stop_job import stop_job, wait_until_over

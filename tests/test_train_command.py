@@ -21,15 +21,14 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.demo.build import DemoFolder
 from pipeline.refusal import Refused
+from pipeline.running_process import Process, this_process
 from pipeline.training.accelerate_files import check_port, read_accelerate
 from pipeline.training.job_folder import (
     Job,
-    Process,
     Status,
     find_job,
     new_job,
     read_status,
-    this_process,
     write_status,
 )
 from pipeline.training.recipe import parse_changes, read_recipe

@@ -14,7 +14,8 @@ import yaml
 from app_in_browser import Server, serve
 
 from pipeline.demo.build import DemoFolder
-from pipeline.training.job_folder import Failure, Job, Status, this_process, write_status
+from pipeline.running_process import this_process
+from pipeline.training.job_folder import Failure, Job, Status, write_status
 from pipeline.training.recipe import parse_recipe, recipe_names
 from ui import train_case, train_requests, train_setup, train_view, train_work
 from ui.train_yaml import with_values

@@ -23,12 +23,13 @@ from typing import Any
 from diagnostics.report_store import ID, new_id
 from pipeline import processes
 from pipeline.data_folder import data_folder
+from pipeline.running_process import Process, process_of, this_process
+from pipeline.training.launch_line import project_path
 from pipeline.whole_file import written_whole
 from ui.allowed_paths import is_public
 from ui.private_folder import private_folder
 from ui.visitor_case import BadCase
 
-ROOT = Path(__file__).resolve().parent.parent
 ABOUT, STATUS, COMMAND, LOG, OUTPUT = "about.json", "status.json", "command.txt", "log.txt", "rejects.json"
 PUBLIC_RUNS = 100  # folders on a public machine
 PUBLIC_AT_ONCE, AT_ONCE = 2, 4  # processes: more would only make each other slow
@@ -206,16 +207,21 @@ def _prepare(run_id: str, arguments: Sequence[str], build: Callable[[Callable[[s
 
 
 def _start_process(folder: Path, arguments: Sequence[str]) -> None:
+    import psutil
+
     with open(folder / LOG, "ab") as log:
         log.write(f"$ {(folder / COMMAND).read_text(encoding='utf-8').strip()}\n".encode())
         log.flush()
         process = processes.start(
             [sys.executable, "-m", "pipeline", *arguments], stdout=log, stderr=log, own_session=True,
             cpu_seconds=PUBLIC_CPU_SECONDS if is_public() else None,
-            env={"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+            env=project_path(),
         )  # fmt: skip
     began = time.time()
-    known = {"state": "running", "pid": process.pid, "born": _born(process.pid), "began": began}
+    born = Process(process.pid, 0.0)
+    with suppress(psutil.Error):  # it ended at once
+        born = this_process(process.pid)
+    known = {"state": "running", "pid": born.pid, "born": born.began, "since_boot": born.since_boot, "began": began}
     _write(folder / STATUS, known)
 
     def wait() -> None:  # also reaps it
@@ -228,23 +234,10 @@ def _start_process(folder: Path, arguments: Sequence[str]) -> None:
     threading.Thread(target=wait, name=f"rejects-wait-{process.pid}", daemon=True).start()
 
 
-def _born(pid: int) -> float:
-    """When a process began, which tells it from a later one with the same number; 0 where it is gone."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return 0.0
-
-
 def _alive(folder: Path) -> bool:
     known = _read(folder / STATUS)
-    pid, born = known.get("pid"), known.get("born")
-    if known.get("state") != "running" or not isinstance(pid, int) or not isinstance(born, (int, float)):
-        return False
-    return bool(born) and abs(_born(pid) - born) < 1.0
+    process = process_of({**known, "began": known.get("born")})
+    return known.get("state") == "running" and process is not None and process.alive
 
 
 def about(run_id: Any) -> About:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from diagnostics.report import Report
 from diagnostics.words import say
-from pipeline.training.job_folder import METRICS, Job, read_status
+from pipeline.training.job_folder import Job, read_status
+from pipeline.training.newest_record import METRICS
 from ui import followed_logs
 from ui.followed_logs import FollowedLog
 from ui.log_charts import ShownRun

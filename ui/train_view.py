@@ -20,7 +20,6 @@ from pipeline.training.job_folder import (
     ASKED,
     COMMAND,
     LOG,
-    METRICS,
     RECIPE,
     TRAIN_ROWS,
     Job,
@@ -30,6 +29,7 @@ from pipeline.training.job_folder import (
     read_status,
 )
 from pipeline.training.job_words import duration, failure_said, method_of, size, state_said
+from pipeline.training.newest_record import METRICS
 from pipeline.training.progress_file import read_progress
 from pipeline.training.recipe import Recipe, parse_recipe
 from ui import log_charts, log_view, train_live, train_setup

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.json_file import parse_json
-from pipeline.training.job_folder import METRICS
+from pipeline.training.newest_record import METRICS
 from pipeline.whole_file import written_whole
 
 PAGE = "curves.html"

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import processes
-from pipeline.training.job_folder import ACCELERATE, COMMAND, METRICS, OUTPUT, RECIPE
+from pipeline.training.job_folder import ACCELERATE, COMMAND, OUTPUT, RECIPE
+from pipeline.training.newest_record import METRICS
 
 
 def main(arguments: list[str]) -> int:

@@ -28,10 +28,13 @@ from filelock import FileLock
 from pipeline.data_folder import data_folder
 from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
+from pipeline.running_process import Process, process_of, this_process
+from pipeline.training.checkpoints import last_whole
+from pipeline.training.newest_record import METRICS, last_step
 from pipeline.training.progress_file import read_progress
 from pipeline.whole_file import written_whole
 
-RECIPE, COMMAND, STATUS, LOG, METRICS = "recipe.yaml", "command.txt", "status.json", "log.txt", "metrics.jsonl"
+RECIPE, COMMAND, STATUS, LOG = "recipe.yaml", "command.txt", "status.json", "log.txt"
 ACCELERATE, CHECKS, ASKED = "accelerate.yaml", "checks.json", "asked.yaml"  # ASKED: the recipe before it was settled
 DATA, OUTPUT = "data", "output"
 TRAIN_ROWS, EVAL_ROWS = "data/train.jsonl", "data/eval.jsonl"
@@ -44,42 +47,6 @@ MAX_STATUS_BYTES = 1_000_000
 LIVE = ("checking", "queued", "starting", "running", "stopping")
 # refused: the checks ended it; interrupted: its processes are gone and nobody wrote why (killed, machine restarted)
 OVER = ("done", "stopped", "failed", "refused", "interrupted")
-
-
-@dataclass(frozen=True)
-class Process:
-    """pid with the time it began, as pids are given out again. began: seconds since 1970, which a clock that is set
-    moves; since_boot: seconds since the machine's start, which nothing moves, 0 where the system doesn't tell."""
-
-    pid: int
-    began: float
-    since_boot: float = 0.0
-
-    @property
-    def alive(self) -> bool:
-        import psutil
-
-        try:
-            process = psutil.Process(self.pid)
-            if self.since_boot and (now := _since_boot(self.pid)):
-                same = now == self.since_boot and abs(process.create_time() - self.began) < _CLOCK_SET
-            else:
-                same = abs(process.create_time() - self.began) < 2
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
-
-
-_CLOCK_SET = 86_400.0  # seconds a clock may be set by; a process of another start of the machine is further away
-
-
-def _since_boot(pid: int) -> float:
-    """The 22nd field of /proc/PID/stat; the name before it may hold anything, so it is counted from its end."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):  # no /proc, or no sysconf
-        return 0.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +75,6 @@ class Status:
     end: float = 0.0
     supervisor: Process | None = None
     training: Process | None = None
-    pid: int | None = None  # the training process, by the contract's name
     attempt: int = 1
     exit_status: int | None = None
     step: int = 0
@@ -132,7 +98,8 @@ class Status:
         return (self.end or time.time()) - self.start if self.start else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """With `pid` of the training process, by the contract's name."""
+        return {**asdict(self), "pid": self.training.pid if self.training is not None else None}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Status:
@@ -143,10 +110,10 @@ class Status:
             given = value.get(one.name)
             usual = getattr(blank, one.name)
             if one.name in ("supervisor", "training"):
-                made[one.name] = _process(given)
+                made[one.name] = process_of(given)
             elif one.name == "failure":
                 made[one.name] = _failure(given)
-            elif one.name in ("exit_status", "pid"):
+            elif one.name == "exit_status":
                 made[one.name] = given if isinstance(given, int) and not isinstance(given, bool) else None
             elif isinstance(usual, float):
                 number = isinstance(given, (int, float)) and not isinstance(given, bool) and given == given
@@ -156,15 +123,6 @@ class Status:
         if made.get("state") not in (*LIVE, *OVER):
             made["state"] = "interrupted"
         return Status(**made)
-
-
-def _process(value: Any) -> Process | None:
-    if not isinstance(value, Mapping):
-        return None
-    pid, began, since = value.get("pid"), value.get("began"), value.get("since_boot", 0.0)
-    if not isinstance(pid, int) or not isinstance(began, (int, float)):
-        return None
-    return Process(pid, float(began), float(since) if isinstance(since, (int, float)) else 0.0)
 
 
 def _failure(value: Any) -> Failure | None:
@@ -352,13 +310,10 @@ def _running(job: Job, launcher: Process) -> Process | None:
 
 def _as_told(job: Job, status: Status) -> Status:
     """With what the run itself has written since its supervisor was killed."""
-    from pipeline.training.checkpoints import last_whole
-    from pipeline.training.job_words import last_step
-
     told = read_progress(job.folder)
     if not told.max_steps:
         return status
-    step = max(told.step, last_step(job))
+    step = max(told.step, last_step(job.folder))
     state = "running" if status.state == "starting" and step else status.state
     newest = last_whole(job.output)
     return replace(status, state=state, step=step, max_steps=told.max_steps, first_step=told.first_step,
@@ -378,11 +333,3 @@ def write_status(job: Job, status: Status) -> None:
     """Raises OSError."""
     with written_whole(job.path(STATUS)) as path:
         path.write_text(json.dumps(status.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def this_process(pid: int | None = None) -> Process:
-    """Raises psutil.Error for a process that is gone."""
-    import psutil
-
-    process = psutil.Process(pid if pid is not None else os.getpid())
-    return Process(process.pid, process.create_time(), _since_boot(process.pid))

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pipeline.config_files import load_config
-from pipeline.json_file import parse_json
-from pipeline.training.job_folder import METRICS, RECIPE, Job, Status, read_status
-
-END_BYTES = 65_536  # of metrics.jsonl
+from pipeline.training.job_folder import RECIPE, Job, Status, read_status
+from pipeline.training.newest_record import last_loss
 
 
 def words(lang: str) -> Mapping[str, Any]:
     """The section `jobs` of words/LANG/training.yaml."""
     section: Mapping[str, Any] = load_config(f"words/{lang}/training.yaml")["jobs"]
     return section
-
-
-def last_record(job: Job, holding: str = "step") -> dict[str, Any]:
-    """The newest whole line of metrics.jsonl that has this key; empty without one."""
-    with suppress(OSError), job.path(METRICS).open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - END_BYTES))
-        for line in reversed(file.read().splitlines()):
-            with suppress(ValueError, RecursionError):
-                value = parse_json(line)
-                if isinstance(value, dict) and holding in value:
-                    return value
-    return {}
-
-
-def last_loss(job: Job) -> float | None:
-    """None before the first."""
-    value = last_record(job, "loss").get("loss")
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def last_step(job: Job) -> int:
-    """0 before the first."""
-    value = last_record(job).get("step")
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def method_of(job: Job) -> str:
@@ -58,7 +31,7 @@ def summary(job: Job) -> dict[str, Any]:
     """What `jobs list` and `jobs status` show, as JSON."""
     status = read_status(job)
     return {"job": job.id, "folder": str(job.folder), "output": str(job.output), "method": method_of(job),
-            "loss": last_loss(job), "seconds": round(status.seconds, 1), **status.as_json()}  # fmt: skip
+            "loss": last_loss(job.folder), "seconds": round(status.seconds, 1), **status.as_json()}  # fmt: skip
 
 
 def state_said(status: Status, lang: str) -> str:
@@ -87,7 +60,7 @@ def account(job: Job, lang: str) -> str:
     rows = [
         ("job", job.id), ("folder", job.folder), ("state", state_said(status, lang)), ("method", method_of(job)),
         ("step", f"{status.step}/{status.max_steps}" if status.max_steps else "-"),
-        ("loss", _number(last_loss(job))), ("start", _moment(status.start)), ("end", _moment(status.end)),
+        ("loss", _number(last_loss(job.folder))), ("start", _moment(status.start)), ("end", _moment(status.end)),
         ("duration", duration(status.seconds)), ("memory", size(status.peak_memory_bytes)),
         ("gpu_memory", size(status.peak_gpu_memory_bytes)), ("checkpoint", status.checkpoint or "-"),
         ("attempt", status.attempt), ("exit_status", "-" if status.exit_status is None else status.exit_status),

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import psutil
 
-from pipeline.training.job_folder import Process
+from pipeline.running_process import Process
 
 
 def tree_of(root: Process) -> list[psutil.Process]:

@@ -30,7 +30,6 @@ from pipeline.training.job_folder import (
     CHECKS,
     COMMAND,
     LOG,
-    METRICS,
     RECIPE,
     STOP,
     TRAIN_ROWS,
@@ -42,6 +41,7 @@ from pipeline.training.job_folder import (
     read_status,
     write_status,
 )
+from pipeline.training.newest_record import METRICS
 from pipeline.training.progress_file import PROGRESS
 from pipeline.training.recipe import Recipe, parse_recipe
 from pipeline.training.supervise import command_in, request_stop, start_supervisor

@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 
 from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
-from pipeline.training.job_folder import METRICS, STOP
+from pipeline.training.job_folder import STOP
+from pipeline.training.newest_record import METRICS
 from pipeline.training.progress_file import ProgressFile
 
 _GO_ON, _STOP, _STOP_UNSAVED = 0, 1, 2

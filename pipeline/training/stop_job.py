@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pipeline.config_files import load_config
 from pipeline.refusal import Refused
-from pipeline.training.job_folder import STOP, Job, Process, read_status, write_status
+from pipeline.running_process import Process
+from pipeline.training.job_folder import STOP, Job, read_status, write_status
 from pipeline.training.process_tree import end_tree, tree_of
 from pipeline.training.supervise import request_stop
 

@@ -24,6 +24,7 @@ from pipeline import processes
 from pipeline.config_files import load_config
 from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
+from pipeline.running_process import Process, this_process
 from pipeline.training.checkpoints import checkpoints_in, last_whole, size_of
 from pipeline.training.job_folder import (
     COMMAND,
@@ -32,15 +33,13 @@ from pipeline.training.job_folder import (
     WAITING,
     Failure,
     Job,
-    Process,
     Status,
     find_job,
     read_status,
-    this_process,
     write_status,
 )
-from pipeline.training.job_words import last_step
 from pipeline.training.machine_queue import Turn
+from pipeline.training.newest_record import last_step
 from pipeline.training.process_tree import end_tree, memory_of, tree_of
 from pipeline.training.progress_file import PROGRESS, Progress, read_progress
 
@@ -116,7 +115,7 @@ class Supervisor:
         with suppress(Exception):  # it may have ended at once
             training = this_process(self.process.pid)
         self._write(
-            state="starting", start=now, training=training, pid=training.pid, end=0.0, exit_status=None, failure=None,
+            state="starting", start=now, training=training, end=0.0, exit_status=None, failure=None,
             verified={}, step=0, first_step=0.0,
         )  # fmt: skip
 
@@ -205,7 +204,7 @@ class Supervisor:
         asked = self.job.path(STOP).exists()
         changes: dict[str, Any] = {"exit_status": code, "end": time.time(), "checkpoint": whole.name if whole else ""}
         if told.max_steps:  # a killed run has recorded steps that it had not told yet
-            step = max(told.step, last_step(self.job))
+            step = max(told.step, last_step(self.job.folder))
             changes |= {"step": step, "max_steps": told.max_steps, "first_step": told.first_step}
         if self.disk_full:
             changes |= {"state": "failed", "failure": Failure("disk_full", "disk_full")}
