@@ -22,6 +22,17 @@
     return (space ? "https://huggingface.co/spaces/" + space : location.origin + location.pathname) + query;
   }
 
+  const toasts = new WeakMap(); // when each place is cleared
+
+  window.ddToast = (root, line, bad = false) => { // what a tab says for a moment
+    const place = root.querySelector(".dd-toast");
+    place.textContent = line;
+    place.classList.toggle("dd-bad", Boolean(bad));
+    place.classList.add("dd-up");
+    clearTimeout(toasts.get(place));
+    toasts.set(place, setTimeout(() => place.classList.remove("dd-up"), bad ? 7000 : 3500));
+  };
+
   async function copy(text) {
     try {
       await navigator.clipboard.writeText(text);

@@ -7,7 +7,7 @@
   let state = fresh("");
   let chain = Promise.resolve(); // requests go one after the other: two quick keys must not overtake each other
   let queued = 0;
-  let toastTimer = 0, searchTimer = 0;
+  let searchTimer = 0;
 
   function fresh(id) {
     return { id, lang: "en", view: {}, offset: 0, position: null, revision: 0, matching: 0, state: "", pane: "review" };
@@ -113,14 +113,7 @@
     else if (bottom > box.scrollTop + box.clientHeight) box.scrollTop = bottom - box.clientHeight;
   }
 
-  function toast(text, bad = false) {
-    const place = root.querySelector(".dd-toast");
-    place.textContent = text;
-    place.classList.toggle("dd-bad", Boolean(bad));
-    place.classList.add("dd-up");
-    clearTimeout(toastTimer);
-    toastTimer = setTimeout(() => place.classList.remove("dd-up"), bad ? 7000 : 3500);
-  }
+  const toast = (line, bad = false) => window.ddToast(root, line, bad);
 
   // --- which set ---
 

@@ -9,7 +9,7 @@
   let chain = Promise.resolve();
   const filled = new WeakMap(); // what stands in each part, as it came
   let restored = false;
-  let commandTimer = 0, pollTimer = 0, toastTimer = 0, drawn = 0, seenRows = -1;
+  let commandTimer = 0, pollTimer = 0, drawn = 0, seenRows = -1;
 
   function fresh(id, partner = "") {
     return { id, partner, next: "", lang: state.lang, view: "all", place: 0, row: null, matching: 0, step: 1, state: "", pane: "rows", live: false };
@@ -67,14 +67,7 @@
     for (const button of root.querySelectorAll("button.dd-pane")) button.setAttribute("aria-pressed", String(button.dataset.pane === state.pane));
   }
 
-  function toast(line, bad = false) {
-    const place = root.querySelector(".dd-toast");
-    place.textContent = line;
-    place.classList.toggle("dd-bad", Boolean(bad));
-    place.classList.add("dd-up");
-    clearTimeout(toastTimer);
-    toastTimer = setTimeout(() => place.classList.remove("dd-up"), bad ? 7000 : 3500);
-  }
+  const toast = (line, bad = false) => window.ddToast(root, line, bad);
 
   function complain(problems) { // each line where it hurts; what belongs nowhere stands at the buttons
     for (const place of document.querySelectorAll("#dd-rejects-body [data-problem]")) place.textContent = problems[place.dataset.problem] ?? "";

@@ -10,7 +10,7 @@
   let work = ""; // a check or a start that is under way
   let chain = Promise.resolve(), asking = 0;
   const filled = new WeakMap(), owed = new Map(); // owed: parts that wait until their open list is left
-  let pollTimer = 0, workTimer = 0, typedTimer = 0, toastTimer = 0, plotted = false;
+  let pollTimer = 0, workTimer = 0, typedTimer = 0, plotted = false;
 
   function fresh(id) {
     return { id, partners: [], lang: state.lang, state: "", live: false, watch: false, version: "", was_live: null };
@@ -133,14 +133,7 @@
     curves.take();
   }
 
-  function toast(line, bad = false) {
-    const place = root.querySelector(".dd-toast");
-    place.textContent = line;
-    place.classList.toggle("dd-bad", Boolean(bad));
-    place.classList.add("dd-up");
-    clearTimeout(toastTimer);
-    toastTimer = setTimeout(() => place.classList.remove("dd-up"), bad ? 7000 : 3500);
-  }
+  const toast = (line, bad = false) => window.ddToast(root, line, bad);
 
   function complain(problems) {
     for (const place of body().querySelectorAll("[data-problem]")) place.textContent = problems[place.dataset.problem] ?? "";
