@@ -127,6 +127,7 @@ def _parser() -> Parser:
     recipe.add_argument("--depth", choices=("files", "weights", "forward"), default="files",
                         help="how deep to look at the model; default: files")  # fmt: skip
     recipe.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    recipe.add_argument("--json", metavar="FILE", help="the report as JSON too, in this file")
 
     explain = commands.add_parser(
         "explain", parents=[common], help="documentation of one check or cause",
@@ -305,7 +306,8 @@ def _pairs(options: argparse.Namespace) -> int:
 def _recipe(options: argparse.Namespace) -> int:
     inputs = [("RECIPE", options.recipe)]
     inputs += [(f"--{n}", path) for n in ("rows", "accelerate") if (path := getattr(options, n)) is not None]
-    _check_output(options.output, inputs)
+    for written in (options.output, options.json):
+        _check_output(written, inputs)
     from diagnostics.diagnose_recipe import diagnose_recipe
 
     def diagnose(progress: _Progress) -> Report:
@@ -337,6 +339,8 @@ def _report(diagnose: Callable[[_Progress], Report], options: argparse.Namespace
 
     texts = {"json": lambda: report.dumps() + "\n", "md": lambda: render.to_markdown(report),
              "html": lambda: render.to_html(report), "text": lambda: render.to_text(report)}  # fmt: skip
+    if (beside := getattr(options, "json", None)) is not None:
+        write_result(texts["json"](), beside)
     write_result(texts[options.format](), options.output)
     if interrupted:
         return EXIT_INTERRUPTED

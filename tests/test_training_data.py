@@ -27,7 +27,8 @@ from pipeline.training.demo_data import (
 )
 from pipeline.training.recipe import METHODS, parse_recipe
 from pipeline.training.row_columns import COLUMNS, prompt_key
-from pipeline.training.training_data import RowsWritten, has_chat_template, write_rows
+from pipeline.training.start_job import settle
+from pipeline.training.training_data import RowsWritten, write_rows
 
 
 def _pairs(count: int, start: int = 0) -> list[Pair]:
@@ -367,11 +368,16 @@ def test_wrong_sql_runs_and_gives_other_rows(demo: DemoFolder) -> None:
 
 
 def test_chat_templates_are_seen_without_loading(demo: DemoFolder, tmp_path: Path) -> None:
-    has = {name: has_chat_template(demo.root / name) for name in ("healthy_decoder", "base_decoder", "healthy_t5")}
-    assert has == {"healthy_decoder": True, "base_decoder": False, "healthy_t5": False}
+    def has(folder: Path) -> bool:
+        return settle(parse_recipe(f"method: dpo\nmodel_name_or_path: {folder}\n", "r")).conversational
+
+    seen = {name: has(demo.root / name) for name in ("healthy_decoder", "base_decoder", "healthy_t5")}
+    assert seen == {"healthy_decoder": True, "base_decoder": False, "healthy_t5": False}
     (tmp_path / "tokenizer_config.json").write_text("{")
-    assert not has_chat_template(tmp_path) and not has_chat_template(tmp_path / "nothing")
+    assert not has(tmp_path)
+    with pytest.raises(Refused):
+        has(tmp_path / "nothing")
     (tmp_path / "tokenizer_config.json").unlink()
     config = {"base_model_name_or_path": str(demo.root / "healthy_decoder")}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    assert has_chat_template(tmp_path)
+    assert has(tmp_path)

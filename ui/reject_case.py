@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.checkpoint import HUB_ID
 from pipeline.config_files import load_config
+from pipeline.demo.demo_names import PREFIX as DEMO
 from pipeline.pairs.hub_pairs import hub_id
 from pipeline.refusal import Refused
 from ui import uploads
@@ -24,7 +25,6 @@ from ui.allowed_paths import is_public
 from ui.visitor_case import BadCase, named_lines
 
 DEMO_MODELS = ("off_topic_t5", "healthy_t5", "healthy_decoder", "undertrained_decoder", "never_stops_decoder")
-DEMO = "demo:"  # before the name of one of the demo's models, or of its rows
 DEMO_ROWS = ("sft", "held_out")
 PREVIEW_ROWS = 50
 PUBLIC_ROWS, PUBLIC_CANDIDATES, PUBLIC_TOKENS, PUBLIC_UPLOAD = 100, 16, 96, 4 * 2**20

@@ -18,11 +18,11 @@ import yaml
 
 from pipeline.checkpoint import HUB_ID
 from pipeline.config_files import load_config
+from pipeline.demo.demo_names import is_demo
 from pipeline.refusal import Refused
-from pipeline.training.accelerate_files import AccelerateFile, accelerate_names, parse_accelerate, suited
-from pipeline.training.demo_names import is_demo
+from pipeline.training import start_job
+from pipeline.training.accelerate_files import AccelerateFile, accelerate_names, parse_accelerate
 from pipeline.training.recipe import RECIPES, Recipe, fields_of, parse_recipe, recipe_names
-from pipeline.training.start_job import PATHS
 from ui import pair_export, pair_workspaces, uploads
 from ui.allowed_paths import is_public
 from ui.interface_words import known
@@ -189,7 +189,7 @@ def spread_of(recipe: Recipe, edited: str | None = None) -> AccelerateFile:
     named = now.get("accelerate")
     if is_public() and named is not None and named not in accelerate_names():
         raise BadCase("train_path_refused", path=str(named), field="accelerate")
-    return suited(named, processes=now.get("num_processes"), cpu=now.get("use_cpu", False))
+    return start_job.spread_of(now)
 
 
 def _check_named(recipe: Recipe) -> None:
@@ -201,7 +201,7 @@ def _check_named(recipe: Recipe) -> None:
         if not own and names_here(value):
             raise BadCase("train_path_refused", path=value, field=where if where in SHOWN else "yaml")
     now = recipe.settled
-    for name in (*PATHS, *OTHER_PATHS, "eval_data", "data"):
+    for name in (*start_job.PATHS, *OTHER_PATHS, "eval_data", "data"):
         for value in map(str.strip, _paths(now.get(name))):
             own = name in ("data", "eval_data") and value.startswith((PAIRS, UPLOAD))
             allowed = own or is_demo(value) or (HUB_ID.match(value) is not None and not os.path.lexists(value))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.demo.build import STAGES
+from pipeline.demo.demo_names import PREFIX, is_demo
 from pipeline.refusal import Refused
 from pipeline.training.accelerate_files import accelerate_names
-from pipeline.training.demo_names import PREFIX, is_demo
 from pipeline.training.hand_over import KINDS
 from pipeline.training.recipe import Recipe, fields_of, recipe_names
 from ui import train_case

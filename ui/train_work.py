@@ -129,7 +129,7 @@ def _check(work: Work, found: Checked, lang: str) -> None:
         work.rows = rows.as_json()
         work.estimate = estimate(settled.recipe, found.spread, rows.train)  # shown while the checks go on
         work.note("checks")
-        work.report = check(folder / "recipe.yaml", folder, folder / "accelerate.yaml", lang, work.cancel)
+        work.report = check(folder / "recipe.yaml", folder, folder / "accelerate.yaml", lang, work.cancel).report
         work.estimate = estimate(settled.recipe, found.spread, rows.train, work.report)
 
 
@@ -152,13 +152,12 @@ def _start(work: Work, found: Checked, lang: str, insist: bool = False) -> None:
         if accelerate is not None:
             shutil.rmtree(Path(accelerate).parent, ignore_errors=True)
     work.report, work.refused = started.report, started.refused
-    if started.rows is not None:
-        work.rows = started.rows.as_json()
-        if started.refused and found.spread is not None:
-            with suppress(Refused, BadCase, OSError):
-                work.estimate = estimate(
-                    train_case.resolved(found.recipe).settled, found.spread, started.rows.train, started.report
-                )
+    work.rows = started.rows.as_json()
+    if started.refused and found.spread is not None:
+        with suppress(Refused, BadCase, OSError):
+            work.estimate = estimate(
+                train_case.resolved(found.recipe).settled, found.spread, started.rows.train, started.report
+            )
     work.job = started.job.id
 
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -140,31 +139,26 @@ def follow(job: Any, lang: str = "en") -> None:
 
 def _dry_run(options: argparse.Namespace, recipe: Any) -> int:
     """Everything that is looked at before a start; nothing is left behind."""
-    from pipeline.training.accelerate_files import suited
     from pipeline.training.run_needs import estimate
-    from pipeline.training.start_job import check, check_as, command_of, settle, write_rows_of
+    from pipeline.training.start_job import check, command_of, settle, spread_of, write_rows_of
 
     note = _note(options.lang)
     settled = settle(recipe, note)
     with tempfile.TemporaryDirectory(prefix="dpo-doctor-dry-run-") as made:
         folder = Path(made)
-        named = options.accelerate or settled.recipe.get("accelerate")
-        spread = suited(named, processes=settled.recipe.get("num_processes"), cpu=settled.recipe.get("use_cpu", False))
+        spread = spread_of(settled.recipe, options.accelerate)
         (folder / "accelerate.yaml").write_text(spread.as_yaml(), encoding="utf-8")
         (folder / "recipe.yaml").write_text(settled.recipe.as_yaml(), encoding="utf-8")
         note("data")
         rows = write_rows_of(settled, folder, note)
         note("checks")
         files = (folder / "recipe.yaml", folder, folder / "accelerate.yaml")
-        with ThreadPoolExecutor(2) as both:  # as text for the reader, as JSON for the numbers in it
-            shown_report = both.submit(check_as, options.format, *files, options.lang)
-            report = check(*files, options.lang)
-        status, text_report = shown_report.result()
+        checked = check(*files, options.lang, format=options.format)
         command = command_of("{job}", "{job}/accelerate.yaml", spread)
-    needs = estimate(settled.recipe, spread, rows.train, report)
+    needs = estimate(settled.recipe, spread, rows.train, checked.report)
     if options.format == "json":
         shown = {"recipe": settled.recipe.as_yaml(), "accelerate": spread.as_yaml(), "command": command,
-                 "rows": rows.as_json(), "report": report,
+                 "rows": rows.as_json(), "report": checked.report,
                  "memory": needs and needs.needed.as_json(), "time": needs and needs.time.as_json()}  # fmt: skip
         write_result(json.dumps(shown, ensure_ascii=False, indent=1) + "\n")
     else:
@@ -172,8 +166,8 @@ def _dry_run(options: argparse.Namespace, recipe: Any) -> int:
         texts = [f"# {name}\n{text.rstrip()}\n" for name, text in parts.items()]
         if needs is not None:
             texts.insert(0, needs.as_text(options.lang))
-        write_result("\n".join([text_report.decode("utf-8", errors="replace"), rows.as_text(options.lang), *texts]))
-    return status
+        write_result("\n".join([checked.shown.decode("utf-8", errors="replace"), rows.as_text(options.lang), *texts]))
+    return checked.status
 
 
 def _export(options: argparse.Namespace, recipe: Any) -> int:

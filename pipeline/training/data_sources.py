@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.demo.demo_names import is_demo
 from pipeline.pairs.all_formats import columns_given
 from pipeline.pairs.open_source import OpenSource, open_source
 from pipeline.pairs.rated_formats import AXES
 from pipeline.refusal import Refused
 from pipeline.training.demo_data import demo_data
-from pipeline.training.demo_names import is_demo
 
 KEYS = ("path", "weight", "columns", "format", "split", "axis", "max_samples")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.config_files import CONFIGS, load_config
 from pipeline.demo.build import DemoNotBuilt, build_demo, default_root
+from pipeline.demo.demo_names import PREFIX
 from pipeline.demo.instructions import (
     KINDS,
     OPPOSITES,
@@ -30,7 +31,6 @@ from pipeline.demo.instructions import (
 )
 from pipeline.refusal import Refused
 from pipeline.training import demo_text2sql
-from pipeline.training.demo_names import PREFIX
 
 SUPERVISED = ("sft", "held_out")  # files of the demo itself
 DATABASE = "shop.sqlite"

@@ -21,7 +21,7 @@ import yaml
 from pipeline.config_files import CONFIGS, load_config
 from pipeline.refusal import Refused, Sentence
 from pipeline.training.recipe import Recipe
-from pipeline.training.start_job import PATHS, Settled, settle, write_rows_of
+from pipeline.training.start_job import PATHS, Settled, settle, spread_of, write_rows_of
 
 KINDS = ("trl", "llamafactory", "script")
 Own = tuple[Path, ...] | None
@@ -99,12 +99,9 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 def _spread(recipe: Recipe, accelerate: str | None, folder: Path) -> Any:
     """The accelerate file, written into `folder`; None where the recipe leaves it to the machine."""
-    named = accelerate or recipe.get("accelerate")
-    if named is None and recipe.get("num_processes") is None:
+    if (accelerate or recipe.get("accelerate") or recipe.get("num_processes")) is None:
         return None
-    from pipeline.training.accelerate_files import suited
-
-    spread = suited(named, processes=recipe.get("num_processes"), cpu=recipe.get("use_cpu", False))
+    spread = spread_of(recipe, accelerate)
     (folder / "accelerate.yaml").write_text(spread.as_yaml(), encoding="utf-8")
     return spread
 

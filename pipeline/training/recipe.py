@@ -64,7 +64,7 @@ class Recipe:
     @property
     def settled(self) -> Recipe:
         """The same with `on_demo` applied or dropped: what the run reads."""
-        from pipeline.training.demo_names import is_demo
+        from pipeline.demo.demo_names import is_demo
 
         own = self.on_demo if is_demo(self.get("model_name_or_path", "")) else {}
         return replace(self, fields={**self.fields, **own}, on_demo={})

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import processes
+from pipeline.demo.demo_names import demo_model, is_demo
 from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
 from pipeline.training.checkpoints import last_whole, step_of
-from pipeline.training.demo_names import demo_model, is_demo
 from pipeline.training.job_folder import (
     ACCELERATE,
     ASKED,
@@ -66,12 +67,12 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Started:
-    """job; report: of the checks, as JSON, None where they were left out; rows: what the data came to; refused: errors
-    of the report ended the job before its start."""
+    """job; report: of the checks, as JSON; rows: what the data came to; refused: errors of the report ended the job
+    before its start."""
 
     job: Job
-    report: Mapping[str, Any] | None = None
-    rows: RowsWritten | None = None
+    report: Mapping[str, Any]
+    rows: RowsWritten
     refused: bool = False
 
 
@@ -153,9 +154,10 @@ def start_job(
         rows = write_rows_of(settled, job.folder, note)
         _may_stop(cancel)
         note("checks")
-        report = check(job.path(RECIPE), job.folder, job.path(ACCELERATE), lang, cancel)
+        checked = check(job.path(RECIPE), job.folder, job.path(ACCELERATE), lang, cancel)
+        report = checked.report
         with suppress(OSError), written_whole(job.path(CHECKS)) as path:
-            path.write_bytes(report_bytes(report))
+            path.write_bytes(checked.shown)
         if not insist and any(f.get("severity") == "error" for f in report.get("findings", ())):
             _end_before_start(job)
             return Started(job, report, rows, refused=True)
@@ -248,6 +250,14 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(kept.as_yaml().encode("utf-8", errors="replace")).hexdigest()[:16]
 
 
+def spread_of(recipe: Recipe, accelerate: str | None = None) -> AccelerateFile:
+    """How it is spread on this machine. accelerate: a name or a file, before what the recipe says. Raises Refused."""
+    from pipeline.training.accelerate_files import suited
+
+    named = accelerate or recipe.get("accelerate")
+    return suited(named, processes=recipe.get("num_processes"), cpu=recipe.get("use_cpu", False))
+
+
 def command_of(job_folder: str, accelerate_file: str, spread: AccelerateFile) -> str:
     """The line that starts the training process, to copy."""
     from pipeline.training.launch_line import launch_line
@@ -255,53 +265,51 @@ def command_of(job_folder: str, accelerate_file: str, spread: AccelerateFile) ->
     return launch_line(accelerate_file, ["-m", "pipeline.training.run", job_folder], spread).text
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Of the checks before a start. status: 0 nothing wrong, 1 errors, 2 not usable. shown: the report in the form that
+    was asked for, report: as JSON."""
+
+    status: int
+    shown: bytes
+    report: Mapping[str, Any]
+
+
 def check(
-    recipe: Path, rows: Path, accelerate: Path, lang: str = "en", cancel: threading.Event | None = None
-) -> dict[str, Any]:  # fmt: skip
-    """The report of `python -m diagnostics recipe`, which judges; this layer only makes. Raises Refused, Cancelled."""
-    _, result = check_as("json", recipe, rows, accelerate, lang, cancel)
-    return dict(parse_json(result))
-
-
-def check_as(
-    format: str, recipe: Path, rows: Path, accelerate: Path, lang: str = "en", cancel: threading.Event | None = None
-) -> tuple[int, bytes]:  # fmt: skip
-    """(exit status, report) of the checks before a start, in one of the report's formats. Raises Refused, Cancelled."""
+    recipe: Path, rows: Path, accelerate: Path, lang: str = "en", cancel: threading.Event | None = None, *,
+    format: str = "json",
+) -> Checked:  # fmt: skip
+    """What `python -m diagnostics recipe` says, which judges; this layer only makes. Raises Refused, Cancelled."""
     from pipeline.training.launch_line import project_path
 
-    argv = [sys.executable, "-m", "diagnostics", "recipe", str(recipe), "--rows", str(rows), "--accelerate",
-            str(accelerate), "--format", format, "--lang", lang]  # fmt: skip
-    child = processes.start(argv, stdout=processes.PIPE, stderr=processes.PIPE, env=project_path())
-    while True:
-        try:
-            result, told = child.communicate(timeout=0.2)
-            break
-        except processes.TimeoutExpired:
-            if cancel is not None and cancel.is_set():
-                child.kill()
-                child.communicate()
-                raise Cancelled from None
-    if not result.strip():  # a report is printed whatever it says; without one the process itself failed
-        lines = told.decode("utf-8", errors="replace").strip().splitlines()
-        raise Refused("checks_failed", why=lines[-1].removeprefix("diagnostics: ") if lines else child.returncode)
-    return child.returncode, result
-
-
-def report_bytes(report: Mapping[str, Any]) -> bytes:
-    import json
-
-    return (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode("utf-8", errors="replace")
+    with tempfile.TemporaryDirectory(prefix="dpo-doctor-checks-") as made:
+        beside = Path(made) / "report.json"
+        argv = [sys.executable, "-m", "diagnostics", "recipe", str(recipe), "--rows", str(rows), "--accelerate",
+                str(accelerate), "--format", format, "--lang", lang]  # fmt: skip
+        if format != "json":
+            argv += ["--json", str(beside)]
+        child = processes.start(argv, stdout=processes.PIPE, stderr=processes.PIPE, env=project_path())
+        while True:
+            try:
+                shown, told = child.communicate(timeout=0.2)
+                break
+            except processes.TimeoutExpired:
+                if cancel is not None and cancel.is_set():
+                    child.kill()
+                    child.communicate()
+                    raise Cancelled from None
+        if not shown.strip():  # a report is printed whatever it says; without one the process itself failed
+            lines = told.decode("utf-8", errors="replace").strip().splitlines()
+            raise Refused("checks_failed", why=lines[-1].removeprefix("diagnostics: ") if lines else child.returncode)
+        return Checked(child.returncode, shown, parse_json(shown if format == "json" else beside.read_bytes()))
 
 
 def _write_files(job: Job, settled: Settled, accelerate: str | None, command: str | None) -> Recipe:
     """Returns the recipe as it will be read back."""
-    from pipeline.training.accelerate_files import suited
     from pipeline.training.launch_line import in_folder
 
     recipe = settled.recipe
-    spread = suited(
-        accelerate or recipe.get("accelerate"), processes=recipe.get("num_processes"), cpu=recipe.get("use_cpu", False)
-    )
+    spread = spread_of(recipe, accelerate)
     fields = {"output_dir": str(job.output), **recipe.fields}
     if spread.use_cpu:
         fields["use_cpu"] = True

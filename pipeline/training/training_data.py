@@ -175,26 +175,6 @@ def write_rows(
     return written
 
 
-def has_chat_template(folder: Path) -> bool:
-    """Whether the tokenizer in a folder comes with one; an adapter without a tokenizer has its base's."""
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
-        if (_json(folder / name)).get("chat_template"):
-            return True
-    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if isinstance(base, str) and not (folder / "tokenizer_config.json").is_file() and Path(base).is_dir():
-        return Path(base) != folder and has_chat_template(Path(base))
-    return False
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    from pipeline.file_store import LocalFolder
-    from pipeline.json_file import read_json
-
-    return read_json(LocalFolder(path.parent), path.name).value or {}
-
-
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
