@@ -1,0 +1,1 @@
+"""Did it help? Rewards of answers, answers before and after a training, bad cases replayed, abilities kept."""
