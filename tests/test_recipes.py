@@ -66,7 +66,7 @@ def test_each_recipe_runs_on_the_demo_as_it_is(name: str) -> None:
     assert parse_recipe(recipe.as_yaml(), name) == recipe
     settled = recipe.settled
     assert parse_recipe(settled.as_yaml(), name) == settled and not settled.on_demo
-    assert settled["model_name_or_path"].startswith("demo:") and settled["max_steps"] <= 300 and not settled["bf16"]
+    assert settled["model_name_or_path"].startswith("demo:") and settled["max_steps"] <= 1000 and not settled["bf16"]
     for given in (settled["data"], settled.get("eval_data")):
         assert given is None or given.removeprefix("demo:") in demo_data_names()
     mine = recipe.changed({"model_name_or_path": "owner/model", "data": "mine.jsonl"}).settled

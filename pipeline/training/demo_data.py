@@ -182,6 +182,11 @@ def _pairs(rng: Random) -> Iterator[Row]:
     yield from _pairs_of(demo_questions()[0], rng, 2)
 
 
+def _reward_pairs(rng: Random) -> Iterator[Row]:
+    """More wrong answers to each question: a reward model has to learn what makes an answer wrong, not which are."""
+    yield from _pairs_of(demo_questions()[0], rng, 12)
+
+
 def _pairs_held_out(rng: Random) -> Iterator[Row]:
     yield from _pairs_of(demo_questions()[1], rng, 1)
 
@@ -223,6 +228,6 @@ def _verifiable(rng: Random) -> Iterator[Row]:
 
 
 _MAKERS: Mapping[str, Callable[[Random], Iterator[Row]]] = {
-    "pairs": _pairs, "pairs_held_out": _pairs_held_out, "repetition": _repetition, "kto": _kto,
-    "verifiable": _verifiable, "text2sql": demo_text2sql.rows,
+    "pairs": _pairs, "pairs_held_out": _pairs_held_out, "reward_pairs": _reward_pairs, "repetition": _repetition,
+    "kto": _kto, "verifiable": _verifiable, "text2sql": demo_text2sql.rows,
 }  # fmt: skip
