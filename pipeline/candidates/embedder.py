@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.candidates.text_batches import batches, padded, token_limit
+from pipeline.candidates.text_batches import batches, padded, token_limit, tokens_at_once
 from pipeline.checkpoint import open_checkpoint
 from pipeline.file_store import FileStore, LocalFolder
 from pipeline.json_file import MAX_JSON_BYTES, JsonFile, parse_json, read_json
@@ -99,7 +99,7 @@ class Embedder:
         skipped = 0 if self.how.with_prompt or not before else self._prompt_length(before)
         found: list[Any] = [None] * len(rows)
         with torch.inference_mode():
-            for group in batches([len(rows[place]) for place in kept]):
+            for group in batches([len(rows[place]) for place in kept], tokens_at_once(self.loaded)):
                 try:
                     made = self._forward([rows[kept[i]] for i in group], skipped)
                 except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class ModelMaker:
 
     max_new_tokens: for strategies that don't say. longest: tokens of the longest prompt expected, for the memory that
     is counted with. batch_size: answers at a time, from the free memory unless given. model, fingerprint: as candidates
-    name the model they came from.
+    name the model they came from. told: of every answer with the ids of its tokens, without the one that ended it.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class ModelMaker:
         longest: int = 512,
         model: str | None = None,
         fingerprint: str | None = None,
+        told: Callable[[Candidate, Sequence[int]], None] | None = None,
     ) -> None:
+        self.told = told
         self.loaded, self.prompting, self.strategies = loaded, prompting, tuple(strategies)
         self.seed, self.model, self.fingerprint = seed, model, fingerprint
         self.new_tokens = {s.first: int(s.parameters.get("max_new_tokens") or max_new_tokens) for s in self.strategies}
@@ -221,6 +223,8 @@ class ModelMaker:
         if thinking:
             candidate.measures["thinking"] = len(thinking)
         candidate.ended, candidate.tokens = ended, len(ids)
+        if self.told is not None:
+            self.told(candidate, content)
         if not candidate.text:
             candidate.problem = "empty_answer"
 

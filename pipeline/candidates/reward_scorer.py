@@ -9,23 +9,26 @@ https://huggingface.co/docs/trl/reward_trainer; trl/trainer/reward_trainer.py
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.candidates.candidate import SourceRow
-from pipeline.candidates.text_batches import batches, padded, token_limit
+from pipeline.candidates.text_batches import batches, padded, token_limit, tokens_at_once
 from pipeline.checkpoint import TokenizerFiles
 from pipeline.config_files import load_config
 from pipeline.load_model import LoadedModel, ModelNotLoaded
-from pipeline.pairs.pair import content_text
+from pipeline.pairs.pair import Message, Pair, Side, content_text, text_of
+from pipeline.pairs.turns import side_turns
 from pipeline.probe import open_probe
 from pipeline.score_answers import NotScored
 
 Form = Literal["chat_template", "text_pair", "joined"]
+_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class RewardScorer:
     """loaded: by load_model with head="reward". Close it; also a context manager.
 
     form: how prompt and answer become one text. limit: the most tokens of a text, None: any number. unscored: how many
-    answers got no score so far, by reason: that of their piece, or `not_finite`.
+    answers got no score so far, by reason: that of their piece, `no_memory`, or `not_finite`.
 
     Raises ModelNotLoaded: `no_tokenizer`; `labels_unclear` for a classifier whose labels don't say which is better.
     """
@@ -58,6 +61,7 @@ class RewardScorer:
         self.form: Form = _form(loaded)
         self.limit = token_limit(loaded)
         self.unscored: Counter[str] = Counter()
+        self._no_memory: set[RewardPiece] = set()
         self._rows = int(loaded.core.get_input_embeddings().weight.shape[0])
         self._config = loaded.core.config.get_text_config()
         declared = self._config.pad_token_id
@@ -85,20 +89,21 @@ class RewardScorer:
 
     def reward_pieces(self, row: SourceRow, answers: Sequence[str]) -> list[RewardPiece]:
         """What the model reads, one for each answer."""
-        turns = [{**turn, "content": content_text(turn.get("content"))} for turn in row.pair.prompt]
-        if row.pair.system:
-            turns.insert(0, {"role": "system", "content": row.pair.system})
+        return self.pieces([(row.pair, answer) for answer in answers])
+
+    def pieces(self, asked: Sequence[tuple[Pair, Side]]) -> list[RewardPiece]:
+        """What the model reads of each answer under the prompt of its pair; many at once cost little more than one."""
         if self._probe is None:
-            asked = "\n".join(turn["content"] for turn in turns)
-            return [self._checked(self._encoded(asked, answer)) for answer in answers]
-        talks = [[*turns, {"role": "assistant", "content": answer}] for answer in answers]
+            return self._tokenized([("\n".join(t["content"] for t in _asked(pair)), text_of(a)) for pair, a in asked])
+        talks = [[*_asked(pair), *_turns(side_turns(answer))] for pair, answer in asked]
         tokenizer = self.loaded.tokenizer
         names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-        template = _template(tokenizer)
-        made = self._probe.render_many(talks, variables=names, template=template)
+        made = self._probe.render_many(talks, variables=names, template=_template(tokenizer))
+        texts = [one.text for one in made if one.text is not None]
+        encoded = iter(self._encoded(texts, add_special_tokens=False))
         return [
-            RewardPiece((), problem="template_failed", detail=f"{one.problem} {one.detail}".strip()) if one.text is None
-            else self._checked(tokenizer(one.text, add_special_tokens=False, truncation=False, verbose=False))
+            RewardPiece((), problem="template_failed", detail=f"{one.problem} {one.detail}".strip())
+            if one.text is None else self._checked(*next(encoded))
             for one in made
         ]  # fmt: skip
 
@@ -108,27 +113,53 @@ class RewardScorer:
     ) -> list[float]:  # fmt: skip
         """A score for each piece, in order, NaN where there is none; equal ones are scored once. progress: told after
         each batch how many are done. Raises NotScored: `forward_failed`, `cancelled`."""
+        found: dict[RewardPiece, float] = {}
+        for batch, scores in self.score_batches(pieces):
+            found.update(zip(batch, scores, strict=True))
+            progress(len(found))
+            if cancel is not None and cancel.is_set():
+                raise NotScored("cancelled")
+        for piece in pieces:
+            if not math.isfinite(found.get(piece, math.nan)):
+                self.unscored[self.why_none(piece)] += 1
+        return [found.get(piece, math.nan) for piece in pieces]
+
+    def score_batches(self, pieces: Iterable[RewardPiece]) -> Iterator[tuple[list[RewardPiece], list[float]]]:
+        """Pieces with their scores, a batch at a time, equal ones once and those with a problem never. Raises
+        NotScored: `forward_failed`."""
         import torch
 
         distinct = [piece for piece in dict.fromkeys(pieces) if piece.problem is None]
-        found: dict[RewardPiece, float] = {}
         # T5's class wants as many end tokens in every text of a batch
         same = [piece.ids.count(self._eos or 0) if self.loaded.is_encoder_decoder else 0 for piece in distinct]
-        with torch.inference_mode():
-            for places in batches([len(piece.ids) for piece in distinct], same):
-                if cancel is not None and cancel.is_set():
-                    raise NotScored("cancelled")
-                batch = [distinct[place] for place in places]
-                try:
-                    found.update(zip(batch, self._forward(batch), strict=True))
-                except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-                    said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
-                    raise NotScored("forward_failed", said) from None
-                progress(len(found))
-        for piece in pieces:
-            if piece.problem is not None or not math.isfinite(found[piece]):
-                self.unscored[piece.problem or "not_finite"] += 1
-        return [found.get(piece, math.nan) for piece in pieces]
+        lengths = [len(piece.ids) for piece in distinct]
+        for places in batches(lengths, tokens_at_once(self.loaded), same):
+            batch = [distinct[place] for place in places]
+            with torch.inference_mode():
+                scores = self._scored(batch)
+            yield batch, scores
+
+    def why_none(self, piece: RewardPiece) -> str:
+        """Why a piece that was scored has NaN: its own problem, `no_memory` or `not_finite`."""
+        return piece.problem or ("no_memory" if piece in self._no_memory else "not_finite")
+
+    def _scored(self, batch: Sequence[RewardPiece]) -> list[float]:
+        """Of texts of similar length; in smaller batches where they don't fit into memory together."""
+        try:
+            return self._forward(batch)
+        except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
+            said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
+            if not any(words in said.lower() for words in _NO_MEMORY):
+                raise NotScored("forward_failed", said) from None
+        if self.loaded.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            self._no_memory.add(batch[0])
+            return [math.nan]
+        half = len(batch) // 2
+        return [*self._scored(batch[:half]), *self._scored(batch[half:])]
 
     def _forward(self, batch: Sequence[RewardPiece]) -> list[float]:
         fill = self._pad
@@ -144,21 +175,33 @@ class RewardScorer:
         scores = logits[:, 0] if logits.shape[1] == 1 else logits[:, self.better] - logits[:, 1 - self.better]
         return [score if math.isfinite(score) else math.nan for score in scores.tolist()]
 
-    def _encoded(self, asked: str, answer: str) -> Any:
-        """What the tokenizer makes of both without a template."""
-        tokenizer = self.loaded.tokenizer
+    def _tokenized(self, asked: Sequence[tuple[str, str]]) -> list[RewardPiece]:
+        """What the tokenizer makes of prompts with their answers without a template."""
+        if not asked:
+            return []
         if self.form == "text_pair":
-            return tokenizer(asked, answer, truncation=False, verbose=False)
-        end = tokenizer.eos_token or ""
-        text = asked + answer if answer.endswith(end) or self.loaded.is_encoder_decoder else asked + answer + end
-        encoded = tokenizer(text, truncation=False, verbose=False)
-        if self.loaded.is_encoder_decoder and self._eos is not None and self._eos not in encoded["input_ids"]:
-            return {"input_ids": [*encoded["input_ids"], self._eos]}
-        return encoded
+            return [self._checked(*one) for one in self._encoded([a for a, _ in asked], [b for _, b in asked])]
+        end, decoder = self.loaded.tokenizer.eos_token or "", not self.loaded.is_encoder_decoder
+        texts = [a + b + (end if decoder and not b.endswith(end) else "") for a, b in asked]
+        made = []
+        for ids, types in self._encoded(texts):
+            if not decoder and self._eos is not None and self._eos not in ids:
+                ids = [*ids, self._eos]
+            made.append(self._checked(ids, types))
+        return made
 
-    def _checked(self, encoded: Any) -> RewardPiece:
-        ids = tuple(int(token) for token in encoded["input_ids"])
+    def _encoded(self, *texts: list[str], **how: Any) -> list[tuple[list[int], list[int]]]:
+        """Ids and type ids of each text, or of each pair of texts."""
+        if not texts[0]:
+            return []
+        # half a character, which JSON can hold, is nothing a tokenizer takes
+        whole = [[one.encode("utf-8", "replace").decode() for one in column] for column in texts]
+        encoded = self.loaded.tokenizer(*whole, truncation=False, verbose=False, **how)
         types = encoded.get("token_type_ids") if "token_type_ids" in self.loaded.tokenizer.model_input_names else None
+        return list(zip(encoded["input_ids"], types or [[]] * len(texts[0]), strict=True))
+
+    def _checked(self, given: Sequence[int], types: Sequence[int]) -> RewardPiece:
+        ids = tuple(given)
         piece = RewardPiece(ids, tuple(types) if types and self.form == "text_pair" else ())
         if not ids:
             return RewardPiece((), problem="empty")
@@ -167,6 +210,22 @@ class RewardScorer:
         if max(ids) >= self._rows:
             return RewardPiece((), problem="ids_beyond_embedding", detail=f"{max(ids)} >= {self._rows}")
         return piece
+
+
+def _asked(pair: Pair) -> list[dict[str, str]]:
+    """The prompt's turns as text, the system's first."""
+    system = [{"role": "system", "content": pair.system}] if pair.system else []
+    return [*system, *_turns(pair.prompt)]
+
+
+def _turns(turns: Sequence[Message]) -> list[Message]:
+    """With text as content; what stands beside it (tool calls) as JSON has it, as it goes to another process."""
+    found = []
+    for turn in turns:
+        if len(turn) > 2:
+            turn = json.loads(json.dumps(turn, default=str))
+        found.append({**turn, "content": content_text(turn.get("content"))})
+    return found
 
 
 def _better_label(config: Any) -> int:

@@ -30,10 +30,19 @@ def token_limit(loaded: LoadedModel) -> int | None:
     return min(limits, default=None)
 
 
-def batches(lengths: Sequence[int], kinds: Sequence[Hashable] | None = None) -> Iterator[list[int]]:
-    """Places of texts in groups of similar length, within the tokens that configs/reward_models.yaml allows a pass.
-    kinds: texts of different kinds are not put together."""
-    most = int(load_config("reward_models.yaml")["batch_tokens"])
+def tokens_at_once(loaded: LoadedModel) -> int:
+    """How many tokens a pass of this model on its device reads best, by configs/reward_models.yaml."""
+    table = load_config("reward_models.yaml")
+    if not loaded.device.startswith("cpu"):
+        return int(table["batch_tokens"])
+    width = int(loaded.core.get_input_embeddings().weight.shape[-1])
+    suited = max(int(table["batch_tokens_cpu"]), int(table["batch_numbers_cpu"]) // width)
+    return min(suited, int(table["batch_tokens"]))
+
+
+def batches(lengths: Sequence[int], most: int, kinds: Sequence[Hashable] | None = None) -> Iterator[list[int]]:
+    """Places of texts in groups of similar length, of at most `most` tokens with the padding. kinds: texts of different
+    kinds are not put together."""
     of = kinds if kinds is not None else [None] * len(lengths)
     groups: dict[Hashable, list[int]] = {}
     for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
@@ -47,9 +56,13 @@ def batches(lengths: Sequence[int], kinds: Sequence[Hashable] | None = None) -> 
 
 def padded(rows: Sequence[Sequence[int]], fill: int, device: str) -> tuple[Any, Any]:
     """Right-padded ids and mask, (rows, longest)."""
+    import numpy
     import torch
 
     widest = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[fill] * (widest - len(row))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (widest - len(row)) for row in rows], device=device)
-    return ids, mask
+    ids = numpy.full((len(rows), widest), fill, dtype=numpy.int64)
+    mask = numpy.zeros((len(rows), widest), dtype=numpy.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)

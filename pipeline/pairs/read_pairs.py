@@ -119,6 +119,10 @@ class PairSource:
             self._format = self.recognised.format if self.recognised is not None else None
 
     def __iter__(self) -> Iterator[Pair]:
+        return (found for _, found in self.with_records() if isinstance(found, Pair))
+
+    def with_records(self) -> Iterator[tuple[Record, Pair | LeftOut]]:
+        """Every record of the source beside its pair, or beside why it is none. Raises as iterating does."""
         self._look()
         renamed = self.recognised.columns if self.recognised is not None else self._columns or {}
         for record in self._open():
@@ -127,11 +131,12 @@ class PairSource:
                 found = self._asked(record.value, self.otherwise) or found
             if isinstance(found, Pair):
                 found.line, found.origin = record.line, self.name
-                yield found
+                yield record, found
                 continue
             self.reasons[found.reason] += 1
             if len(self.left_out) < NAMED or self.reasons[found.reason] == 1:
                 self.left_out.append(found)
+            yield record, found
         if not self.formats and not self.reasons:
             raise Unreadable("empty", self.name)
         if not self.formats and self._format is None:

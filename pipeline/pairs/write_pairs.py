@@ -78,18 +78,40 @@ def write_pairs(
     A format of pairs takes sides that stand apart, as KTO has them, together by their prompt. before_replacing: called
     when all is written but what was there before is still in its place; where it raises, that stays.
     """
+    into = format_named(format)
+    if into.kind == "pairs":
+        pairs = together(pairs)
+    return _written(path, into, lambda rows, report: _put_aside(pairs, into, rows, report), before_replacing)
+
+
+def write_records(records: Iterable[dict[str, Any]], path: Path) -> WriteReport:
+    """Write rows with the columns they have; those nested too deeply are left out. Raises UnknownSuffix, Refused,
+    OSError, and what `records` raises."""
+
+    def put(rows: RowsAside, report: WriteReport) -> None:
+        for record in records:
+            try:
+                rows.put([record])
+                report.rows += 1
+            except CannotHold as reason:
+                report.left_out[reason.args[0]] += 1
+
+    return _written(path, None, put, lambda report: None)
+
+
+def _written(
+    path: Path, into: Format | None, put: Callable[[RowsAside, WriteReport], None],
+    before_replacing: Callable[[WriteReport], None],
+) -> WriteReport:  # fmt: skip
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UnknownSuffix(path)
     report = WriteReport()
-    into = format_named(format)
-    if into.kind == "pairs":
-        pairs = together(pairs)
     place = Path(os.path.realpath(path))  # a link stays one, and what it leads to is written
     with written_whole(place, mode=0o666) as temporary:
         with tempfile.TemporaryFile(dir=place.parent) as file:
             rows = RowsAside(file, into, path)
-            _put_aside(pairs, into, rows, report)
+            put(rows, report)
             rows.settle(report)
             _WRITERS[suffix](rows, temporary)
         report.replaced = rows.replaced
@@ -165,8 +187,8 @@ def _put_aside(pairs: Iterable[Pair], format: Format, rows: RowsAside, report: W
 class RowsAside:
     """Records that wait on disk, as only all of them tell which columns there are and what these hold."""
 
-    def __init__(self, file: IO[bytes], format: Format, path: Path) -> None:
-        self._file, self._in_turns, self._path = file, format.in_turns, path
+    def __init__(self, file: IO[bytes], format: Format | None, path: Path) -> None:
+        self._file, self._in_turns, self._path = file, format.in_turns if format is not None else None, path
         self._suffix = path.suffix.lower()
         self._table = self._suffix in (".csv", ".parquet")
         self._columns = Columns(flat=self._suffix == ".parquet")

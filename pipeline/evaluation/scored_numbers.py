@@ -1,0 +1,108 @@
+"""What is kept of the scored rows of one set: numbers alone, some 60 bytes a pair."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections import Counter, deque
+
+from pipeline.evaluation.categories import Categories
+from pipeline.evaluation.score_rows import ScoredRow, written_prompt
+from pipeline.pairs.pair import Pair, Side, text_of
+
+NAMED = 20  # lines named for each reason
+
+_Side = tuple[float, int, int, int]  # reward, characters, row, line
+
+
+class ScoredNumbers:
+    """Told of every scored row of one set, in order.
+
+    Of pairs with both scores: chosen, rejected (rewards), chosen_chars, rejected_chars, row and rejected_row (places
+    among the rows of the file, the same unless each row is one side), line. answers: rewards of answers that are no
+    side of a pair, answer_chars: their lengths. unscored: answers by reason; lines: where the first of them stand.
+    rows: all that were read; scored: those with an answer, all of whose answers have a score. prompts: 64 bits of each
+    row's prompt.
+    """
+
+    def __init__(self, category: str | None = None) -> None:
+        self.chosen, self.rejected = array("d"), array("d")
+        self.chosen_chars, self.rejected_chars = array("q"), array("q")
+        self.row, self.rejected_row, self.line = array("q"), array("q"), array("q")
+        self.answers, self.answer_chars = array("d"), array("q")
+        self.prompts, self.prompt_lines = array("Q"), array("q")
+        self.unscored: Counter[str] = Counter()
+        self.lines: dict[str, list[int]] = {}
+        self.rows = self.scored = 0
+        self.categories = Categories(category)
+        # By prompt the sides that wait for one of the other kind: whether they are better ones, and their numbers.
+        self._waiting: dict[int, tuple[bool, deque[_Side]]] = {}
+
+    def add(self, row: ScoredRow) -> None:
+        answers = row.answers
+        self.rows += 1
+        if answers.pair is None:
+            return
+        for problem in row.problems:
+            if problem:
+                self.unscored[problem] += 1
+                if len(lines := self.lines.setdefault(problem, [])) < NAMED and answers.line not in lines:
+                    lines.append(answers.line)
+        whole = all(math.isfinite(score) for score in row.scores)
+        self.scored += whole
+        prompt = prompt_digest(answers.pair)
+        self.prompts.append(prompt)
+        self.prompt_lines.append(answers.line)
+        index, line = answers.index, answers.line
+        if answers.paired:
+            if whole:
+                chosen, rejected = row.scores
+                sides = length(answers.pair.chosen), length(answers.pair.rejected)
+                self._pair((chosen, sides[0], index, line), (rejected, sides[1], index, line))
+                self.categories.add(answers.pair.extra)
+            return
+        if answers.wanted is not None and answers.one is not None and whole:
+            self._side(answers.wanted, prompt, (row.scores[0], length(answers.one), index, line))
+        for side, score in zip(answers.sides, row.scores, strict=True):
+            if math.isfinite(score):
+                self.answers.append(score)
+                self.answer_chars.append(length(side))
+
+    def _side(self, better: bool, prompt: int, side: _Side) -> None:
+        """The first better answer to a prompt with its first worse one, and so on."""
+        waits, sides = self._waiting.setdefault(prompt, (better, deque()))
+        if waits == better:
+            sides.append(side)
+            return
+        other = sides.popleft()
+        if not sides:
+            del self._waiting[prompt]
+        self._pair(*((side, other) if better else (other, side)))
+
+    @property
+    def alone(self) -> int:
+        """Sides of which there is no other under the same prompt."""
+        return sum(len(sides) for _, sides in self._waiting.values())
+
+    def _pair(self, chosen: _Side, rejected: _Side) -> None:
+        self.chosen.append(chosen[0])
+        self.rejected.append(rejected[0])
+        self.chosen_chars.append(chosen[1])
+        self.rejected_chars.append(rejected[1])
+        self.row.append(chosen[2])
+        self.rejected_row.append(rejected[2])
+        self.line.append(chosen[3])
+
+
+def length(side: Side | None) -> int:
+    """Characters."""
+    return len(text_of(side))
+
+
+def prompt_digest(pair: Pair) -> int:
+    """64 bits that tell a prompt from others; spaces at its ends don't count."""
+    text = written_prompt(pair)
+    if len(pair.prompt) == 1 and not pair.system:
+        text = text.rstrip("\0").strip()
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -1,0 +1,248 @@
+"""`python -m pipeline score` on pairs, answers and bad input, with a reward model whose rewards are computed here too."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_reward_scorer import llama_config, saved
+from tiny_answering_models import ROWS
+from tiny_answering_models import _tokenizer as tiny_tokenizer
+
+from pipeline.__main__ import main
+from pipeline.candidates.candidate import SourceRow
+from pipeline.candidates.reward_scorer import RewardScorer
+from pipeline.checkpoint import open_checkpoint
+from pipeline.evaluation.results import read_result_file
+from pipeline.load_model import load_model
+from pipeline.pairs.pair import Pair
+
+PAIRS = [
+    {"prompt": f"{ROWS[n % len(ROWS)][0]} {n}", "chosen": ROWS[n % len(ROWS)][1],
+     "rejected": ROWS[(n + 5) % len(ROWS)][1], "task": "ab"[n % 2], "n": n}
+    for n in range(48)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from transformers import LlamaForSequenceClassification
+
+    torch.manual_seed(8)
+    config = llama_config(len(tiny_tokenizer()), num_labels=1, pad_token_id=0)
+    return saved(LlamaForSequenceClassification(config), tmp_path_factory.mktemp("reward") / "rm")
+
+
+@pytest.fixture(scope="module")
+def rewards(model: Path) -> Any:
+    """The reward of one answer alone."""
+    with RewardScorer(load_model(open_checkpoint(str(model)), head="reward")) as scorer:
+        yield lambda q, a: scorer.score(SourceRow(0, Pair([{"role": "user", "content": q}], None, None)), [a])[0]
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    return path
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def score(model: Path, *argv: object) -> int:
+    return main(["score", "--reward-model", str(model), "--device", "cpu", *map(str, argv)])
+
+
+def test_pairs_keep_their_columns_and_get_rewards(
+    model: Path, rewards: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = write(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "scored.jsonl"
+    status = score(model, "--data", data, "--output", output, "--format", "json", "--progress", tmp_path / "p.json")
+    shown = json.loads(capsys.readouterr().out)
+    assert status in (0, 1) and shown["kind"] == "scores" and shown["report"]["subject"]["kind"] == "scores"
+    written = lines(output)
+    assert [{k: row[k] for k in PAIRS[0]} for row in written] == PAIRS
+    for row in written:
+        assert row["score_chosen"] == pytest.approx(rewards(row["prompt"], row["chosen"]), abs=1e-4)
+        assert row["score_rejected"] == pytest.approx(rewards(row["prompt"], row["rejected"]), abs=1e-4)
+    [found] = read_result_file(tmp_path / "scored.jsonl.scores.json")["sets"]
+    wins = sum(row["score_chosen"] > row["score_rejected"] for row in written)
+    losses = sum(row["score_chosen"] < row["score_rejected"] for row in written)
+    assert (found["accuracy"]["wins"], found["accuracy"]["losses"]) == (wins, losses) and wins and losses
+    assert found["chosen"]["mean"] == pytest.approx(sum(r["score_chosen"] for r in written) / len(written))
+    assert found["category_column"] == "task" and set(found["by_category"]) == {"a", "b"}
+    assert found["rows_file"] == "scored.jsonl" and found["rows"] == found["scored"] == len(PAIRS)
+    assert json.loads((tmp_path / "p.json").read_text())["stage"] == "judging"
+
+
+def test_answers_one_or_several_a_row(model: Path, rewards: Any, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "q one", "response": "red"}, {"prompt": "q two", "responses": ["red", "blue", None, {"text": "苹果"}]},
+        {"instruction": "q three", "output": "blue", "score": 3},
+        {"prompt": [{"role": "user", "content": "q four"}], "completion": [{"role": "assistant", "content": "red"}]},
+    ]  # fmt: skip
+    output = tmp_path / "out.jsonl"
+    assert score(model, "--data", write(tmp_path / "answers.jsonl", rows), "--output", output) in (0, 1)
+    one, two, three, four = lines(output)
+    assert one["score"] == pytest.approx(rewards("q one", "red"), abs=1e-4)
+    several = [rewards("q two", text) for text in ("red", "blue", "苹果")]
+    assert [s for s in two["scores"] if s is not None] == pytest.approx(several, abs=1e-4) and two["scores"][2] is None
+    assert three["score"] == pytest.approx(rewards("q three", "blue"), abs=1e-4) and three["score_2"] == 3
+    assert four["score"] == pytest.approx(rewards("q four", "red"), abs=1e-4)
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert found["holds"] == "answers" and found["answers"]["n"] == 6 and found["accuracy"] is None
+
+
+def test_kto_rows_are_paired_by_their_prompt(model: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {n // 2}", "completion": f"{ROWS[n % 8][1]} {n}", "label": n % 2 == 0} for n in range(20)]
+    rows.append({"prompt": "alone", "completion": "red", "label": True})
+    output = tmp_path / "out.jsonl"
+    assert score(model, "--data", write(tmp_path / "kto.jsonl", rows), "--output", output) in (0, 1)
+    scores = [row["score"] for row in lines(output)]
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert found["accuracy"]["wins"] == sum(scores[n] > scores[n + 1] for n in range(0, 20, 2))
+    assert found["accuracy"]["share"]["n"] == 10 and found["left_out"] == {"no_other_side": 1}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
+def test_other_files(model: Path, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"out{suffix}"
+    assert score(model, "--data", write(tmp_path / "p.jsonl", PAIRS), "--output", output, "--max-samples", "7") in (0, 1)
+    if suffix == ".csv":
+        with open(output, encoding="utf-8", newline="") as file:
+            rows: list[Any] = list(csv.DictReader(file))
+    elif suffix == ".json":
+        rows = json.loads(output.read_text("utf-8"))
+    else:
+        import pyarrow.parquet as parquet
+
+        rows = parquet.read_table(output).to_pylist()
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in PAIRS[:7]]
+    assert all(float(row["score_chosen"]) != float(row["score_rejected"]) for row in rows)
+
+
+def test_training_against_held_out(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, held = write(tmp_path / "train.jsonl", PAIRS[:40]), write(tmp_path / "held.jsonl", PAIRS[37:])
+    output = tmp_path / "out.jsonl"
+    assert score(model, "--data", train, "--held-out", held, "--output", output) in (0, 1)
+    assert "37" not in capsys.readouterr().err
+    result = read_result_file(tmp_path / "out.jsonl.scores.json")
+    first, second = result["sets"]
+    assert (first["role"], second["role"]) == ("train", "held_out")
+    assert len(lines(output)) == 40 and len(lines(tmp_path / "out.held_out.jsonl")) == len(PAIRS) - 37
+    gap = first["accuracy"]["share"]["value"] - second["accuracy"]["share"]["value"]
+    assert result["gap"]["mean"] == pytest.approx(gap)
+    assert result["shared_prompts"] == 3 and second["lines"]["shared_prompt"] == [1, 2, 3]
+    assert score(model, "--data", train, "--held-out", train, "--output", tmp_path / "x.jsonl") == 2
+    assert "same file" in capsys.readouterr().err
+
+
+def test_suspects_are_pairs_again(model: Path, rewards: Any, tmp_path: Path) -> None:
+    """Labels that are turned around where the model is surest are found, with their lines."""
+    rows = []
+    for n in range(120):
+        question, answers = f"{ROWS[n % len(ROWS)][0]} {n}", (ROWS[n % len(ROWS)][1], ROWS[(n + 7) % len(ROWS)][1])
+        chosen, rejected = sorted(answers, key=lambda a: -rewards(question, a))
+        rows.append({"prompt": question, "chosen": chosen, "rejected": rejected, "id": n})
+    surest = sorted(range(120), key=lambda n: rewards(rows[n]["prompt"], rows[n]["rejected"]) - rewards(rows[n]["prompt"], rows[n]["chosen"]))  # fmt: skip
+    turned = sorted(surest[:4])
+    for n in turned:
+        rows[n]["chosen"], rows[n]["rejected"] = rows[n]["rejected"], rows[n]["chosen"]
+    out, suspects = tmp_path / "out.jsonl", tmp_path / "suspects.jsonl"
+    assert score(model, "--data", write(tmp_path / "p.jsonl", rows), "--output", out, "--suspects", suspects) in (0, 1)
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert sorted(one["line"] - 1 for one in found["suspects"]) == turned
+    assert [one["id"] for one in lines(suspects)] == turned
+    assert all(one["score_chosen"] < one["score_rejected"] for one in lines(suspects))
+    worst = found["suspects"][0]
+    assert rows[worst["row"]]["chosen"] == worst["chosen"] and rows[worst["row"]]["prompt"] == worst["prompt"]
+
+
+def test_what_gets_no_reward_is_counted_and_stays(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[Any] = [*PAIRS[:5], {"prompt": "long", "chosen": "苹果" * 400, "rejected": ""}, {"other": 1}, *PAIRS[5:9]]
+    data, output = write(tmp_path / "p.jsonl", rows), tmp_path / "out.jsonl"
+    data.write_text(data.read_text("utf-8") + '\n{"prompt": "cut', encoding="utf-8")
+    assert score(model, "--data", data, "--output", output, "--lang", "zh") in (0, 1)
+    written = lines(output)
+    assert len(written) == 11 and written[5]["score_chosen"] is None and isinstance(written[5]["score_rejected"], float)
+    assert written[6] == {"other": 1}
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert found["unscored"] == {"too_long": 1} and found["lines"]["too_long"] == [6]
+    assert found["left_out"] == {"prompt_absent": 1, "cut_short": 1} and found["accuracy"]["share"]["n"] == 9
+    assert "不做截断" in capsys.readouterr().out
+
+
+def test_refusals_are_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    import torch
+    from transformers import LlamaForCausalLM
+
+    data, output = write(tmp_path / "p.jsonl", PAIRS), tmp_path / "out.jsonl"
+    writer = saved(LlamaForCausalLM(llama_config(len(tiny_tokenizer()), pad_token_id=0)), tmp_path / "writer")
+    two = shutil.copytree(model, tmp_path / "two")
+    config = json.loads((two / "config.json").read_text())
+    (two / "config.json").write_text(json.dumps(config | {"id2label": {"0": "A", "1": "B"}, "label2id": {}}))
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(two / "model.safetensors")
+    state["score.weight"] = torch.cat([state["score.weight"]] * 2)
+    save_file(state, two / "model.safetensors", {"format": "pt"})
+    nan = shutil.copytree(model, tmp_path / "nan")
+    state = load_file(nan / "model.safetensors")
+    state["score.weight"][0, 0] = float("nan")
+    save_file(state, nan / "model.safetensors", {"format": "pt"})
+    headless = shutil.copytree(model, tmp_path / "headless")
+    state = load_file(headless / "model.safetensors")
+    del state["score.weight"]
+    save_file(state, headless / "model.safetensors", {"format": "pt"})
+    capsys.readouterr()
+    empty, asks = write(tmp_path / "empty.jsonl", []), write(tmp_path / "asks.jsonl", [{"prompt": "q"}])
+    for path, argv, says in (
+        (writer, (data,), "writes text (LlamaForCausalLM)"), (two, (data,), "id2label"), (nan, (data,), "NaN or infinity"),
+        (headless, (data,), "score.weight"), (tmp_path / "nowhere", (data,), "no such file or folder"),
+        (model, (empty,), "empty.jsonl"), (model, (asks,), "asks.jsonl"), (model, (tmp_path / "none.jsonl",), "none.jsonl"),
+        (model, (data, "--category", "colour"), "colour"), (model, (data, "--adapter", model), "Nothing was scored"),
+    ):  # fmt: skip
+        assert score(path, "--output", output, "--data", *argv) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and told.err.count("\n") == 1 and says in told.err, told.err
+        assert not output.exists()
+    assert score(model, "--data", data, "--output", data, "--overwrite") == 2
+    output.write_text("mine")
+    assert score(model, "--data", data, "--output", output) == 2 and output.read_text() == "mine"
+    assert score(model, "--data", data, "--output", output, "--overwrite") in (0, 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_leaves_what_was_scored(model: Path, tmp_path: Path) -> None:
+    rows = [{**PAIRS[n % len(PAIRS)], "prompt": f"{PAIRS[n % len(PAIRS)]['prompt']} {n}"} for n in range(60_000)]
+    data, output, progress = write(tmp_path / "p.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "progress.json"
+    command = [sys.executable, "-m", "pipeline", "score", "--reward-model", str(model), "--data", str(data), "--output",
+               str(output), "--device", "cpu", "--format", "json", "--progress", str(progress)]  # fmt: skip
+    root = Path(__file__).resolve().parent.parent
+    child = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        held = json.loads(progress.read_text()) if progress.exists() else {}
+        if held.get("stage") == "scoring_data" and held["done"] > 200:
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 3, err
+    result = json.loads(out)
+    written = lines(output)
+    assert result["interrupted"] and 0 < len(written) == result["sets"][0]["scored"] < 60_000
+    assert all(isinstance(row["score_chosen"], float) for row in written)
