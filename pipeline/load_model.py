@@ -307,16 +307,47 @@ def load_tokenizer(checkpoint: Checkpoint) -> tuple[Any, str]:
     return None, first
 
 
+def attach_adapter(
+    loaded: LoadedModel, checkpoint: Checkpoint, *, name: str = "default",
+    note: Callable[[str], None] = lambda text: None,
+) -> LoadedModel:  # fmt: skip
+    """`loaded` with a layer adapter on it, in the memory that the base has already. Raises ModelNotLoaded.
+
+    name: what peft calls it, where several lie on one base; none may be part of another's. The newest isn't switched
+    on beside others: `set_adapter` of the model does. The model given is the one returned, wrapped.
+    """
+    try:
+        with _quiet():
+            return _attached(loaded, checkpoint, name, note)
+    except (ModelNotLoaded, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as failed:  # a Rust panic of tokenizers or safetensors is no Exception
+        raise ModelNotLoaded("model_not_loaded", _one_line(failed)) from None
+
+
 def _load_adapter(
     checkpoint: Checkpoint, base: Checkpoint | None, head: Head, device: str, dtype: str | None,
     note: Callable[[str], None],
 ) -> LoadedModel:  # fmt: skip
-    import torch
-    from peft import PeftConfig, PeftModel
-
     named = str(checkpoint.adapter_config.get("base_model_name_or_path") or "")
     if base is None or base.problem is not None:
         raise ModelNotLoaded("no_adapter_base", named)
+    _can_be_attached(checkpoint)
+    if base.kind == "adapter":
+        raise ModelNotLoaded("no_adapter_base", f"{base.name}: an adapter itself")
+    whole = _load_whole(base, head, device, dtype, note, labels_of(checkpoint) if head == "reward" else None)
+    brought = {own_name(name) for name in checkpoint.tensors}
+    if head != "generation":
+        refuse_random(whole.model, set(whole.random_parts) - brought, head)
+    loaded = _attached(whole, checkpoint, "default", note)
+    if head != "generation":
+        brought -= {own_name(name) for name in loaded.adapter_unexpected_keys}
+        missing = map(own_name, loaded.adapter_missing_keys)
+        refuse_random(whole.model, {*set(whole.random_parts) - brought, *missing}, head)
+    return loaded
+
+
+def _can_be_attached(checkpoint: Checkpoint) -> None:
     if not checkpoint.weight_names:
         raise ModelNotLoaded("no_weights")
     for file in checkpoint.weight_files:
@@ -324,16 +355,18 @@ def _load_adapter(
             raise ModelNotLoaded("weights_unreadable", f"{file.name}: {file.problem} {file.detail}".strip())
     if checkpoint.adapter_config.value is None:
         raise ModelNotLoaded("no_config", "adapter_config.json")
-    if base.kind == "adapter":
-        raise ModelNotLoaded("no_adapter_base", f"{base.name}: an adapter itself")
-    loaded = _load_whole(base, head, device, dtype, note, labels_of(checkpoint) if head == "reward" else None)
-    brought = {own_name(name) for name in checkpoint.tensors}
-    if head != "generation":
-        refuse_random(loaded.model, set(loaded.random_parts) - brought, head)
+
+
+def _attached(loaded: LoadedModel, checkpoint: Checkpoint, name: str, note: Callable[[str], None]) -> LoadedModel:
+    import torch
+    from peft import PeftConfig, PeftModel
+
+    _can_be_attached(checkpoint)
     checkpoint = _fetched(checkpoint, note)
     folder = checkpoint.local_folder()
     assert folder is not None
-    resized = _resize_for(loaded.model, checkpoint)
+    first = not isinstance(loaded.model, PeftModel)
+    resized = _resize_for(loaded.model, checkpoint) if first else None
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -341,18 +374,18 @@ def _load_adapter(
             config.inference_mode = True
             if config.is_prompt_learning:  # its virtual tokens live in generate(), not in the layers
                 raise ModelNotLoaded("adapter_not_loaded", f"{config.peft_type.value}: only layer adapters are run")
-            model = PeftModel(loaded.model, config, autocast_adapter_dtype=False)
+            model = (
+                PeftModel(loaded.model, config, adapter_name=name, autocast_adapter_dtype=False) if first
+                else loaded.model
+            )  # fmt: skip
             result = model.load_adapter(
-                str(folder), "default", is_trainable=False, torch_device=device, autocast_adapter_dtype=False
+                str(folder), name, is_trainable=False, torch_device=loaded.device, autocast_adapter_dtype=False
             )
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as failed:
         raise ModelNotLoaded("adapter_not_loaded", _one_line(failed)) from None
-    if head != "generation":
-        brought -= {own_name(name) for name in result.unexpected_keys}
-        refuse_random(loaded.model, {*set(loaded.random_parts) - brought, *map(own_name, result.missing_keys)}, head)
     own, problem = load_tokenizer(checkpoint)
     return replace(
-        loaded, model=model.eval().to(device), adapter=True, base_rows_before=resized,
+        loaded, model=model.eval().to(loaded.device), adapter=True, base_rows_before=resized,
         tokenizer=own if own is not None else loaded.tokenizer,
         tokenizer_problem="" if own is not None else loaded.tokenizer_problem if problem == "no_tokenizer" else problem,
         adapter_missing_keys=tuple(sorted(result.missing_keys)),

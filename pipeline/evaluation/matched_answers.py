@@ -1,0 +1,142 @@
+"""Which answer of one file stands beside which of another: by prompt, repeated ones in order, or by position."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.evaluation.answer_file import AnsweredRow, AnswerFile
+from pipeline.pairs.pair import Pair, text_of
+from pipeline.refusal import Refused
+
+SHOWN = 5
+"""Unmatched prompts that are named."""
+_CHARACTERS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Two answers to one prompt. row: of the file of `before`; sample: which of its answers. pair: the prompt, None
+    where neither file has one."""
+
+    row: int
+    sample: int
+    pair: Pair | None
+    before: str
+    after: str
+    references: tuple[str, ...]
+    category: str
+    stopped_before: bool | None
+    stopped_after: bool | None
+
+
+@dataclass
+class Matching:
+    """counts: matched, only_before, only_after, twice (rows whose prompt another row of the same file has),
+    samples_left (answers that the other side has fewer of); names: some prompts that only one file has."""
+
+    by: Literal["prompt", "position"]
+    sides: list[Side]
+    counts: dict[str, int]
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.counts, "matched_by": self.by, **({"unmatched": self.names} if any(self.names.values()) else {})}
+
+
+def match(before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None = None) -> Matching:
+    """prompts: a file with prompts and what is right, for files that lack either.
+
+    Raises Refused where nothing is in common, and where files without prompts have different numbers of rows.
+    """
+    known = _References(prompts)
+    if before.with_prompts < len(before.rows) or after.with_prompts < len(after.rows):
+        return _by_position(before, after, prompts, known)
+    waiting: dict[bytes, deque[AnsweredRow]] = {}
+    for row in after.rows:
+        assert row.key is not None
+        waiting.setdefault(row.key, deque()).append(row)
+    twice = len(after.rows) - len(waiting)
+    taken: list[tuple[AnsweredRow, AnsweredRow]] = []
+    alone: list[AnsweredRow] = []
+    for row in before.rows:
+        assert row.key is not None
+        others = waiting.get(row.key)
+        if others:
+            taken.append((row, others.popleft()))
+        else:
+            alone.append(row)
+    left = [row for rows in waiting.values() for row in rows]
+    twice += len(before.rows) - len({row.key for row in before.rows})
+    if not taken:
+        raise Refused(
+            "compare_nothing_common", before=before.path, after=after.path, one=_shown(before.rows[0]),
+            other=_shown(after.rows[0]),
+        )  # fmt: skip
+    return _matching("prompt", taken, alone, left, twice, known)
+
+
+def _by_position(
+    before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None, known: _References
+) -> Matching:  # fmt: skip
+    counts = [len(before.rows), len(after.rows)]
+    if counts[0] != counts[1]:
+        without = before if before.with_prompts < len(before.rows) else after
+        raise Refused(
+            "compare_counts_differ", path=without.path, before=f"{counts[0]:,}", after=f"{counts[1]:,}"
+        )  # fmt: skip
+    if prompts is not None and len(prompts.rows) == counts[0]:
+        for row, other, asked in zip(before.rows, after.rows, prompts.rows, strict=True):
+            if row.pair is None and other.pair is None:
+                row.pair, row.key = asked.pair, asked.key
+    return _matching("position", list(zip(before.rows, after.rows, strict=True)), [], [], 0, known)
+
+
+def _matching(
+    by: Literal["prompt", "position"], taken: Sequence[tuple[AnsweredRow, AnsweredRow]], alone: Sequence[AnsweredRow],
+    left: Sequence[AnsweredRow], twice: int, known: _References,
+) -> Matching:  # fmt: skip
+    sides: list[Side] = []
+    samples_left = 0
+    for row, other in taken:
+        pair = row.pair or other.pair
+        fewest = min(len(row.answers), len(other.answers))
+        samples_left += len(row.answers) + len(other.answers) - 2 * fewest
+        references = row.references or other.references or known.of(row.key or other.key)
+        category = row.category or other.category or known.category(row.key or other.key)
+        for at in range(fewest):
+            sides.append(
+                Side(row.index, at, pair, row.answers[at], other.answers[at], references, category, row.stopped[at],
+                     other.stopped[at])
+            )  # fmt: skip
+    counts = {"matched": len(taken), "only_before": len(alone), "only_after": len(left), "twice": twice}
+    if samples_left or len(sides) != len(taken):
+        counts |= {"answers": len(sides), "samples_left": samples_left}
+    names = {
+        name: [_shown(row) for row in rows[:SHOWN]] for name, rows in (("before", alone), ("after", left)) if rows
+    }  # fmt: skip
+    return Matching(by, sides, counts, names)
+
+
+def _shown(row: AnsweredRow) -> str:
+    text = " ".join(text_of(row.pair.prompt).split()) if row.pair is not None else ""
+    return text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + "…"
+
+
+class _References:
+    """What is right, by prompt."""
+
+    def __init__(self, prompts: AnswerFile | None) -> None:
+        self._rows: Mapping[bytes, AnsweredRow] = {
+            row.key: row for row in reversed(prompts.rows if prompts is not None else []) if row.key is not None
+        }
+
+    def of(self, key: bytes | None) -> tuple[str, ...]:
+        row = self._rows.get(key) if key is not None else None
+        return row.references if row is not None else ()
+
+    def category(self, key: bytes | None) -> str:
+        row = self._rows.get(key) if key is not None else None
+        return row.category if row is not None else ""

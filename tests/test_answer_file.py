@@ -1,0 +1,103 @@
+"""Files of answers as their makers write them: prompts, answers, what is right; what can't be used is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.evaluation.answer_file import read_answers, read_prompts_file
+from pipeline.evaluation.matched_answers import match
+from pipeline.pairs.pair import text_of
+from pipeline.refusal import Refused
+
+
+def _written(folder: Path, name: str, rows: object) -> Path:
+    path = folder / name
+    if name.endswith(".jsonl"):
+        assert isinstance(rows, list)
+        path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    else:
+        path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+MAKERS = {
+    "llamafactory": [{"prompt": "2+2?", "predict": "4", "label": "four"}],
+    "alpacaeval": [{"instruction": "2+2?", "output": "4", "generator": "m", "dataset": "koala", "reference": "four"}],
+    "generate": [{"instruction": "2+2?", "input": "", "chosen": "four", "rejected": "4"}],
+    "plain": [{"question": "2+2?", "prediction": "4", "answer": "four"}],
+    "sft": [{"instruction": "2+2?", "output": "four", "model_answer": "4"}],
+    "talk": [{"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}],
+              "gold": "four"}],
+    "harness": [{"doc_id": 0, "doc": {"question": "x"}, "target": "four", "filter": "none", "resps": [["4"]],
+                 "filtered_resps": ["4"], "arguments": {"gen_args_0": {"arg_0": "2+2?", "arg_1": {}}}}],
+    "chinese": [{"问题": "2+2?", "回答": "4", "标准答案": "four"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_answer_the_prompt_and_what_is_right(maker: str, tmp_path: Path) -> None:
+    found = read_answers(_written(tmp_path, "a.json", MAKERS[maker]))
+    [row] = found.rows
+    assert row.pair is not None
+    assert (text_of(row.pair.prompt), row.answers, row.references) == ("2+2?", ("4",), ("four",))
+
+
+def test_an_object_of_answers_by_prompt(tmp_path: Path) -> None:
+    found = read_answers(_written(tmp_path, "a.json", {"a b": "one", "c": "two"}))
+    assert [row.answers for row in found.rows] == [("one",), ("two",)]
+    assert found.with_prompts == 2
+
+
+def test_several_answers_stops_and_categories(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "p", "responses": ["x", "y"], "finish_reason": ["stop", "length"], "task": "sum"},
+        {"prompt": "q", "responses": ["z"], "finish_reason": ["stop"], "task": "list"},
+    ]
+    first, second = read_answers(_written(tmp_path, "a.jsonl", rows)).rows
+    assert (first.answers, first.stopped, first.category) == (("x", "y"), (True, False), "sum")
+    assert (second.answers, second.stopped, second.category) == (("z",), (True,), "list")
+
+
+def test_rows_that_hold_no_answer_are_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "a", "response": "x"}\n{"prompt": "b"}\n{oops\n{"prompt": "c", "response": ""}\n')
+    found = read_answers(path)
+    assert [row.answers for row in found.rows] == [("x",), ("",)]
+    assert found.left_out == {"no_answer": 1, "not_json": 1}
+    assert found.lines == {"no_answer": [2], "not_json": [3]}
+
+
+def test_a_file_without_answers_names_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"prompt, words.*--column answer="):
+        read_answers(_written(tmp_path, "a.jsonl", [{"prompt": "a", "words": "x"}]))
+    found = read_answers(_written(tmp_path, "a.jsonl", [{"prompt": "a", "words": "x"}]), columns={"answer": "words"})
+    assert found.rows[0].answers == ("x",)
+
+
+def test_prompts_match_by_text_in_order_and_the_rest_is_counted(tmp_path: Path) -> None:
+    before = [{"prompt": p, "response": f"b{i}"} for i, p in enumerate(["x  y", "twice", "twice", "gone"])]
+    after = [{"instruction": p, "output": f"a{i}"} for i, p in enumerate(["twice", "new", "x y", "twice"])]
+    found = match(*(read_answers(_written(tmp_path, n, r)) for n, r in (("b.jsonl", before), ("a.jsonl", after))))
+    assert [(side.before, side.after) for side in found.sides] == [("b0", "a2"), ("b1", "a0"), ("b2", "a3")]
+    assert found.counts == {"matched": 3, "only_before": 1, "only_after": 1, "twice": 2}
+    assert found.names == {"before": ["gone"], "after": ["new"]}
+
+
+def test_without_prompts_by_position_only_where_the_counts_agree(tmp_path: Path) -> None:
+    b, a = (read_answers(_written(tmp_path, n, r)) for n, r in (("b.json", ["1", "2"]), ("a.json", ["3", "4"])))
+    asked = _written(tmp_path, "p.json", [{"prompt": "p", "output": "1"}, {"prompt": "q"}])
+    found = match(b, a, read_prompts_file(asked))
+    assert found.by == "position"
+    assert [text_of(side.pair.prompt) for side in found.sides if side.pair is not None] == ["p", "q"]
+    assert [side.references for side in found.sides] == [("1",), ()]
+    with pytest.raises(Refused, match=r"2 before, 3 after"):
+        match(b, read_answers(_written(tmp_path, "c.json", ["1", "2", "3"])))
+
+
+def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
+    b, a = (read_answers(_written(tmp_path, f"{n}.json", [{"prompt": n, "response": "x"}])) for n in "ba")
+    with pytest.raises(Refused, match="not one prompt in common"):
+        match(b, a)

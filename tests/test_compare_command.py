@@ -1,0 +1,100 @@
+"""`python -m pipeline compare` on files and on the demo's models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.demo.build import DemoFolder
+from pipeline.demo.instructions import all_questions, is_right
+
+SHORT = ["--max-new-tokens", "24", "--format", "json"]
+
+
+def _run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, Any, str]:
+    status = main(["compare", *argv])
+    out, err = capsys.readouterr()
+    return status, json.loads(out) if out.startswith("{") else out, err
+
+
+def test_a_worse_checkpoint_is_worse_as_counting_right_answers_says(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, prompts = tmp_path / "r.json", demo.root / "data" / "held_out.jsonl"
+    argv = ["--before", str(demo.root / "healthy_decoder"), "--after", str(demo.root / "undertrained_decoder"),
+            "--prompts", str(prompts), "--output", str(output), "--check", "demo", *SHORT]  # fmt: skip
+    status, result, _ = _run(capsys, *argv)
+    assert (status, result["verdict"], result["decided_by"]) == (1, "worse", "task")
+    questions = {one.prompt: one for one in all_questions()}
+    right = dict.fromkeys(("healthy_decoder", "undertrained_decoder"), 0)
+    for line in (tmp_path / "r.rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        own = row["measures"]["undertrained_decoder"]
+        assert own["implicit_reward"] * own["kl_per_token"] >= 0  # both are of the same log ratio
+        for name, answer in row["answers"].items():
+            right[name] += is_right(questions[row["prompt"]], answer)
+    task = result["contests"][0]
+    assert task["n"] == 134
+    assert task["losses"] - task["wins"] == right["healthy_decoder"] - right["undertrained_decoder"]
+    measures = {one["name"]: one for one in result["measures"]}
+    assert measures["kl_per_token"]["after"]["n"] == 134
+    # each answer is the likeliest of the model that wrote it, so the margin is positive
+    assert measures["implicit_reward"]["difference"]["mean"] > 0
+
+    again = _run(capsys, *argv, "--no-likelihoods")[1]
+    assert again["decoding"]["reused"] == ["healthy_decoder", "undertrained_decoder"]
+    assert again["contests"] == result["contests"]
+    shorter = _run(capsys, *argv, "--no-likelihoods", "--max-new-tokens", "8", "--max-samples", "20")[1]
+    assert shorter["decoding"]["reused"] == []
+
+
+def _file(path: Path, rows: list[Any]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def test_the_account_says_who_is_better_in_both_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"p{i}", "label": "yes"} for i in range(20)]
+    before = _file(tmp_path / "old.jsonl", [{**row, "response": "no"} for row in rows])
+    after = _file(tmp_path / "new.jsonl", [{**row, "response": "yes"} for row in rows[:18]])
+    status, said, _ = _run(capsys, "--before", before, "--after", after)
+    assert status == 0
+    assert "new is BETTER than old" in said
+    assert "2 only before" in said
+    assert (tmp_path / "new.comparison.json").is_file()
+    assert (tmp_path / "new.comparison.rows.jsonl").is_file()
+    assert "new 比 old 更好" in _run(capsys, "--before", before, "--after", after, "--lang", "zh")[1]
+
+
+@pytest.mark.parametrize(
+    ("after", "more", "says"),
+    [
+        ([{"prompt": "other", "response": "x"}], [], "not one prompt in common"),
+        ([{"prompt": "p", "words": "x"}], [], "--column answer=NAME"),
+        ([{"response": "x"}, {"response": "y"}], [], "1 before, 2 after"),
+        ([{"prompt": "p", "response": "x"}], ["--samples", "4"], "--temperature"),
+        ([{"prompt": "p", "response": "x"}], ["--check", "nonsense"], "nonsense"),
+        ([{"prompt": "p", "response": "x"}], ["--after", "absent.jsonl"], "absent.jsonl"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    after: list[Any], more: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _file(tmp_path / "b.jsonl", [{"prompt": "p", "response": "x"}])
+    status, _, err = _run(capsys, "--before", before, "--after", _file(tmp_path / "a.jsonl", after), *more)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_file_that_is_no_comparison_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [_file(tmp_path / f"{n}.jsonl", [{"prompt": "p", "response": n}]) for n in "ba"]
+    kept = tmp_path / "notes.json"
+    kept.write_text('{"mine": 1}')
+    argv = ["--before", files[0], "--after", files[1], "--output", str(kept)]
+    assert _run(capsys, *argv)[0] == 2
+    assert kept.read_text() == '{"mine": 1}'
