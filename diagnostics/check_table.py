@@ -7,6 +7,8 @@ documentation all hang on the code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from diagnostics.run_checks import Check
 
 CHECKPOINT_CHECKS: tuple[Check, ...] = (
@@ -194,4 +196,52 @@ RECIPE_CHECKS: tuple[Check, ...] = (
     Check("RUN029", "ready-for-preference-training", "launch.ready_for_preference", "files"),
 )
 
-ALL_CHECKS = CHECKPOINT_CHECKS + LOG_CHECKS + PAIR_CHECKS + SUPERVISED_CHECKS + RECIPE_CHECKS
+# What an evaluation's result file says. RWD: rewards of a set; CMP: before and after, a replay, abilities.
+SCORE_CHECKS: tuple[Check, ...] = (
+    Check("RWD010", "held-out-follows-training", "evaluation.reward_overfitted", "files"),
+    Check("RWD011", "reward-above-chance", "evaluation.reward_at_chance", "files"),
+    Check("RWD012", "accuracy-usual", "evaluation.reward_accuracy_usual", "files"),
+    Check("RWD013", "length-does-not-decide-reward", "evaluation.reward_pays_length", "files"),
+    Check("RWD014", "margins-mean-what-they-say", "evaluation.reward_calibration", "files"),
+    Check("RWD015", "labels-agree-with-rewards", "evaluation.label_noise", "files"),
+    Check("RWD016", "rewards-complete", "evaluation.rewards_missing", "files"),
+    Check("RWD017", "sets-share-no-prompts", "evaluation.sets_share_prompts", "files"),
+    Check("RWD018", "rewards-spread", "evaluation.reward_scale", "files"),
+)
+COMPARISON_CHECKS: tuple[Check, ...] = (
+    Check("CMP001", "after-against-before", "evaluation.after_against_before", "files"),
+    Check("CMP002", "judges-agree", "evaluation.judges_disagree", "files"),
+    Check("CMP003", "no-category-worse", "evaluation.category_worse", "files"),
+    Check("CMP004", "gain-is-not-length", "evaluation.gain_is_length", "files"),
+    Check("CMP005", "repeats-no-more", "evaluation.repeats_more", "files"),
+    Check("CMP006", "answers-still-end", "evaluation.ends_less", "files"),
+    Check("CMP007", "language-kept", "evaluation.language_switched", "files"),
+    Check("CMP008", "still-answers", "evaluation.answers_less", "files"),
+    Check("CMP009", "near-its-reference", "evaluation.far_from_reference", "files"),
+    Check("CMP010", "prompts-match", "evaluation.prompts_unmatched", "files"),
+    Check("CMP011", "judge-sees-no-position", "evaluation.judge_by_position", "files"),
+    Check("CMP012", "no-template-in-answers", "evaluation.template_written", "files"),
+)
+REPLAY_CHECKS: tuple[Check, ...] = (
+    Check("CMP020", "bad-cases-fixed", "evaluation.cases_broken", "files"),
+    Check("CMP021", "no-case-still-bad", "evaluation.cases_still_bad", "files"),
+    Check("CMP022", "loops-are-gone", "evaluation.loops_remain", "files"),
+    Check("CMP023", "cases-could-be-judged", "evaluation.cases_failed", "files"),
+)
+ABILITY_CHECKS: tuple[Check, ...] = (
+    Check("CMP030", "abilities-kept", "evaluation.abilities_lost", "files"),
+    Check("CMP031", "abilities-can-be-told", "evaluation.abilities_untold", "files"),
+)
+WHOLE_CHECKS: tuple[Check, ...] = (Check("CMP040", "result-is-whole", "evaluation.result_unreadable", "files"),)
+EVALUATION_CHECKS: Mapping[str, tuple[Check, ...]] = {
+    "scores": WHOLE_CHECKS + SCORE_CHECKS,
+    "comparison": WHOLE_CHECKS + COMPARISON_CHECKS,
+    "replay": WHOLE_CHECKS + REPLAY_CHECKS,
+    "abilities": WHOLE_CHECKS + ABILITY_CHECKS,
+    "evaluation": WHOLE_CHECKS,
+}
+
+ALL_CHECKS = (
+    CHECKPOINT_CHECKS + LOG_CHECKS + PAIR_CHECKS + SUPERVISED_CHECKS + RECIPE_CHECKS
+    + SCORE_CHECKS + COMPARISON_CHECKS + REPLAY_CHECKS + ABILITY_CHECKS + WHOLE_CHECKS
+)  # fmt: skip

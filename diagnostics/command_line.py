@@ -129,6 +129,20 @@ def _parser() -> Parser:
     recipe.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     recipe.add_argument("--json", metavar="FILE", help="the report as JSON too, in this file")
 
+    evaluation = commands.add_parser(
+        "evaluation", parents=[common], help="judge the result of an evaluation: did it help?",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Judges the result file of python -m pipeline score, compare, replay or abilities: overfitted or "
+                    "biased reward models, models that got worse, cases that broke, abilities that were lost.",
+        epilog="examples:\n"
+               "  python -m diagnostics evaluation rewards.jsonl.scores.json\n"
+               "  python -m diagnostics evaluation after.comparison.json --format html --output report.html --lang zh",
+    )  # fmt: skip
+    evaluation.add_argument("path", metavar="RESULT")
+    evaluation.add_argument("--no-figures", dest="figures", action="store_false",
+                            help="as text, only what is judged: without tables and cases")  # fmt: skip
+    evaluation.add_argument("--json", metavar="FILE", help="the report as JSON too, in this file")
+
     explain = commands.add_parser(
         "explain", parents=[common], help="documentation of one check or cause",
         epilog="examples: python -m diagnostics explain TOK004; python -m diagnostics explain eos_is_plain_text; "
@@ -145,7 +159,8 @@ def run_command(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    commands = {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs, "recipe": _recipe}
+    commands = {"explain": _explain, "checkpoint": _checkpoint, "log": _log, "pairs": _pairs, "recipe": _recipe,
+                "evaluation": _evaluation}  # fmt: skip
     return commands[options.command](options)
 
 
@@ -320,6 +335,20 @@ def _recipe(options: argparse.Namespace) -> int:
     return _report(diagnose, options)
 
 
+def _evaluation(options: argparse.Namespace) -> int:
+    for written in (options.output, options.json):
+        _check_output(written, [("RESULT", options.path)])
+    _is_file("RESULT", options.path)
+    from diagnostics.diagnose_evaluation import diagnose_evaluation
+
+    def diagnose(progress: _Progress) -> Report:
+        return diagnose_evaluation(
+            Path(options.path), thresholds=options.threshold, lang=options.lang, on_event=progress.event
+        )
+
+    return _report(diagnose, options)
+
+
 def _report(diagnose: Callable[[_Progress], Report], options: argparse.Namespace) -> int:
     """Diagnoses and writes the report, after Ctrl-C what it has by then, in the form asked for. Returns the exit
     status."""
@@ -338,7 +367,8 @@ def _report(diagnose: Callable[[_Progress], Report], options: argparse.Namespace
     from diagnostics import render
 
     texts = {"json": lambda: report.dumps() + "\n", "md": lambda: render.to_markdown(report),
-             "html": lambda: render.to_html(report), "text": lambda: render.to_text(report)}  # fmt: skip
+             "html": lambda: render.to_html(report),
+             "text": lambda: render.to_text(report, figures=getattr(options, "figures", True))}  # fmt: skip
     if (beside := getattr(options, "json", None)) is not None:
         write_result(texts["json"](), beside)
     write_result(texts[options.format](), options.output)

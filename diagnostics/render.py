@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from diagnostics import evaluation_shown
 from diagnostics.recipe_preview import STYLE as PREVIEW_STYLE
 from diagnostics.recipe_preview import is_preview, preview_html, preview_lines
 from diagnostics.report import Cause, Evidence, Finding, Report
@@ -56,7 +57,9 @@ def counts_line(report: Report) -> str:
 def verdict_line(report: Report) -> str:
     """The verdict as a sentence a person would say."""
     words = _words(report.lang)
-    if report.causes:
+    if lead := evaluation_shown.lead_sentence(report):
+        sentence = lead
+    elif report.causes:
         top = report.causes[0]
         sentence = f"{top.title} ({words['sure'].format(percent=round(100 * top.confidence))})"
     else:
@@ -79,6 +82,8 @@ def sentence_without_cause(report: Report, lang: str) -> str:
         return str(words["log_too_short"].format(n=judged, out=len(report.skipped)))
     if too_few(report):
         return str(words["pairs_too_few"].format(n=int(report.metrics["pairs.rows"])))
+    if lead := evaluation_shown.lead_sentence(report):
+        return lead
     own = f"{report.subject.kind}_verdict"
     return str(words.get(own, words["verdict"]).get(report.verdict, report.verdict))
 
@@ -195,14 +200,19 @@ def _short(value: Any, limit: int = 120) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def to_text(report: Report) -> str:
-    """For a terminal: verdict, causes, what is wrong, what was not measured; the fine ones in one line each family."""
+def to_text(report: Report, *, figures: bool = True) -> str:
+    """For a terminal: verdict, causes, what is wrong, what was not measured; the fine ones in one line each family.
+
+    figures: of an evaluation its tables and first cases too.
+    """
     words = _words(report.lang)
     lines = [f"{report.subject.name}: {verdict_line(report)}", f"  {counts_line(report)}"]
     if stopped := interrupted_line(report):
         lines.append(f"  {stopped}")
     if curves := sparklines(report, words):
         lines += ["", *(f"  {line}" for line in curves)]
+    for table in evaluation_shown.tables(report) if figures else ():
+        lines += ["", f"{table.title}:", *(f"  {line}" for line in evaluation_shown.table_lines(_visible(table)))]
     for place, cause in enumerate(report.causes, 1):
         lines += ["", f"{place}. {cause.title}  {round(100 * cause.confidence)}%  [{cause.id}]", f"   {cause.explanation}"]
         lines.append(f"   {words['for']}: {' '.join(cause.supporting)}   {words['against']}: {' '.join(cause.opposing) or '–'}")
@@ -229,7 +239,19 @@ def to_text(report: Report) -> str:
         lines += [f"  {' '.join(codes)}: {reason}" for reason, codes in by_reason.items()]
     if seen := preview_lines(report.samples, words):
         lines += ["", f"{words['preview']}:", *(f"  {line}" for line in seen)]
+    for head, texts in evaluation_shown.case_lines(report, evaluation_shown.CASES_IN_TEXT if figures else 0):
+        lines += ["", f"{head}:", *(f"  {_short(text.replace(chr(10), '⏎'), 300)}" for text in texts)]
     return "\n".join(visible(line) for text in lines for line in text.split("\n")) + "\n"
+
+
+def _visible(table: evaluation_shown.Table) -> evaluation_shown.Table:
+    """The table with every cell in one line, so that its columns stay columns."""
+
+    def cell(text: str) -> str:
+        return visible(_short(text, 60)).replace("\n", "⏎")
+
+    rows = tuple(tuple(cell(text) for text in row) for row in table.rows)
+    return evaluation_shown.Table(table.title, tuple(cell(text) for text in table.head), rows)
 
 
 def _md(text: str) -> str:
@@ -253,6 +275,8 @@ def to_markdown(report: Report) -> str:
         lines += [_md(stopped), ""]
     for line in sparklines(report, words):
         lines += [_md_code(line), ""]
+    for table in evaluation_shown.tables(report):
+        lines += [f"## {_md(table.title)}", "", *_md_table(table), ""]
     for cause in report.causes:
         lines += [f"## {_md(cause.title)} ({round(100 * cause.confidence)}%)", "", _md(cause.explanation), ""]
         lines.append(f"- {words['for']}: {', '.join(cause.supporting)}; {words['against']}: {', '.join(cause.opposing) or '–'}")
@@ -273,7 +297,12 @@ def to_markdown(report: Report) -> str:
         lines += [f"- {s.code}: {_md(s.reason)}" for s in report.skipped]
     if seen := preview_lines(report.samples, words):
         lines += ["", f"## {words['preview']}", "", *(f"- {_md_code(line)}" for line in seen)]
-    if answers := [sample for sample in report.samples if not is_preview(sample)]:
+    if shown := evaluation_shown.case_lines(report, evaluation_shown.CASES_IN_MARKDOWN):
+        lines += ["", f"## {load_config(f'words/{report.lang}/report.yaml')['evaluation']['cases']}", ""]
+        for head, texts in shown:
+            lines += [f"- {_md(head)}", *(f"  - {_md_code(_short(text, 1000))}" for text in texts)]
+    answers = [s for s in report.samples if not is_preview(s) and not evaluation_shown.is_evaluation(report)]
+    if answers:
         lines += ["", f"## {words['samples']}", ""]
         for sample in answers:
             lines.append(f"- {_md_code(str(sample.get('prompt', '')))} · {sample.get('strategy', '')}")
@@ -281,6 +310,12 @@ def to_markdown(report: Report) -> str:
     versions = ", ".join(f"{n} {v}" for n, v in report.versions.items())
     lines += ["", f"{report.created} · DPO Doctor {report.tool_version} · {versions} · {report.subject.fingerprint}", ""]
     return "\n".join(lines)
+
+
+def _md_table(table: evaluation_shown.Table) -> list[str]:
+    rule = tuple("---" for _ in table.head)
+    return ["| " + " | ".join(_md(cell) or " " if row is not rule else cell for cell in row) + " |"
+            for row in (table.head, rule, *table.rows)]  # fmt: skip
 
 
 _STYLE = """
@@ -365,13 +400,18 @@ def to_html(report: Report) -> str:
         parts.append(f"<p class='card'>{_h(stopped)}</p>")
     if curves := curves_svg(report, words):
         parts.append(f"<div class='card scroll'>{curves}</div>")
+    if evaluation_shown.is_evaluation(report):
+        parts.append(f"<style>{evaluation_shown.STYLE}</style>{evaluation_shown.html_tables(report, _h)}")
+        if plot := evaluation_shown.points_svg(report):
+            parts.append(f"<div class='card scroll'>{plot}</div>")
     by_code = {f.code: f for f in reversed(worst_first(report.findings))}
     parts += [_cause_html(cause, by_code, words) for cause in report.causes]
     if autopsy := report.curves.get("format_autopsy"):
         parts.append(f"<h2>{_h(words['autopsy'])}</h2><div class='card scroll'>{_autopsy_svg(autopsy, words)}</div>")
     if seen := preview_html(report.samples, words, visible):
         parts.append(f"<style>{PREVIEW_STYLE}</style><h2>{_h(words['preview'])}</h2>{seen}")
-    if answers := [sample for sample in report.samples if not is_preview(sample)]:
+    answers = [s for s in report.samples if not is_preview(s) and not evaluation_shown.is_evaluation(report)]
+    if answers:
         parts.append(f"<h2>{_h(words['samples'])}</h2><div class='card scroll'><table>")
         for sample in answers:
             cells = (sample.get("prompt", ""), sample.get("strategy", ""), sample.get("text", ""))
@@ -380,6 +420,7 @@ def to_html(report: Report) -> str:
     parts.append(f"<h2>{_h(words['findings'])}</h2><ul>")
     parts += [_finding_html(f, report.lang, words) for f in worst_first(report.findings)]
     parts.append("</ul>")
+    parts.append(evaluation_shown.html_cases(report, _h))
     if report.skipped:
         parts.append(f"<h2>{_h(words['skipped'])}</h2><ul>")
         parts += [f"<li><span class='code'>{_h(s.code)}</span>{_h(s.reason)}</li>" for s in report.skipped]

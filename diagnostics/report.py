@@ -101,7 +101,8 @@ class Cause:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was looked at. kind: checkpoint | log | pairs | recipe | case."""
+    """What was looked at. kind: checkpoint | log | pairs | recipe | scores | comparison | replay | abilities |
+    evaluation (a file that holds none of the four results) | case."""
 
     kind: str
     name: str

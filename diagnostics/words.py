@@ -106,8 +106,9 @@ def say_finding(finding: Finding, lang: str, by_rows: bool = False) -> Finding:
 
 def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
     """Params with ids among them said in words: the `reason` why a row was left out, the `problem` that kept one from
-    being tokenised, and `kinds` of personal data with their counts."""
-    reason, problem, kinds = (params.get(name) for name in ("reason", "problem", "kinds"))
+    being tokenised, `kinds` of personal data and `reasons` without a reward with their counts, a `measure`, and what
+    judged answers (`by`, `lead`, `others`)."""
+    reason, problem, kinds, reasons = (params.get(name) for name in ("reason", "problem", "kinds", "reasons"))
     said = {name: _said(value, lang) for name, value in params.items()}
     if isinstance(reason, str):
         said["reason"] = load_config(f"words/{lang}/formats.yaml").get(f"row_{reason}", reason)
@@ -116,15 +117,30 @@ def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
     if isinstance(kinds, dict):
         names = load_config(f"words/{lang}/report.yaml")["personal_data"]
         said["kinds"] = ", ".join(f"{names.get(kind, kind)}: {count}" for kind, count in kinds.items())
+    if isinstance(reasons, dict):
+        names = {k.removeprefix("row_"): v for k, v in load_config(f"words/{lang}/formats.yaml").items()}
+        names |= load_config(f"words/{lang}/report.yaml")["unscored"]
+        said["reasons"] = ", ".join(f"{names.get(one, one)}: {count}" for one, count in reasons.items())
+    if isinstance(params.get("measure"), str):
+        said["measure"] = load_config(f"words/{lang}/report.yaml")["measures"].get(params["measure"], params["measure"])
+    judged = [name for name in ("by", "lead", "others") if isinstance(params.get(name), (str, list, tuple))]
+    if judged:
+        names = load_config(f"words/{lang}/report.yaml")["judged_by"]
+        for name in judged:
+            value = params[name]
+            said[name] = names.get(value, value) if isinstance(value, str) else [names.get(v, v) for v in value]
     return said
 
 
 def say_skipped(skipped: Skipped, lang: str) -> Skipped:
-    """The same entry with its reason in `lang`; a `problem` among the params is an id with words of its own."""
+    """The same entry with its reason in `lang`; a `problem` and `measures` among the params are ids with words of
+    their own."""
     words = load_config(f"words/{lang}/report.yaml")
     params = dict(skipped.params)
     if "problem" in params:
         params["problem"] = words["problems"].get(params["problem"], params["problem"])
+    if "measures" in params:
+        params["measures"] = [words["measures"].get(name, name) for name in params["measures"]]
     return replace(skipped, reason=fill(str(words["skipped"].get(skipped.reason_id, skipped.reason_id)), params))
 
 

@@ -1,0 +1,54 @@
+"""CMP011: a judge that goes by the place of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from diagnostics.evaluation_subject import EvaluationSubject, afters, count_of
+from diagnostics.pairs_subject import percent
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def judge_by_position(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        How often the judging model changed its mind when both answers were shown in the other order, and how often it
+        gave no verdict.
+    Why it matters:
+        A judge that prefers what stands first measures nothing. What it changes its mind about is counted as a tie and
+        hides differences.
+    How it is measured:
+        Every prompt is judged in both orders; prompts whose two verdicts name different answers, as a share of those
+        judged twice.
+    Known false alarms:
+        Answers that are equally good: then the place is all that is left.
+    Fix:
+        A stronger judge, a prompt that asks for reasons before the verdict, or people.
+    References:
+        https://arxiv.org/abs/2306.05685
+        https://arxiv.org/abs/2305.17926
+    """
+    told = {after: subject.comparison.judge.get(after) for after in afters(subject.comparison)}
+    judged = {after: fields for after, fields in told.items() if isinstance(fields, Mapping)}
+    if not judged:
+        raise NotMeasured("no_judge")
+    for after, fields in judged.items():
+        both, agreed = count_of(fields, "both_orders"), count_of(fields, "agreed")
+        torn, silent, asked = both - agreed, count_of(fields, "problems"), count_of(fields, "prompts")
+        numbers = {
+            "after": after, "torn": torn, "both": both, "silent": silent, "asked": asked,
+            "percent": percent(torn / max(1, both)), "percent_silent": percent(silent / max(1, asked)),
+        }  # fmt: skip
+        evidence = [
+            ("the same place won twice: first, second", [count_of(fields, n) for n in ("first_won", "second_won")]),
+            ("no verdict", fields.get("problems") or 0),
+        ]
+        if both >= limits["compare_judged_least"] and torn > limits["compare_torn_warn"] * both:
+            yield warning("by_position", *evidence, **numbers)
+        elif silent >= limits["compare_silent_warn"] * asked and silent > 1:
+            yield warning("often_silent", *evidence, **numbers)
+        elif torn or silent:
+            yield info("sometimes", *evidence, **numbers)
+        else:
+            yield ok("ok", **numbers)

@@ -1,0 +1,57 @@
+"""CMP010: prompts that could not be compared, and comparisons too small to tell anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from diagnostics.evaluation_subject import EvaluationSubject, count_of
+from diagnostics.pairs_subject import percent
+from diagnostics.report import Observation
+from diagnostics.run_checks import error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether the answers before and after are to the same prompts, and whether there are enough of them.
+    Why it matters:
+        Answers to different prompts can't be compared, and what is left of two files after matching is seldom a fair
+        sample of either. With twenty prompts only a win rate beyond 70% can be shown.
+    How it is measured:
+        Prompts in only one of the files as a share of all; prompts matched by their place because the files hold no
+        text of them; the number of prompts judged.
+    Known false alarms:
+        A file that was cut short on purpose, to compare its beginning.
+    Fix:
+        Ask both models the same prompts in one run (`python -m pipeline compare` with the models themselves).
+    References:
+        https://doi.org/10.1080/01621459.1927.10502953
+    """
+    prompts = subject.comparison.prompts
+    counted = ("matched", "only_before", "only_after", "twice")
+    matched, before, after, twice = (count_of(prompts, name) for name in counted)
+    contests = [c for own in subject.contests.values() for c in own[:1]]
+    total = matched + before + after
+    if not total and contests:  # a result that says nothing of its prompts
+        total = matched = max(c.n for c in contests)
+    numbers: dict[str, Any] = {
+        "matched": matched, "only_before": before, "only_after": after, "of": total, "twice": twice,
+        "percent": percent((before + after) / max(1, total)),
+    }  # fmt: skip
+    evidence = [("matched, only before, only after, more than once", [matched, before, after, twice])]
+    if not matched:
+        yield error("none_matched", *evidence, **numbers)
+        return
+    if (before + after) / total >= limits["compare_unmatched_warn"]:
+        yield warning("many_unmatched", *evidence, **numbers)
+    elif before + after:
+        yield info("some_unmatched", *evidence, **numbers)
+    elif prompts.get("matched_by") == "position":
+        yield info("by_position", *evidence, **numbers)
+    else:
+        yield ok("ok", *evidence, **numbers)
+    fewest = min(contests, key=lambda c: c.n, default=None)
+    if fewest is not None and fewest.n < limits["compare_least_prompts"]:
+        shown_from = fewest.shown_from if fewest.shown_from is not None else float("nan")
+        yield info("few_prompts", n=fewest.n, shown_from=shown_from, after=fewest.after)

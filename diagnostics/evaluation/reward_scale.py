@@ -1,0 +1,52 @@
+"""RWD018: rewards that are all alike, or lie far from zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from diagnostics.evaluation_subject import EvaluationSubject
+from diagnostics.report import Observation
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def reward_scale(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Whether rewards differ at all, and how far their mean lies from zero beside their spread.
+    Why it matters:
+        One reward for everything comes from a head that was never trained or not loaded, and gives no gradient. A large
+        offset is harmless for pairs, and swamps a KL penalty or a fixed threshold.
+    How it is measured:
+        Share of pairs in which both sides score exactly the same; mean over standard deviation of all rewards.
+    Known false alarms:
+        Rewards from a rule (0 or 1) tie often, as they should.
+    Fix:
+        All alike: look whether the head was loaded (`python -m diagnostics checkpoint` on the reward model). Large
+        offset: subtract the mean, or normalise rewards where they are used.
+    References:
+        https://arxiv.org/abs/2312.09244
+        https://huggingface.co/docs/trl/reward_trainer
+    """
+    for one in subject.scores.sets:
+        spreads = [s for s in (one.chosen, one.rejected, one.answers) if s is not None]
+        sides = [s for s in spreads if s.n > 0 and math.isfinite(s.mean)]
+        if not sides:
+            continue
+        n = sum(s.n for s in sides)
+        mean = sum(s.mean * s.n for s in sides) / n
+        spread = math.sqrt(sum((s.std**2 + (s.mean - mean) ** 2) * s.n for s in sides if math.isfinite(s.std)) / n)
+        accuracy = one.accuracy
+        tied = accuracy.ties / accuracy.share.n if accuracy is not None and accuracy.share.n else 0.0
+        numbers = {"mean": mean, "spread": spread, "tied": tied, "set": one.name, "n": n}
+        evidence = [(f"{one.name}: mean of rewards", mean), ("standard deviation", spread), ("share of ties", tied)]
+        if n > 1 and (spread <= limits["score_spread_none"] * max(1.0, abs(mean)) or (n > 3 and tied == 1.0)):
+            yield error("all_alike", *evidence, **numbers)
+        elif tied >= limits["score_ties_warn"]:
+            yield warning("mostly_ties", *evidence, **numbers)
+        elif abs(mean) > limits["score_offset"] * spread:
+            yield info("far_from_zero", *evidence, **numbers)
+        else:
+            yield ok("ok", *evidence, **numbers)
+    if not any(s.scored for s in subject.scores.sets):
+        raise NotMeasured("no_pairs_scored")

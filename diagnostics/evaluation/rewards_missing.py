@@ -1,0 +1,56 @@
+"""RWD016: rows without a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from diagnostics.evaluation_subject import EvaluationSubject
+from diagnostics.pairs_subject import percent
+from diagnostics.report import Observation
+from diagnostics.run_checks import error, info, ok, warning
+from diagnostics.thresholds import Thresholds
+
+
+def rewards_missing(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
+    """What it checks:
+        Rows that got no reward: too long for the model, not a number, or unreadable.
+    Why it matters:
+        All figures are of the rows that are left. Long answers are the ones that fail most often, so what is left is
+        not like the whole. A reward that is NaN comes from weights or numbers that overflow.
+    How it is measured:
+        Counts by reason, as a share of the rows of each set. Rewards that are not numbers are an error from one in ten.
+    Known false alarms:
+        Rows that are left out on purpose.
+    Fix:
+        Too long: raise the maximum length if the model has been trained for it, or cut answers in the data. Not a
+        number: score in bfloat16 or float32 and diagnose the reward model.
+    References:
+        https://huggingface.co/docs/trl/reward_trainer
+    """
+    for one in subject.scores.sets:
+        lost = {**{str(k): int(v) for k, v in one.unscored.items() if v}}
+        for reason, count in one.left_out.items():
+            lost[str(reason)] = lost.get(str(reason), 0) + int(count)
+        rows = max(one.rows, one.scored + sum(one.unscored.values()))
+        missing = sum(lost.values())
+        share = missing / max(1, rows)
+        numbers: dict[str, Any] = {"rows": missing, "of": rows, "percent": percent(share), "set": one.name}
+        numbers["reasons"] = lost
+        evidence = [(f"{one.name}: {reason}", count) for reason, count in lost.items()]
+        not_numbers = sum(count for reason, count in lost.items() if reason in NOT_NUMBERS)
+        if not one.scored and rows:
+            yield error("none_scored", *evidence, **numbers)
+        elif not_numbers and not_numbers >= limits["left_out_error"] * rows:
+            yield error("not_numbers", *evidence, **{**numbers, "rows": not_numbers})
+        elif not_numbers:
+            yield warning("some_not_numbers", *evidence, **{**numbers, "rows": not_numbers})
+        elif share >= limits["left_out_error"]:
+            yield warning("many_missing", *evidence, **numbers)
+        elif missing:
+            yield info("some_missing", *evidence, **numbers)
+        else:
+            yield ok("ok", *evidence, **numbers)
+
+
+NOT_NUMBERS = ("not_finite",)
