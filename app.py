@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import checkpoint_tab, logs_tab, pairs_tab, rejects_tab, train_tab
+from ui import checkpoint_tab, evaluate_tab, logs_tab, pairs_tab, rejects_tab, train_tab
 from ui.api import diagnose_checkpoint, diagnose_log, diagnose_pairs
 from ui.interface_words import browser_language
 from ui.labels import Labels
@@ -17,6 +17,9 @@ from ui.look import look
 from ui.safe_html import tag
 
 LANGUAGES = {"en": "EN", "zh": "中文"}
+TABS: dict[str, Any] = {"checkpoint": checkpoint_tab, "logs": logs_tab, "pairs": pairs_tab, "rejects": rejects_tab,
+                        "train": train_tab, "evaluate": evaluate_tab}  # fmt: skip
+RESTORED = ("checkpoint", "logs", "pairs")  # what was typed there is kept by the browser's settings
 UPLOAD_LIMIT = "512mb"
 
 
@@ -32,16 +35,10 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             lang = gr.Radio(choices, value="en", label="Language", show_label=False, container=False, elem_id="dd-lang")
             gr.Button("◐", elem_id="dd-theme", size="sm")
         with gr.Tabs(selected="checkpoint") as tabs:
-            with labels.said(gr.Tab, {"label": "checkpoint_tab"}, id="checkpoint"):
-                tab = checkpoint_tab.build(labels, lang, kept)
-            with labels.said(gr.Tab, {"label": "logs_tab"}, id="logs"):
-                logs = logs_tab.build(labels, lang, kept)
-            with labels.said(gr.Tab, {"label": "pairs_tab"}, id="pairs"):
-                pairs = pairs_tab.build(labels, lang, kept)
-            with labels.said(gr.Tab, {"label": "rejects_tab"}, id="rejects"):
-                rejects = rejects_tab.build(labels, lang)
-            with labels.said(gr.Tab, {"label": "train_tab"}, id="train"):
-                train = train_tab.build(labels, lang)
+            made: dict[str, Any] = {}
+            for name, tab in TABS.items():
+                with labels.said(gr.Tab, {"label": f"{name}_tab"}, id=name):
+                    made[name] = tab.build(labels, lang, *([kept] if name in RESTORED else []))
         space = os.environ.get("SPACE_ID")  # the page's script makes share links of it
         gr.HTML(tag("i", "", data_space=space) if space else "", elem_id="dd-space")
 
@@ -49,32 +46,34 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             kept = kept if isinstance(kept, dict) else {}
             chosen, preferred = kept.get("lang"), request.headers.get("accept-language")
             lang = chosen if chosen in LANGUAGES else browser_language(preferred)
-            report = request.query_params.get("report")
-            is_log, at_log, logs_page = logs_tab.open_page(report, lang)
-            is_pairs, at_set, pairs_page = pairs_tab.open_page(request.query_params.get("pairs"), lang)
-            is_run, at_run, rejects_page = rejects_tab.open_page(request.query_params.get("rejects"), lang)
-            is_job, at_job, train_page = train_tab.open_page(request.query_params.get("train"), lang)
-            shown, page = checkpoint_tab.open_page(None if is_log else report, lang)
+            asked = {name: request.query_params.get(name) for name in ("report", *TABS)}
+            asked["logs"] = asked["report"]
+            asked["evaluate"] = evaluate_tab.named_by(asked["evaluate"], asked["report"])
+            found = {name: tab.open_page(asked[name], lang) for name, tab in TABS.items() if name != "checkpoint"}
+            elsewhere = found["logs"][0] or asked["evaluate"] == asked["report"]
+            opened = {"checkpoint": checkpoint_tab.open_page(None if elsewhere else asked["report"], lang)}
+            opened |= {name: rest for name, (_, *rest) in found.items()}
             form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept), *pairs_tab.restored(kept)]
-            named = {"pairs": is_pairs, "rejects": is_run, "train": is_job, "logs": is_log}
-            selected = gr.Tabs(selected=next((name for name, is_it in named.items() if is_it), "checkpoint"))
-            pages = [shown, *page, at_log, *logs_page, at_set, *pairs_page, at_run, *rejects_page, at_job, *train_page]
-            return [lang, *labels.updates(lang), *form, selected, *pages]
+            first = next((name for name in reversed(found) if found[name][0]), "checkpoint")
+            pages = [part for shown, page in opened.values() for part in (shown, *page)]
+            return [lang, *labels.updates(lang), *form, gr.Tabs(selected=first), *pages]
 
         def switch_language(lang: str, kept: Any, *shown: dict[str, Any]) -> list[Any]:
             kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}
-            tabs = (checkpoint_tab, logs_tab, pairs_tab, rejects_tab, train_tab)
-            pages = [part for tab, now in zip(tabs, shown, strict=True) for part in tab.in_language(now, lang)]
+            both = zip(TABS.values(), shown, strict=True)
+            pages = [part for tab, now in both for part in tab.in_language(now, lang)]
             return [kept, *labels.updates(lang), *pages]
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        made = (tab, logs, pairs, rejects, train)
-        opened = [lang, *labels.components, *(f for t in made for f in t.form), tabs]
-        page.load(open_page, [kept], [*opened, *(c for t in made for c in (t.shown, *t.report))], **quiet)
-        said = [kept, *labels.components, *(c for t in made for c in t.report)]
-        lang.input(switch_language, [lang, kept, *(t.shown for t in made)], said, **quiet)
+        parts, pairs, logs = list(made.values()), made["pairs"], made["logs"]
+        opened = [lang, *labels.components, *(f for t in parts for f in t.form), tabs]
+        page.load(open_page, [kept], [*opened, *(c for t in parts for c in (t.shown, *t.report))], **quiet)
+        said = [kept, *labels.components, *(c for t in parts for c in t.report)]
+        lang.input(switch_language, [lang, kept, *(t.shown for t in parts)], said, **quiet)
         tabs.select(logs_tab.switched, [logs.shown, lang], [logs.shown, *logs.report], **quiet)
-        rejects.work.pairs(rejects_tab.to_pairs, [lang], [pairs.shown, *pairs.report, tabs], **quiet)
+        for name in ("rejects", "evaluate"):
+            made[name].work.pairs(rejects_tab.to_pairs, [lang], [pairs.shown, *pairs.report, tabs], **quiet)
+        made["evaluate"].work.train(lambda: gr.Tabs(selected="train"), None, [tabs], **quiet)
         gr.api(diagnose_checkpoint, concurrency_limit=1, concurrency_id="diagnosis")
         gr.api(diagnose_log, concurrency_limit=2, concurrency_id="logs")
         gr.api(diagnose_pairs, concurrency_limit=1, concurrency_id="pairs")

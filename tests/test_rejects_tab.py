@@ -20,6 +20,7 @@ from pipeline.candidates.journal import Journal
 from pipeline.config_files import load_config
 from pipeline.demo.build import DemoFolder
 from ui import reject_case, reject_plots, reject_runs, reject_view, safe_html
+from ui.command_runs import read_object
 from ui.reject_index import CandidateIndex
 from ui.reject_live import LiveRows, judging, rows_of
 from ui.reject_pairs import MadePairs
@@ -572,7 +573,7 @@ def held(run_id: str, server: Server) -> int:
     folder, end = server.home / "rejects" / run_id, time.monotonic() + 60
     progress = folder / "rejects.json.progress.json"
     part = folder / "rejects.json.work" / "main-0.rows"
-    while not (part.is_file() and part.read_bytes().count(b"\n") >= 3 and reject_runs._read(progress).get("strategies")):
+    while not (part.is_file() and part.read_bytes().count(b"\n") >= 3 and read_object(progress).get("strategies")):
         assert time.monotonic() < end
         time.sleep(0.005)
     pid = int(json.loads((folder / "status.json").read_text())["pid"])

@@ -11,8 +11,9 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif"]
 SCRIPTS = (
     "page.js", "curves.js", "pairs.js", "pair_edit.js", "pair_plots.js", "pair_jobs.js", "rejects.js", "train.js",
+    "evaluate.js", "evaluate_plots.js", "compare.js",
 )  # fmt: skip
-STYLES = ("page.css", "pairs.css", "rejects.css", "train.css")
+STYLES = ("page.css", "pairs.css", "rejects.css", "train.css", "evaluate.css", "compare.css")
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 

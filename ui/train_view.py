@@ -138,7 +138,7 @@ def head(job: Job, partners: Sequence[Job], lang: str) -> str:
     facts = " · ".join((method_of(job), job.id, ago(status.created, said)))
     name = tag("div", "dd-head-title", tag("h2", "", text(title(job))), tag("p", "dd-dim", text(facts)))
     tools = [_tool(said["train_again"], data_again=True)]
-    made = None if status.live else _made(job)
+    made = None if status.live else saved_model(job)
     if made is not None:
         tools.append(_tool(said["train_diagnose"], data_diagnose=str(made), data_rows=str(job.path(TRAIN_ROWS)),
                            data_log=str(job.path(METRICS))))  # fmt: skip
@@ -158,7 +158,7 @@ def head(job: Job, partners: Sequence[Job], lang: str) -> str:
     return tag("section", "dd-card dd-train-jobhead", row, tag("div", "dd-head-row dd-head-end", compare))
 
 
-def _made(job: Job) -> Path | None:
+def saved_model(job: Job) -> Path | None:
     """The model that a run has saved, or else its newest whole checkpoint; None without either."""
     if any((job.output / name).is_file() for name in ("config.json", "adapter_config.json")):
         return job.output

@@ -1,0 +1,383 @@
+"""The tab Evaluate: its forms and pages alone, and as a visitor meets it with real commands behind it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_in_browser import Server
+from tiny_answering_models import ROWS, TEMPLATE, _tokenizer, train
+
+from diagnostics import report_store
+from diagnostics.diagnose_evaluation import diagnose_evaluation
+from pipeline.evaluation.results import (
+    Accuracy,
+    Difference,
+    ModelNamed,
+    Replayed,
+    ReplayResult,
+    ReplaySummary,
+    ScoredSet,
+    ScoresResult,
+    Share,
+    Spread,
+    Suspect,
+    to_json,
+    write_result_file,
+)
+from ui import evaluate_replay, evaluate_requests, evaluate_runs, evaluate_scores
+from ui.command_runs import write_object
+from ui.evaluate_panel import Shown
+from ui.evaluate_panels import panels
+
+HOSTILE = "<img src=x onerror=window.hacked=1>\u202e$`{{value}}`__i18n__{\"key\":\"path\"}'\"</textarea></script>"
+TAB = "button[role=tab]:nth-of-type(6)"
+
+
+@pytest.fixture
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def scores(n: int = 40, *, right: int = 30, text: str = "Which?") -> ScoresResult:
+    accuracy = Accuracy(Share(right / n, right / n - 0.1, min(1.0, right / n + 0.1), n), right, 0, n - right)
+    suspects = (Suspect(3, 4, -2.5, 0.08, text, "yes", "no"),)
+    one = ScoredSet(text, "data", "/somewhere/pairs.jsonl", "pairs", n, n, {}, {}, accuracy, Spread(1.0, 0.5, n),
+                    Spread(0.2, 0.5, n), None, Difference(0.8, 0.6, 1.0, n), suspect_count=1, suspects=suspects)  # fmt: skip
+    return ScoresResult(ModelNamed(text, "/somewhere/model", "reward"), "chat_template", (one,), rows_file="rows.jsonl")
+
+
+def replayed(text: str = "Which?") -> ReplayResult:
+    def row(case: int, model: str, status: str, change: str | None, answer: str) -> Replayed:
+        return Replayed(case, model, text, "seven", answer, status, status == "right", change)
+
+    rows = (row(0, "base", "repeats", None, "so so so so so"), row(0, "dpo", "right", "fixed", "seven"),
+            row(1, "base", "right", None, "seven"), row(1, "dpo", "wrong", "broken", text))  # fmt: skip
+    counts = dict.fromkeys(("right", "wrong", "repeats", "unended", "empty", "failed", "unchecked"), 0)
+    changes = dict.fromkeys(("fixed", "broken", "still_bad", "still_good"), 0)
+    base = ReplaySummary("base", 2, **{**counts, "right": 1, "repeats": 1}, good=1, bad=1, **changes)
+    dpo = ReplaySummary("dpo", 2, **{**counts, "right": 1, "wrong": 1}, good=1, bad=1,
+                        **{**changes, "fixed": 1, "broken": 1})  # fmt: skip
+    return ReplayResult((ModelNamed("base", "b", "base"), ModelNamed("dpo", "d", "adapter")), (base, dpo), rows, cases=2)
+
+
+def run_of(result: Any, kind: str, rows: list[dict[str, Any]] | None = None) -> str:
+    """A finished run with this result; its id."""
+    run_id, folder = evaluate_runs._runs.place_for(None)
+    folder.mkdir()
+    about = evaluate_runs.About(kind, "a name", (panels()[kind].result,), time.time())
+    write_object(folder / "about.json", asdict(about))
+    write_object(folder / "status.json", {"state": "ended", "exit": 0, "began": 1.0, "ended": 2.0})
+    (folder / "command.txt").write_text("python -m pipeline\n")
+    if rows is not None:
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_result_file(result, folder / panels()[kind].result)
+    return run_id
+
+
+PAIR_ROWS = [{"prompt": f"Question {n}", "chosen": f"good {n}", "rejected": f"bad {n}", "score_chosen": 1.0,
+              "score_rejected": -1.0 if n % 4 else 2.0} for n in range(40)]  # fmt: skip
+
+
+# --- forms ---
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("kind", sorted(panels()))
+def test_every_kind_is_a_form_and_a_command(kind: str, lang: str, own_home: Path) -> None:
+    opened = evaluate_requests.evaluate_open({"kind": kind, "lang": lang})
+    assert opened["state"] == "start" and f'data-kind="{kind}"' in opened["parts"]["form"]
+    for panel in panels():
+        assert f'value="{panel}"' in opened["parts"]["form"]
+    hostile = evaluate_requests.evaluate_open({"kind": kind, "lang": lang, "form": {"data": HOSTILE, "model": HOSTILE, "cases": HOSTILE}})
+    assert "<img" not in json.dumps(hostile["parts"]) and "__i18n__" not in json.dumps(hostile["parts"])
+
+
+def test_scoring_form_is_the_command(tmp_path: Path, own_home: Path) -> None:
+    (tmp_path / "my pairs.jsonl").write_text("{}\n")
+    (tmp_path / "rm").mkdir()
+    form = {"reward_model": str(tmp_path / "rm"), "data": str(tmp_path / "my pairs.jsonl"), "train": "demo:pairs",
+            "columns": "prompt=q\nchosen=a", "max_samples": "50"}  # fmt: skip
+    found = evaluate_scores.checked(form, "en")
+    assert not found.problems and found.name == "rm · my pairs.jsonl"
+    given = found.arguments
+    assert given[given.index("--train") + 1] == "demo:pairs" and given[given.index("--max-samples") + 1] == "50"
+    assert [given[n + 1] for n, part in enumerate(given) if part == "--column"] == ["prompt=q", "chosen=a"]
+    command = evaluate_requests.evaluate_form({"kind": "scores", "form": form, "lang": "en"})["parts"]["command"]
+    assert "my pairs.jsonl&#x27;" in command and "{folder}" not in command
+
+
+def test_replay_form_tells_adapters_from_models(tmp_path: Path, own_home: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
+    (tmp_path / "whole").mkdir()
+    form = {"model": "demo:healthy_decoder", "others": f"{tmp_path / 'lora'}\n{tmp_path / 'whole'}", "cases": "demo:repetition",
+            "decoding": "sampling", "temperature": "0.7", "check": "exact"}  # fmt: skip
+    given = evaluate_replay.checked(form, "en").arguments
+    assert given[given.index("--adapter") + 1].endswith("lora") and given[given.index("--also") + 1].endswith("whole")
+    assert given[given.index("--temperature") + 1] == "0.7" and given[given.index("--check") + 1] == "exact"
+
+
+@pytest.mark.parametrize(("form", "field"), [
+    ({"reward_model": "", "data": "demo:pairs"}, "reward_model"), ({"reward_model": "demo:healthy_t5", "data": "demo:no"}, "data"),
+    ({"reward_model": "/nowhere/at/all/x", "data": "demo:pairs"}, "reward_model"),
+    ({"reward_model": "job:gone", "data": "demo:pairs"}, "reward_model"),
+    ({"reward_model": "demo:healthy_t5", "data": "upload:AAAAAAAAAAAAAAAAAAAAAA/x"}, "data"),
+    ({"reward_model": "demo:healthy_t5", "data": "demo:pairs", "max_samples": "-1"}, "max_samples"),
+    ({"reward_model": "demo:healthy_t5", "data": "demo:pairs", "columns": "x"}, "columns"),
+])  # fmt: skip
+def test_form_says_what_is_wrong_at_its_field(form: dict[str, str], field: str, own_home: Path) -> None:
+    for lang in ("en", "zh"):
+        answer = evaluate_requests.evaluate_start({"kind": "scores", "form": form, "lang": lang})
+        assert set(answer["problems"]) == {field} and answer["problems"][field]
+
+
+def test_a_form_that_is_not_filled_in_yet_is_not_scolded(own_home: Path) -> None:
+    answer = evaluate_requests.evaluate_form({"kind": "scores", "form": {"reward_model": "", "data": "demo:no"}, "lang": "en"})
+    assert set(answer["problems"]) == {"data"}
+
+
+def test_strangers_name_no_path_of_the_machine(monkeypatch: pytest.MonkeyPatch, own_home: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
+    monkeypatch.setattr(evaluate_runs._runs, "start", lambda *given: pytest.fail("something was started"))
+    for kind, fields in (("scores", ("reward_model", "data", "train", "base")), ("replay", ("model", "others", "cases", "database"))):
+        for field in fields:
+            for value in ("/etc/passwd", str(tmp_path), "configs/words", "job:x", "../x"):
+                form = {"reward_model": "owner/name", "data": "demo:pairs", "model": "demo:healthy_t5", "cases": "demo:repetition", field: value}
+                answer = evaluate_requests.evaluate_start({"kind": kind, "form": form, "lang": "en"})
+                assert field in answer["problems"], (field, value)
+
+
+# --- pages ---
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_page_of_scores_and_a_pair_of_it(lang: str, own_home: Path) -> None:
+    run_id = run_of(scores(text=HOSTILE), "scores", PAIR_ROWS)
+    answer = evaluate_requests.evaluate_open({"id": run_id, "lang": lang})
+    page = "".join(answer["parts"].values())
+    assert answer["state"] == "open" and "75.0%" in page and "dd-figure" in page and 'data-ask="to_pairs"' in page
+    assert "<img" not in page and "__i18n__" not in page and not re.search(r"\{(n|of|share|low|high|std|why)\}", page)
+    case = evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "case", "row": 4, "set": "data"})["parts"]["case"]
+    assert "Question 4" in case and "good 4" in case and "bad 4" in case and "−1" in case  # 1 - 2
+    for row in (-1, 40, True, "4", None):
+        assert evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "case", "row": row, "set": "data"})["bad"]
+
+
+def test_points_of_a_hundred_thousand_rows_come_at_once(own_home: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": n % 7 / 7, "score_rejected": n % 11 / 11}
+            for n in range(100_000)]  # fmt: skip
+    one = evaluate_runs.shown(run_of(scores(), "scores", rows))
+    evaluate_scores.view(one, "en")
+    began = time.monotonic()
+    shown = evaluate_scores.view(one, "en")
+    assert time.monotonic() - began < 2 and len(shown) < 3_000_000  # 12 bytes a point, in base 64
+
+
+def test_link_shows_a_report_without_its_folder(own_home: Path) -> None:
+    run_id = run_of(scores(), "scores", PAIR_ROWS)
+    assert evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})["now"]["link"] == "report"
+    assert report_store.load(run_id).subject.kind == "scores" and evaluate_runs.is_evaluation(run_id)
+    evaluate_runs.remove(run_id)
+    answer = evaluate_requests.evaluate_open({"id": run_id, "lang": "zh"})
+    page = "".join(answer["parts"].values())
+    assert answer["state"] == "open" and "75.0%" in page and "<dd-figure" in page and "data-again" not in page
+    case = evaluate_requests.evaluate_panel({"id": run_id, "lang": "zh", "does": "case", "row": 3, "set": "data"})
+    assert "Which?" in case["parts"]["case"]
+    assert evaluate_requests.evaluate_open({"id": "A" * 22, "lang": "en"})["state"] == "gone"
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_page_of_a_replay(lang: str, own_home: Path) -> None:
+    run_id = run_of(replayed(HOSTILE), "replay")
+    answer = evaluate_requests.evaluate_open({"id": run_id, "lang": lang})
+    page = "".join(answer["parts"].values())
+    assert answer["state"] == "open" and "<img" not in page and "__i18n__" not in page
+    assert page.index('data-case="1"') < page.index('data-case="0"')  # the regression first
+
+    def listed(**fields: str) -> list[str]:
+        made = evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "cases", "fields": fields})
+        return re.findall(r'data-case="(\d+)"', made["parts"]["cases"])
+
+    assert listed(change="fixed") == ["0"] and listed(status="wrong") == ["1"] and listed(change="nonsense") == ["1", "0"]
+    assert listed(status="repeats", of_model="dpo") == [] and listed(search="SO SO") == ["0"]
+    case = evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "case", "row": 0, "set": "cases"})["parts"]["case"]
+    assert "seven" in case and "<img" not in case and 'data-way="next"' in case
+
+
+def test_replay_from_its_report_alone(own_home: Path, tmp_path: Path) -> None:
+    write_result_file(replayed(), tmp_path / "x.replay.json")
+    report = diagnose_evaluation(tmp_path / "x.replay.json")
+    one = Shown("A" * 22, "replay", report.curves["result"], report)
+    cases = evaluate_replay.cases_of(one)
+    assert [(c.number, sorted(c.rows)) for c in cases] == [(1, ["base", "dpo"]), (0, ["base", "dpo"])]
+    assert "dd-case-card" in evaluate_replay.case(one, {"row": 0}, "en")["parts"]["case"]
+
+
+@pytest.mark.parametrize(("answer", "loop", "wanted"), [
+    ("Yes. so so so so", "so", "Yes. <mark class=\"dd-repeat\">so so so so</mark>"),
+    ("好的好的好的", "好的", "<mark class=\"dd-repeat\">好的好的好的</mark>"),
+    ("red, red, red, re", "red,", "<mark class=\"dd-repeat\">red, red, red, re</mark>"),
+    ("nothing here", "", "nothing here"), ("<b>", "<b>", "&lt;b&gt;"),
+])  # fmt: skip
+def test_repeated_stretch_is_marked(answer: str, loop: str, wanted: str) -> None:
+    assert evaluate_replay.marked(answer, loop).replace("<mark>", "").replace("</mark>", "") == wanted.replace("</mark>", "")
+
+
+def test_result_of_another_shape_leaves_the_page_alive(own_home: Path) -> None:
+    run_id = run_of(scores(), "scores")
+    place = evaluate_runs.folder_of(run_id) / panels()["scores"].result
+    document = {**to_json(scores()), "sets": [{"role": 7, "accuracy": {"share": {"value": "x"}}, "suspects": 3}]}
+    place.write_text(json.dumps(document))
+    answer = evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})
+    assert answer["state"] == "open" and answer["parts"]["view"]
+    place.write_text("{")
+    assert evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})["bad"] is True
+
+
+def test_suspects_go_to_pairs(own_home: Path) -> None:
+    from ui import pair_jobs, pair_workspaces
+
+    run_id = run_of(scores(), "scores", PAIR_ROWS)
+    set_id = evaluate_requests.evaluate_panel({"id": run_id, "lang": "en", "does": "to_pairs"})["set"]
+    end = time.monotonic() + 30
+    while (job := pair_jobs.find(set_id, "import")) is not None and job.state == "running" and time.monotonic() < end:
+        time.sleep(0.05)
+    with pair_workspaces.opened(set_id) as workspace:
+        assert workspace.counts().total == 1 and workspace.get(0).pair.chosen == "yes"
+
+
+# --- in the browser ---
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A decoder that never ends, a sound one, a reward model, and the rows they learned as cases and as pairs."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    root, tokenizer = tmp_path_factory.mktemp("models"), _tokenizer()
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                         num_attention_heads=4, max_position_embeddings=256, bos_token_id=None, eos_token_id=1,
+                         pad_token_id=0, num_labels=1)  # fmt: skip
+    reward = LlamaForSequenceClassification(config)
+    torch.nn.init.normal_(reward.score.weight)
+    reward.eval().save_pretrained(root / "reward")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(root / "reward")
+    train(root / "endless", "llama", answer=lambda text: f"{text} " * 3, end="", steps=50)
+    train(root / "sound", "llama", steps=50)
+    cases = [{"text": q, "standard_answer": a} for q, a in ROWS]
+    (root / "cases.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in cases), encoding="utf-8")
+    pairs = [{"prompt": f"{q} ({n})", "chosen": a, "rejected": ROWS[(m + n + 1) % 16][1]} for n in range(4) for m, (q, a) in enumerate(ROWS)]
+    (root / "pairs.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in pairs), encoding="utf-8")
+    return {name: root / name for name in ("reward", "endless", "sound", "cases.jsonl", "pairs.jsonl")}
+
+
+@pytest.fixture
+def tab(server: Server, visit: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    def opened(kind: str, **context: Any) -> Any:
+        page = visit(server.url, **context)
+        page.set_default_timeout(60_000)
+        page.click(TAB)
+        page.wait_for_selector("#dd-evaluate-form [data-kind]")
+        page.check(f"#dd-evaluate-form [name=kind][value={kind}]", force=True)
+        page.wait_for_selector(f"#dd-evaluate-form [data-kind={kind}]")
+        return page
+
+    yield opened
+
+
+def evaluated(page: Any, **fields: str) -> None:
+    """Fill the form in, start, and wait for the result."""
+    for name, value in fields.items():
+        place = f"#dd-evaluate-form [name={name}]"
+        if not page.is_visible(place):
+            page.click("#dd-evaluate-more summary")
+        (page.select_option if page.evaluate("(at) => document.querySelector(at).tagName", place) == "SELECT" else page.fill)(place, value)
+    page.click("#dd-evaluate-start")
+    page.wait_for_selector("#dd-evaluate-body[data-state=open]", state="attached")
+    page.wait_for_selector("#dd-evaluate-body .dd-evaluate-verdict", timeout=180_000)
+    page.wait_for_selector("#dd-evaluate-body[data-files] #dd-evaluate-file-0:not(.hidden)")
+
+
+def test_scoring_from_the_form_to_a_pair_and_a_link(tab: Callable[..., Any], visit: Callable[..., Any], server: Server, models: dict[str, Path]) -> None:
+    page = tab("scores")
+    evaluated(page, reward_model=str(models["reward"]), data=str(models["pairs.jsonl"]), train="")
+    page.wait_for_selector("dd-figure[data-set=data].dd-drawn")
+    spot = page.evaluate("""() => {
+        const figure = document.querySelector("dd-figure[data-set=data]"), place = figure.querySelector(".js-plotly-plot");
+        figure.scrollIntoView({ block: "center" });
+        const numbers = (kind, { bdata }) => new kind(Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
+        const { x, y, rows } = JSON.parse(figure.dataset.figure).points[0], { xaxis, yaxis } = place._fullLayout;
+        const box = place.querySelector(".nsewdrag").getBoundingClientRect();
+        return { x: box.x + xaxis.d2p(numbers(Float32Array, x)[0]), y: box.y + yaxis.d2p(numbers(Float32Array, y)[0]) };
+    }""")
+    page.mouse.move(spot["x"], spot["y"])
+    page.mouse.click(spot["x"], spot["y"])
+    page.wait_for_selector(".dd-case-card")
+    row = int(re.findall(r"\d+", page.inner_text(".dd-case-head h3"))[0])
+    rows = [json.loads(line) for line in models["pairs.jsonl"].read_text(encoding="utf-8").splitlines()]
+    assert rows[row - 1]["prompt"] in page.inner_text(".dd-case-card") and rows[row - 1]["chosen"] in page.inner_text(".dd-case-card")
+    page.keyboard.press("j")
+    page.wait_for_function(f"document.querySelector('.dd-case-head h3').textContent.includes('{row + 1}')")
+    page.wait_for_function("location.search.startsWith('?report=')")
+    with page.expect_download() as download:
+        page.click("#dd-evaluate-file-0")
+    assert len(Path(download.value.path()).read_text(encoding="utf-8").splitlines()) == 64
+
+    link = page.url
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#dd-evaluate-body [data-remove]")
+    page.wait_for_selector("#dd-evaluate-body[data-state=start]")
+    other = visit(link, ready="#dd-evaluate-body .dd-evaluate-verdict", locale="zh-CN")
+    other.wait_for_selector("dd-figure[data-set=data].dd-drawn")
+    assert "只剩报告" in other.inner_text(".dd-evaluate-head") and other.url == link
+
+
+def test_replay_from_the_form_to_a_case_and_the_workbook(tab: Callable[..., Any], models: dict[str, Path]) -> None:
+    from openpyxl import load_workbook
+
+    page = tab("replay", viewport={"width": 390, "height": 844})
+    evaluated(page, model=str(models["endless"]), others=str(models["sound"]), cases=str(models["cases.jsonl"]),
+              decoding="greedy", max_new_tokens="60")  # fmt: skip
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.select_option("#dd-evaluate-body [name=change]", "fixed")
+    page.wait_for_function("document.querySelector('#dd-evaluate-body [name=change]').value === 'fixed'")
+    page.click("#dd-evaluate-body .dd-replay-list [data-case]")
+    page.wait_for_selector(".dd-case-card")
+    sides = page.locator(".dd-case-card .dd-case-side")
+    assert sides.count() == 3 and "sound" in sides.nth(2).inner_text()
+    with page.expect_download() as download:
+        page.click("#dd-evaluate-file-0")
+    book = load_workbook(io.BytesIO(Path(download.value.path()).read_bytes()))
+    assert any(cell.value == ROWS[0][0] for sheet in book.worksheets for row in sheet.iter_rows() for cell in row)
+    page.click("#dd-lang label:nth-of-type(2)")
+    page.wait_for_function("document.querySelector('#dd-evaluate-body .dd-evaluate-verdict').textContent.includes('坏例')")
+    page.click("#dd-evaluate-body [data-new]")
+    page.wait_for_selector("#dd-evaluate-body [data-open]")
+    assert "endless" in page.inner_text("#dd-evaluate-body [data-part=recent]")
+
+
+def test_run_that_fails_says_why_and_leads_back_to_its_form(tab: Callable[..., Any], models: dict[str, Path], tmp_path: Path) -> None:
+    page = tab("replay")
+    (tmp_path / "empty.jsonl").write_text("[]")
+    page.fill("#dd-evaluate-form [name=model]", str(models["sound"]))
+    page.fill("#dd-evaluate-form [name=others]", "")
+    page.fill("#dd-evaluate-form [name=cases]", str(tmp_path / "empty.jsonl"))
+    page.click("#dd-evaluate-start")
+    page.wait_for_selector("#dd-evaluate-body .dd-run-failed .dd-run-why")
+    assert "empty.jsonl" in page.inner_text("#dd-evaluate-body .dd-run-why")
+    page.click("#dd-evaluate-body .dd-run-do [data-again]")
+    page.wait_for_selector("#dd-evaluate-body[data-state=start]")
+    assert page.input_value("#dd-evaluate-form [name=cases]") == str(tmp_path / "empty.jsonl")

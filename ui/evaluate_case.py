@@ -1,0 +1,355 @@
+"""From a form of the tab Evaluate to names that may be read here: fields, choices, what is wrong with them, paths.
+
+A model is named by `demo:NAME`, `job:ID` (what a run of the tab Train made), a path or a Hub id; data by `demo:NAME`,
+`pairs:ID` (a set of the tab Pairs), `upload:TOKEN/NAME` (a dropped file), a path or a Hub id. What can take long, such
+as training a model of the demo, is done when the run starts. In public no path of the machine is named.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import HUB_ID, PathNotFound, open_checkpoint
+from pipeline.demo.build import STAGES
+from pipeline.demo.demo_names import PREFIX as DEMO
+from pipeline.refusal import Refused
+from pipeline.training.job_folder import RECIPE, Job, all_jobs, find_job, read_status
+from ui import examples, train_case, train_view, uploads
+from ui.allowed_paths import is_allowed, is_public
+from ui.evaluate_panel import FOLDER, Form
+from ui.interface_words import words
+from ui.pair_case import check_size
+from ui.safe_html import tag, text
+from ui.visitor_case import BadCase, named_lines
+
+JOB, PAIRS, UPLOAD = "job:", train_case.PAIRS, train_case.UPLOAD
+MAX_FIELDS, MAX_TEXT = 60, 20_000  # of a form: fields, characters of one
+MAX_JOBS = 40
+PUBLIC_PARAMETERS = 60_000_000  # of a model of the Hub that a public machine runs
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A name that a field takes, and what is shown for it."""
+
+    value: str
+    shown: str
+
+
+# --- fields ------------------------------------------------------------------------------------------------------
+
+
+def text_field(
+    name: str, form: Form, lang: str, entry: str, *, choices: Sequence[Choice] = (), file: bool = False,
+    lines: int = 1, wide: bool = False, **words_params: Any,
+) -> str:  # fmt: skip
+    """A field with its label, one line about it (ENTRY_info, where there is one) and the place of its problem. choices:
+    what it offers. file: a dropped file goes into it. lines: more than one for several names, one a line."""
+    said = words(lang)
+    value = form.get(name, "")
+    common: dict[str, Any] = {"name": name, "spellcheck": "false", "autocomplete": "off", "data_file": file,
+                              "aria_describedby": f"dd-about-{name}"}  # fmt: skip
+    listed = f"dd-listed-{name}" if choices else None
+    if lines > 1:
+        box = tag("textarea", "", text(value), rows=lines, **common)
+        pick = (
+            tag("button", "dd-small", text(c.shown), type="button", data_add=c.value, data_to=name) for c in choices
+        )
+        below = tag("div", "dd-picks", *pick) if choices else ""
+    else:
+        box = tag("input", "", type="text", value=value, list=listed, **common)
+        options = (tag("option", "", text(c.shown), value=c.value) for c in choices)
+        below = tag("datalist", "", *options, id=listed) if listed else ""
+    about = said.get(f"{entry}_info_public" if is_public() else f"{entry}_info") or said.get(f"{entry}_info", "")
+    info = tag("span", "dd-dim", text(str(about).format(**words_params)), id=f"dd-about-{name}") if about else ""
+    label = tag("label", "dd-above", tag("span", "dd-above-name", text(said[entry])), box)
+    css = "dd-evaluate-field dd-wide" if wide else "dd-evaluate-field"
+    return tag("div", css, label, below, known_name(value, lang), info, problem(name))
+
+
+def select_field(name: str, form: Form, lang: str, entry: str, choices: Sequence[Choice]) -> str:
+    """One of a few values; the first where the form has none of them."""
+    said = words(lang)
+    now = form.get(name, "")
+    now = now if now in [c.value for c in choices] else choices[0].value
+    options = (tag("option", "", text(c.shown), value=c.value, selected=c.value == now) for c in choices)
+    about = said.get(f"{entry}_info", "")
+    label = tag("label", "dd-above", tag("span", "dd-above-name", text(said[entry])),
+                tag("select", "dd-select", *options, name=name))  # fmt: skip
+    return tag("div", "dd-evaluate-field", label, tag("span", "dd-dim", text(about)) if about else "", problem(name))
+
+
+def number_field(name: str, form: Form, lang: str, entry: str, default: float | str, **bounds: float) -> str:
+    """A number; `default` where the form has none. bounds: min, max, step."""
+    said = words(lang)
+    box = tag("input", "", type="number", name=name, value=form.get(name, "") or default, **bounds)
+    about = said.get(f"{entry}_info", "")
+    label = tag("label", "dd-above", tag("span", "dd-above-name", text(said[entry])), box)
+    return tag("div", "dd-evaluate-field", label, tag("span", "dd-dim", text(about)) if about else "", problem(name))
+
+
+def check_field(name: str, form: Form, lang: str, entry: str, *, default: bool = False) -> str:
+    """A box to be checked. An empty form has the default; one that was sent lacks the field where it is off."""
+    on = bool(form.get(name)) if form else default
+    box = tag("input", "", type="checkbox", name=name, value="1", checked=on)
+    return tag("div", "dd-evaluate-field", tag("label", "dd-check", box, text(words(lang)[entry])), problem(name))
+
+
+def more_fields(lang: str, *fields: str, open: bool = False) -> str:
+    """Settings that most leave as they are."""
+    line = tag("summary", "", text(words(lang)["evaluate_more"]))
+    return tag("details", "dd-evaluate-more", line, tag("div", "dd-evaluate-fields", *fields), id="dd-evaluate-more",
+               open=open)  # fmt: skip
+
+
+def problem(name: str) -> str:
+    """The place for what is wrong with a field."""
+    return tag("p", "dd-field-problem", data_problem=name, role="alert")
+
+
+def known_name(value: str, lang: str) -> str:
+    """What a name of one of the other tabs stands for; empty for a plain path."""
+    if value.startswith(JOB):
+        with suppress(BadCase):
+            return tag("span", "dd-known-name", text(train_view.title(train_view.job_of(value.removeprefix(JOB)))))
+    told = train_case.data_said(value)
+    return tag("span", "dd-known-name", text(str(words(lang)[told[0]]).format(**told[1]))) if told else ""
+
+
+def form_of(asked: Any) -> dict[str, str]:
+    """The fields that a page sent."""
+    given = list(asked.items())[:MAX_FIELDS] if isinstance(asked, Mapping) else []
+    return {str(name)[:80]: str(value)[:MAX_TEXT] for name, value in given if isinstance(value, (str, int, float))}
+
+
+def big(name: str, shown: str, below: str, tone: str = "") -> str:
+    """A large figure with what it is above and how sure it is below."""
+    parts = (tag("span", "", text(name)), tag("b", "", text(shown)), tag("span", "dd-dim", text(below)))
+    return tag("div", f"dd-big {tone}".strip(), *parts)
+
+
+# --- choices -----------------------------------------------------------------------------------------------------
+
+
+def demo_models() -> list[Choice]:
+    """Models of the demo that answer."""
+    return [Choice(DEMO + name, DEMO + name) for name in STAGES if name != "data"]
+
+
+def demo_rows(*names: str) -> list[Choice]:
+    return [Choice(DEMO + name, DEMO + name) for name in names]
+
+
+def jobs(lang: str, *, reward: bool = False) -> list[Choice]:
+    """What runs of the tab Train made, newest first. reward: reward models instead of models that answer."""
+    if is_public():
+        return []
+    found = []
+    for job in islice(all_jobs(), MAX_JOBS):
+        made = _made(job)
+        if made is not None and (_method(job) == "reward") is reward:
+            found.append(Choice(JOB + job.id, f"{train_view.title(job)} · {_when(job, lang)}"))
+    return found
+
+
+def _made(job: Job) -> Path | None:
+    if read_status(job).live:
+        return None
+    with suppress(OSError):
+        return train_view.saved_model(job)
+    return None
+
+
+def _method(job: Job) -> str:
+    recipe = train_view.recipe_of(job, RECIPE)
+    return recipe.method if recipe is not None else ""
+
+
+def _when(job: Job, lang: str) -> str:
+    from ui.reject_head import ago
+
+    return ago(read_status(job).created, words(lang))
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Problems:
+    """Sentences by field, collected while a form is read."""
+
+    lang: str
+    found: dict[str, str] = field(default_factory=dict)
+
+    def wrong(self, name: str, entry: str, **params: Any) -> None:
+        self.found.setdefault(name, str(words(self.lang)[entry]).format(**params))
+
+    def model(self, name: str, form: Form, *, required: bool = True) -> str:
+        """The model that a field names, empty for none."""
+        return self._named(name, form.get(name, ""), "evaluate_no_model" if required else "", self._model)
+
+    def data(self, name: str, form: Form, *, required: bool = True) -> str:
+        """The data that a field names, empty for none."""
+        return self._named(name, form.get(name, ""), "evaluate_no_data" if required else "", self._data)
+
+    def models(self, name: str, form: Form, *, required: bool = True) -> list[str]:
+        """The models that a field of several lines names."""
+        given = list(named_lines(form.get(name, "")))
+        if not given and required:
+            self.wrong(name, "evaluate_no_model")
+        return [named for one in given if (named := self._named(name, one, "", self._model))]
+
+    def number(self, name: str, form: Form, low: float, high: float, *, whole: bool = True) -> str:
+        """A number as the command takes it, empty where none was typed."""
+        given = form.get(name, "").strip()
+        if not given:
+            return ""
+        try:
+            value = float(given)
+            if not low <= value <= high or (whole and value != int(value)):
+                raise ValueError
+        except (ValueError, OverflowError):
+            self.wrong(name, "evaluate_bad_number", low=f"{low:g}", high=f"{high:g}")
+            return ""
+        return str(int(value)) if whole else f"{value:g}"
+
+    def _named(self, name: str, given: str, none: str, check: Callable[[str, str], bool]) -> str:
+        lines = named_lines(given)
+        if not lines:
+            if none:
+                self.wrong(name, none)
+            return ""
+        return lines[0] if check(name, lines[0]) else ""
+
+    def _model(self, name: str, named: str) -> bool:
+        if named.startswith(DEMO):
+            if named.removeprefix(DEMO) in STAGES and named != DEMO + "data":
+                return True
+            self.wrong(name, "rejects_no_demo", names=", ".join(c.value for c in demo_models()))
+            return False
+        if named.startswith(JOB):
+            with suppress(BadCase):
+                if not is_public() and _made(train_view.job_of(named.removeprefix(JOB))) is not None:
+                    return True
+            self.wrong(name, "evaluate_job_gone")
+            return False
+        return self._path(name, named)
+
+    def _data(self, name: str, named: str) -> bool:
+        from pipeline.training.demo_data import demo_data_names
+
+        if named.startswith(DEMO):
+            if named.removeprefix(DEMO) in demo_data_names():
+                return True
+            self.wrong(name, "rejects_no_demo", names=", ".join(DEMO + n for n in demo_data_names()))
+            return False
+        if named.startswith((PAIRS, UPLOAD)):
+            told = train_case.data_said(named)
+            if told is None or told[0].endswith("_gone"):
+                self.wrong(name, told[0] if told else "upload_gone")
+                return False
+            return True
+        return self._path(name, named)
+
+    def _path(self, name: str, named: str) -> bool:
+        if not is_allowed(named, examples.demo_roots()):
+            self.wrong(name, "evaluate_path_refused", path=named)
+        elif not os.path.lexists(named) and HUB_ID.match(named) is None:
+            self.wrong(name, "evaluate_not_found", path=named)
+        else:
+            return True
+        return False
+
+
+# --- paths -------------------------------------------------------------------------------------------------------
+
+
+def is_named(argument: str) -> bool:
+    """Whether it has to be made a path of before a command can read it."""
+    return argument.startswith((DEMO, JOB, PAIRS, UPLOAD))
+
+
+def resolved(argument: str, tell: Tell | None = None) -> str:
+    """The path that a name stands for; the argument itself where it is none. Raises BadCase, Refused, OSError."""
+    from pipeline.demo.demo_names import demo_model
+    from pipeline.training.demo_data import demo_data
+
+    if argument.startswith(DEMO):
+        model = argument.removeprefix(DEMO) in STAGES
+        return str(demo_model(argument, tell) if model else demo_data(argument, tell))
+    if argument.startswith(JOB):
+        try:
+            made = _made(find_job(argument.removeprefix(JOB))) if not is_public() else None
+        except Refused:
+            made = None
+        if made is None:
+            raise BadCase("evaluate_job_gone")
+        return str(made)
+    if argument.startswith(PAIRS):
+        return str(train_case.pairs_file(argument.removeprefix(PAIRS)))
+    if argument.startswith(UPLOAD):
+        token, _, name = argument.removeprefix(UPLOAD).partition("/")
+        found = [one for one in uploads.files(token) if not name or Path(one).name == name]
+        if not found:
+            raise BadCase("upload_gone")
+        check_size(sum(os.path.getsize(one) for one in found))
+        return found[0]
+    return argument
+
+
+def short(named: str) -> str:
+    """A name as a list shows it: its last part."""
+    if named.startswith(JOB):
+        with suppress(BadCase):
+            return train_view.title(train_view.job_of(named.removeprefix(JOB)))
+    if named.startswith(PAIRS):
+        told = train_case.data_said(named)
+        return str(told[1].get("name", named)) if told else named
+    return named.removeprefix(DEMO).rstrip("/").rpartition("/")[2][:80] or named[:80]
+
+
+def is_adapter(named: str) -> bool:
+    """Whether a model that is here is an adapter on another."""
+    path = named
+    if named.startswith(JOB):
+        with suppress(BadCase, Refused, OSError):
+            path = resolved(named)
+    with suppress(OSError, ValueError):
+        return (Path(path) / "adapter_config.json").is_file()
+    return False
+
+
+def check_public(arguments: Sequence[str]) -> None:
+    """Raises BadCase where a model of the Hub is larger than a public machine runs. Asks the Hub."""
+    if not is_public():
+        return
+    for named in arguments:
+        if is_named(named) or HUB_ID.match(named) is None or os.path.lexists(named):
+            continue
+        try:
+            checkpoint = open_checkpoint(named)
+            size = sum(one.numel for one in checkpoint.tensors.values())
+        except (PathNotFound, OSError, ValueError):
+            continue  # data, or nothing: the command says so
+        if size > PUBLIC_PARAMETERS:
+            raise BadCase("evaluate_too_large", name=named, n=f"{size:,}", most=f"{PUBLIC_PARAMETERS:,}")
+
+
+def command_line(arguments: Sequence[str], folder: str) -> str:
+    """The command to be run by hand, an option a line."""
+    parts = [argument.replace(FOLDER, folder) for argument in arguments]
+    lines, now = [], ["python", "-m", "pipeline"]
+    for part in parts:
+        if part.startswith("--"):
+            lines.append(now)
+            now = []
+        now.append(shlex.quote(part))
+    return " \\\n  ".join(" ".join(line) for line in [*lines, now] if line)
