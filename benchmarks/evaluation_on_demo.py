@@ -5,7 +5,8 @@
 Trains two reward models by the recipe, one of them on few pairs for long, and DPO on three models' worth of pairs:
 one that helps a half-trained model, one that does nothing to a good one, one whose pairs are the wrong way round. Then
 `score` must find the reward model at 0.9 or more and name the over-trained one, and `compare` must say of each DPO what
-the counted answers say. Takes about eight minutes on two cores. NO stands behind what isn't so.
+the counted answers say, by its own checks, and not the opposite by the reward model. Takes about eight minutes on two
+cores. NO stands behind what isn't so.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def _before_and_after(place: Path) -> int:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
     weak = _train("sft_full", place / "half_trained", model_name_or_path="demo:base_decoder", max_steps=60)
     helped = _train(
-        "dpo_lora", place / "helped", model_name_or_path=weak, max_steps=150, loss_type="[sigmoid, sft]",
-        loss_weights="[1.0, 1.0]",
+        "dpo_lora", place / "helped", model_name_or_path=weak, max_steps=150, learning_rate=1.5e-3,
+        loss_type="[sigmoid, sft]", loss_weights="[1.0, 1.0]",
     )  # fmt: skip
     idle = _train("dpo_lora", place / "idle", max_steps=15)
     harmful = _train("dpo_lora", place / "harmful", data=swapped, max_steps=150)
@@ -87,7 +88,8 @@ def _before_and_after(place: Path) -> int:
             contest = next(one for one in found["contests"] if one["by"] == by)
             verdicts[by + "_rate"] = contest["win_rate"]["value"]
         counted, wins, losses = _counted(output.with_suffix(".rows.jsonl"))
-        right = verdicts["task"] == verdicts["reward"] == counted
+        # the reward model is 95% right and may take more prompts than there are; it must not say the opposite
+        right = verdicts["task"] == counted and {verdicts["reward"], counted} != {"better", "worse"}
         wrong += not right
         print(f"{name:14} {'ok' if right else 'NO'}: counted {wins} wins, {losses} losses: {counted}; by task checks "
               f"{verdicts['task']} ({verdicts['task_rate']:.3f}), by the reward model {verdicts['reward']} "

@@ -103,6 +103,7 @@ class Comparison:
         self.reward_model: ModelNamed | None = None
         self.decoding: dict[str, Any] = {}
         self.more_models: list[ModelNamed] = []
+        self.judging: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.interrupted = False
         self.beta = float(load_config("evaluation.yaml")["compare"]["beta"])
@@ -248,7 +249,7 @@ class Comparison:
             one.unjudged["judge"] = Counter(answer.problem for answer in judged if answer.outcome is None)
             one.reasons = {at: answer.reason for at, answer in enumerate(judged) if answer.reason}
             fields = to_json(judging_fields(judged, endpoint, account))
-            self.decoding.setdefault("judging", {})[one.after.name] = fields
+            self.judging[one.after.name] = fields
         self.more_models.append(ModelNamed(endpoint.model or "judge", endpoint.url, "judge"))
         self.interrupted |= self.cancel.is_set()
         self.seconds["judging"] = round(time.monotonic() - began, 3)
@@ -290,7 +291,7 @@ class Comparison:
             contests=tuple(contests), measures=tuple(measures), prompts=self._account(), decoding=dict(self.decoding),
             reward_model=self.reward_model, disagreeing=disagreeing(contests, decided),
             cases=tuple(self._cases(contests)), rows_file=rows_file, interrupted=self.interrupted,
-            seconds=dict(self.seconds), created=now(),
+            seconds=dict(self.seconds), created=now(), judge=dict(self.judging),
         )  # fmt: skip
 
     def write_rows(self, path: Path) -> None:
