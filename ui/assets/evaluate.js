@@ -27,7 +27,7 @@
   // --- asking ---
 
   async function ask(name, more = {}) {
-    const { id, lang } = state;
+    const { id, lang } = state, asked = kind;
     const quiet = name === "now" || name === "form";
     if (!quiet) body().dataset.busy = String(++asking);
     let answer = null;
@@ -39,7 +39,8 @@
       return null;
     }
     if (answer.toast) toast(answer.toast, answer.bad);
-    if (answer.kind) choose(answer.kind);
+    if (kind !== asked) delete answer.parts?.form; // another kind was chosen meanwhile, and is asked for in turn
+    else if (answer.kind) choose(answer.kind);
     if (answer.parts) fill(answer.parts, name === "now");
     if (answer.problems) complain(answer.problems);
     if (answer.now) Object.assign(state, answer.now);
