@@ -13,9 +13,9 @@ from pipeline.candidates.candidate import SEED_STEP, Cancelled, Candidate, Candi
 from pipeline.candidates.completion_reply import without_thinking
 from pipeline.candidates.prompting import Problem, Prompt, Prompting
 from pipeline.cpu_threads import suit_threads
-from pipeline.generation.answers import AnswerMaker
+from pipeline.generation.answers import AnswerMaker, slots_for
 from pipeline.generation.decoding import Decoding
-from pipeline.generation.slot_engine import Finished, Wanted, Work
+from pipeline.generation.slot_engine import Finished, Wanted, Work, fits_slots
 from pipeline.sample_answers import GenerationFailed, stop_ids
 from pipeline.score_answers import position_limit
 
@@ -72,6 +72,7 @@ class ModelMaker:
         self.answers = AnswerMaker(loaded, longest=longest + most, slots=batch_size) if drawn else None
         self.drawn = drawn
         self.searched = [s for s in self.strategies if s.kind in ("beam", "diverse_beam")]
+        self.together = self._searches_at_once(longest + most, batch_size) if self.searched else 1
         self.decodings = {
             s.first: Decoding.of(s.parameters if s.kind == "sampling" else {**s.parameters, "temperature": None})
             for s in drawn
@@ -113,7 +114,9 @@ class ModelMaker:
                     refused.append((work_row, self._without(work_row, prompt, counter)))
                 else:
                     ready.append(_Open(work_row, prompt, 0))
-                yield from self._given(ready, refused, cancel, counter)
+                if len(ready) >= self.together:
+                    yield from self._given(ready, refused, cancel, counter)
+            yield from self._given(ready, refused, cancel, counter)
             return
         for done in self.answers.run(works(), cancel=cancel):
             index, number = done.key
@@ -132,12 +135,20 @@ class ModelMaker:
         yield from refused
         refused.clear()
         while ready:
-            held = ready.pop(0)
+            batch, ready[:] = ready[: self.together], ready[self.together :]
             if cancel.is_set():
                 raise Cancelled
             for strategy in self.searched:
-                self._search(held, strategy, cancel, counter)
-            yield held.row, [held.made[number] for number in sorted(held.made)]
+                self._search(batch, strategy, cancel, counter)
+            for held in batch:
+                yield held.row, [held.made[number] for number in sorted(held.made)]
+
+    def _searches_at_once(self, tokens: int, given: int | None) -> int:
+        """Prompts whose beams are searched together: as many as slots would hold of all their beams."""
+        if not fits_slots(self.loaded):
+            return 1
+        beams = max(int(strategy.parameters.get("num_beams") or 1) for strategy in self.searched)
+        return max(1, min(ROWS_AT_ONCE, (given or slots_for(self.loaded, tokens)) // beams))
 
     # --- prompts ---
 
@@ -194,17 +205,39 @@ class ModelMaker:
         self._count(candidate, counter)
         return candidate
 
-    def _search(self, held: _Open, strategy: CandidateStrategy, cancel: threading.Event, counter: Counter) -> None:
+    def _search(
+        self, batch: Sequence[_Open], strategy: CandidateStrategy, cancel: threading.Event, counter: Counter
+    ) -> None:  # fmt: skip
+        by_room: dict[int, list[_Open]] = {}
+        for held in batch:
+            by_room.setdefault(self._room(strategy, held.prompt), []).append(held)
+        for room, members in by_room.items():
+            try:
+                found = self._beams([held.prompt for held in members], strategy, room, cancel)
+            except GenerationFailed:  # of one prompt; the others have theirs
+                found = None
+            for place, held in enumerate(members):
+                detail = ""
+                beams: list[Beam] = found[place] if found is not None else []
+                if found is None:
+                    try:
+                        [beams] = self._beams([held.prompt], strategy, room, cancel)
+                    except GenerationFailed as failed:
+                        detail = str(failed)
+                self._found(held, strategy, beams, detail, counter)
+
+    def _beams(
+        self, prompts: Sequence[Prompt], strategy: CandidateStrategy, room: int, cancel: threading.Event
+    ) -> list[list[Beam]]:  # fmt: skip
         settings: dict[str, Any] = {k: strategy.parameters[k] for k in _SEARCH if k in strategy.parameters}
-        found: list[Beam] = []
-        detail = ""
-        try:
-            found = beam_candidates(
-                self.loaded, [held.prompt], num_return_sequences=strategy.candidates,
-                max_new_tokens=self._room(strategy, held.prompt), cancel=cancel, **settings,
-            )[0]  # fmt: skip
-        except GenerationFailed as failed:
-            detail = str(failed)
+        return beam_candidates(
+            self.loaded, prompts, num_return_sequences=strategy.candidates, max_new_tokens=room, cancel=cancel,
+            together=self.together, **settings,
+        )  # fmt: skip
+
+    def _found(
+        self, held: _Open, strategy: CandidateStrategy, found: Sequence[Beam], detail: str, counter: Counter
+    ) -> None:  # fmt: skip
         for place, number in enumerate(strategy.numbers):
             candidate = self._candidate(held.row, strategy, number, held.prompt)
             if place < len(found):

@@ -170,6 +170,8 @@ class CaseJudge:
         if check == "sql":
             sql = reward_function("sql")
             assert sql is not None
+            if facts is not None and facts["runs"] is False:  # the same as no result
+                return False
             return sql.judge(text, case.standard_answer, {"sql": facts or {}})
         if check == "number":
             return _any([same_number(text, gold) for gold in case.answers])
