@@ -1,0 +1,373 @@
+"""A folder that keeps one bad case together: pairs, cases, settings, training runs and replays.
+
+    bundle.yaml  name, note, model, recipe, changed fields of it, decoding, check, and the runs by id
+    pairs.json   instruction, input, chosen, rejected     cases.json  text, standard_answer, check, category
+    replays/     replay-DATE.xlsx with its .replay.json   runs/       output of trainings started from here
+
+Bundles lie below `data_folder()/bundles`, or anywhere: a bundle is named by its folder's name there or by a path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data_folder import data_folder
+from pipeline.evaluation.replay_cases import CHECKS, ReplayCases, read_cases
+from pipeline.refusal import Refused
+from pipeline.whole_file import written_whole
+
+if TYPE_CHECKING:
+    from pipeline.training.job_folder import Status
+    from pipeline.training.start_job import Started
+
+FILE, PAIRS, CASES = "bundle.yaml", "pairs.json", "cases.json"
+RUNS, REPLAYS = "runs", "replays"
+RECIPE = "dpo_repetition_badcase"
+MOST_BYTES = 1 << 20  # of bundle.yaml
+NAME = re.compile(r"[^\W_][\w.-]{0,79}")
+_DECODING = ("greedy", "num_beams", "temperature", "top_p", "top_k", "max_new_tokens", "repetition_penalty",
+             "no_repeat_ngram_size", "length_penalty")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BundleRun:
+    """A training run that was started from a bundle. job: its id, or the folder of one added by hand. output: where its
+    adapter or model is. state: of job_folder, `gone` where neither job nor output is there any more."""
+
+    job: str
+    output: str
+    state: str = ""
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """bundle.yaml. model: what is trained and replayed as the base. changes: fields of the recipe. decoding: options of
+    replay by name. runs: jobs by id, the oldest first; outputs: theirs, by id. created: as results write it."""
+
+    name: str
+    note: str = ""
+    model: str = ""
+    recipe: str = RECIPE
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    check: str = "auto"
+    runs: tuple[str, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One bundle as it lies in `folder`."""
+
+    folder: Path
+    settings: BundleSettings
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def pairs(self) -> Path:
+        return self.folder / PAIRS
+
+    @property
+    def cases(self) -> Path:
+        return self.folder / CASES
+
+    @property
+    def replays(self) -> list[Path]:
+        """Results of replays as JSON, the newest first."""
+        found = (self.folder / REPLAYS).glob("*.replay.json")
+        return sorted(found, key=lambda path: path.name, reverse=True)
+
+    @property
+    def runs(self) -> list[BundleRun]:
+        """Its trainings as they stand now, the oldest first."""
+        return [self._run(job) for job in self.settings.runs]
+
+    def _run(self, named: str) -> BundleRun:
+        from pipeline.training.job_folder import find_job, read_status
+
+        output = self.settings.outputs.get(named, "")
+        try:
+            job = find_job(named)
+        except Refused:
+            state = "done" if output and _is_model(Path(output)) else "gone"
+            return BundleRun(named, output, state)
+        status: Status = read_status(job)
+        return BundleRun(job.id, str(job.output), status.state, status.step)
+
+    def trained(self) -> list[str]:
+        """What its runs have made and can be replayed: those done, and those stopped with something saved."""
+        from pipeline.training.checkpoints import last_whole
+
+        found = []
+        for run in self.runs:
+            output = Path(run.output)
+            if run.state == "done" and _is_model(output):
+                found.append(run.output)
+            elif run.state in ("stopped", "failed", "interrupted") and (whole := last_whole(output)) is not None:
+                found.append(str(whole))
+        return found
+
+
+def bundles_root() -> Path:
+    return data_folder() / "bundles"
+
+
+def list_bundles(root: Path | None = None) -> list[Bundle]:
+    """Those below `root`, the newest first; what can't be read is left out."""
+    found = []
+    with suppress(OSError):
+        for folder in sorted((root or bundles_root()).iterdir()):
+            if (folder / FILE).is_file():
+                with suppress(Refused):
+                    found.append(open_bundle(str(folder)))
+    return sorted(found, key=lambda one: one.settings.created, reverse=True)
+
+
+def folder_of(named: str) -> Path:
+    """A name is a folder below `bundles_root()`; anything with a separator is a path. Raises Refused."""
+    if "/" in named or "\\" in named or named in (".", "..", "~"):
+        return Path(named).expanduser()
+    if not NAME.fullmatch(named):
+        raise Refused("bundle_name_wrong", name=named)
+    return bundles_root() / named
+
+
+def open_bundle(named: str) -> Bundle:
+    """Raises Refused for what is none."""
+    folder = folder_of(named)
+    path = folder / FILE
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        known = ", ".join(one.name for one in list_bundles()[:8]) or "-"
+        raise Refused("bundle_not_found", name=named, path=folder, names=known) from None
+    except (OSError, ValueError) as failed:
+        raise Refused("bundle_unreadable", path=path, why=getattr(failed, "strerror", None) or failed) from None
+    return Bundle(folder.absolute(), _settings(raw, folder.absolute().name, path))
+
+
+def create_bundle(
+    named: str, *, pairs: Path | None = None, cases: Path | None = None, model: str = "", recipe: str = RECIPE,
+    changes: Mapping[str, Any] | None = None, decoding: Mapping[str, Any] | None = None, check: str = "auto",
+    note: str = "",
+) -> Bundle:  # fmt: skip
+    """A new folder with copies of the pairs and cases; without cases, the pairs are the cases (their chosen answers the
+    standard ones). Raises Refused where one is there already, where neither is given, or where one can't be read."""
+    from pipeline.evaluation.results import now
+    from pipeline.training.recipe import read_recipe
+
+    folder = folder_of(named)
+    if (folder / FILE).exists():
+        raise Refused("bundle_there", name=named, path=folder)
+    if pairs is None and cases is None:
+        raise Refused("bundle_empty")
+    changed = dict(changes or {})
+    read_recipe(recipe).changed(changed)
+    unknown = [name for name in decoding or {} if name not in _DECODING]
+    if unknown or check not in ("auto", *CHECKS):
+        raise Refused("bundle_setting_wrong", value=unknown[0] if unknown else check)
+    asked = read_cases(cases) if cases is not None else None
+    held = _own_path(recipe) if recipe.endswith((".yaml", ".yml")) else recipe
+    settings = BundleSettings(
+        folder.absolute().name, note, _own_path(model), held, changed, dict(decoding or {}), check, created=now()
+    )
+    try:
+        there = folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if pairs is not None:
+                _write_pairs(pairs, folder / PAIRS)
+            asked = asked or read_cases(folder / PAIRS, option="--pairs")
+            write_cases(asked, folder / CASES)
+            for name in (RUNS, REPLAYS):
+                (folder / name).mkdir(exist_ok=True)
+            made = Bundle(folder.absolute(), settings)
+            save_bundle(made)
+        except BaseException:
+            if not there:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
+    return made
+
+
+def save_bundle(bundle: Bundle) -> None:
+    """Write bundle.yaml. Raises OSError."""
+    import yaml
+
+    value = {name: cell for name, cell in asdict(bundle.settings).items() if cell not in ("", (), {}, [])}
+    value = json.loads(json.dumps(value))  # plain lists
+    with written_whole(bundle.folder / FILE, mode=0o666) as path:
+        path.write_text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def changed_bundle(bundle: Bundle, **settings: Any) -> Bundle:
+    """The same with other settings, written. Raises Refused."""
+    made = replace(bundle, settings=replace(bundle.settings, **settings))
+    try:
+        save_bundle(made)
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
+    return made
+
+
+def remove_bundle(bundle: Bundle) -> None:
+    """Delete its folder with the trainings that lie in it. Raises Refused while one of them runs."""
+    from pipeline.training.job_folder import LIVE
+
+    for run in bundle.runs:
+        if run.state in LIVE:
+            raise Refused("job_is_live", job=run.job)
+    try:
+        shutil.rmtree(bundle.folder)
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
+
+
+# --- training and replays ---
+
+
+def bundle_recipe(bundle: Bundle, changes: Mapping[str, Any] | None = None) -> Any:
+    """The recipe as it would run: its model, its pairs as data, an output of its own. Raises Refused."""
+    from pipeline.training.recipe import read_recipe
+
+    if not bundle.pairs.is_file():
+        raise Refused("bundle_without_pairs", name=bundle.name)
+    own: dict[str, Any] = {"data": str(bundle.pairs), "output_dir": str(_new_run(bundle))}
+    if bundle.settings.model:
+        own["model_name_or_path"] = bundle.settings.model
+    return read_recipe(bundle.settings.recipe).changed({**own, **bundle.settings.changes, **(changes or {})})
+
+
+def train_bundle(
+    bundle: Bundle, *, changes: Mapping[str, Any] | None = None, accelerate: str | None = None, insist: bool = False,
+    note: Callable[[str], None] = lambda text: None, cancel: threading.Event | None = None, lang: str = "en",
+) -> tuple[Bundle, Started]:  # fmt: skip
+    """Start its recipe on its pairs; the run goes on by itself and is remembered. Raises Refused, and as start_job."""
+    from pipeline.training.start_job import start_job
+
+    recipe = bundle_recipe(bundle, changes)
+    started = start_job(recipe, accelerate=accelerate, insist=insist, note=note, cancel=cancel, lang=lang)
+    if started.refused:
+        return bundle, started
+    job = started.job
+    settings = open_bundle(str(bundle.folder)).settings  # someone else may have added one meanwhile
+    outputs = {**settings.outputs, job.id: str(job.output)}
+    return changed_bundle(bundle, runs=(*settings.runs, job.id), outputs=outputs), started
+
+
+def add_run(bundle: Bundle, named: str) -> Bundle:
+    """Remember a job that was started elsewhere. Raises Refused."""
+    from pipeline.training.job_folder import find_job
+
+    job = find_job(named)
+    runs = bundle.settings.runs
+    if job.id in runs:
+        return bundle
+    return changed_bundle(bundle, runs=(*runs, job.id), outputs={**bundle.settings.outputs, job.id: str(job.output)})
+
+
+def next_replay(bundle: Bundle) -> Path:
+    """Where its next replay goes: replays/replay-DATE.xlsx. Raises Refused."""
+    folder = bundle.folder / REPLAYS
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
+    return _free(folder, f"replay-{time.strftime('%Y%m%d-%H%M%S')}", ".xlsx")
+
+
+def _new_run(bundle: Bundle) -> Path:
+    return _free(bundle.folder / RUNS, f"{time.strftime('%Y%m%d-%H%M%S')}", "")
+
+
+def _free(folder: Path, stem: str, suffix: str) -> Path:
+    path, number = folder / f"{stem}{suffix}", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}{suffix}", number + 1
+    return path
+
+
+# --- files ---
+
+
+def _write_pairs(source: Path, path: Path) -> None:
+    """The pairs of any preference file as instruction, input, chosen, rejected. Raises Refused."""
+    from pipeline.pairs.open_source import open_source, rows_of
+    from pipeline.pairs.write_pairs import write_pairs
+
+    opened = open_source(str(source), option="--pairs", program="python -m pipeline bundle create").open()
+    report = write_pairs((pair for pair in rows_of(opened) if pair.paired), path, "llamafactory-alpaca")
+    if not report.rows:
+        path.unlink(missing_ok=True)
+        raise Refused("bundle_no_pairs", path=source)
+
+
+def write_cases(cases: ReplayCases, path: Path) -> None:
+    """Cases as `read_cases` reads them again. Raises OSError."""
+    rows = []
+    for case in cases.cases:
+        talk = [*([{"role": "system", "content": case.row.pair.system}] if case.row.pair.system else []),
+                *case.row.pair.prompt]  # fmt: skip
+        answer: Any = list(case.answers) if len(case.answers) > 1 else case.standard_answer
+        row = {"text": case.text if len(talk) == 1 else talk, "standard_answer": answer, "check": case.check,
+               "pattern": case.pattern, "category": case.category}  # fmt: skip
+        extra = {n: v for n, v in case.row.pair.extra.items() if n not in row and isinstance(v, (str, int, float))}
+        rows.append({name: value for name, value in {**row, **extra}.items() if value not in ("", None)})
+    with written_whole(path, mode=0o666) as temporary:
+        temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8", errors="replace")
+
+
+def _settings(raw: bytes, name: str, path: Path) -> BundleSettings:
+    import yaml
+
+    try:
+        if len(raw) > MOST_BYTES:
+            raise ValueError(f"> {MOST_BYTES >> 20} MiB")
+        value = yaml.safe_load(raw.decode("utf-8-sig"))
+        if not isinstance(value, Mapping):
+            raise ValueError("no fields")
+    except (ValueError, yaml.YAMLError, RecursionError) as failed:
+        raise Refused("bundle_unreadable", path=path, why=" ".join(str(failed).split())[:200]) from None
+    blank = BundleSettings(name)
+    given: dict[str, Any] = {}
+    for one in fields(BundleSettings):
+        cell, usual = value.get(one.name), getattr(blank, one.name)
+        if isinstance(usual, str) and isinstance(cell, (str, int, float)):
+            given[one.name] = str(cell)
+        elif isinstance(usual, tuple) and isinstance(cell, list):
+            given[one.name] = tuple(str(item) for item in cell)
+        elif isinstance(usual, dict) and isinstance(cell, Mapping):
+            given[one.name] = {str(key): item for key, item in cell.items()}
+    made = replace(blank, **{**given, "name": name})
+    check = made.check if made.check in ("auto", *CHECKS) else "auto"
+    return replace(made, check=check, decoding={k: v for k, v in made.decoding.items() if k in _DECODING})
+
+
+def _own_path(model: str) -> str:
+    """A path stays right wherever it is used from; a name of the Hub or of the demo stays a name."""
+    path = Path(model).expanduser()
+    with suppress(OSError, ValueError):
+        if model and path.exists():
+            return str(path.absolute())
+    return model
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("adapter_config.json", "config.json"))

@@ -1,0 +1,151 @@
+"""Bundles: what belongs to one bad case stays together, through training and replay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.__main__ import main
+from pipeline.demo.build import DemoFolder
+from pipeline.evaluation.bundles import (
+    add_run,
+    bundle_recipe,
+    bundles_root,
+    create_bundle,
+    list_bundles,
+    open_bundle,
+    remove_bundle,
+)
+from pipeline.evaluation.replay_cases import read_cases
+from pipeline.evaluation.results import read_result_file
+from pipeline.refusal import Refused
+from pipeline.training.job_folder import Job, Status, new_job, write_status
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    rows = [{"prompt": f"“大”的反义词是什么？{i}", "chosen": "小", "rejected": "小" * 20, "category": "c"} for i in range(3)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def done_job(adapter: Path, state: str = "done") -> Job:
+    """A job as a finished training leaves it."""
+    job = new_job("dpo")
+    shutil.copytree(adapter, job.output)
+    write_status(job, Status(state=state, created=1.0, start=1.0, end=2.0, step=9, max_steps=9))
+    return job
+
+
+def test_created_found_and_removed(pairs: Path, tmp_path: Path) -> None:
+    made = create_bundle("loops", pairs=pairs, model="demo:healthy_decoder", changes={"beta": 0.3}, note="一再重复",
+                         decoding={"num_beams": 3, "max_new_tokens": 32}, check="repetition")  # fmt: skip
+    assert made.folder == bundles_root() / "loops"
+    assert sorted(one.name for one in made.folder.iterdir()) == ["bundle.yaml", "cases.json", "pairs.json", "replays", "runs"]
+    first = json.loads(made.pairs.read_text())[0]
+    assert {k: first[k] for k in ("instruction", "input", "chosen", "rejected")} == {
+        "instruction": "“大”的反义词是什么？0", "input": "", "chosen": "小", "rejected": "小" * 20
+    }  # fmt: skip
+    cases = read_cases(made.cases).cases
+    assert [(c.text[-1], c.standard_answer) for c in cases] == [("0", "小"), ("1", "小"), ("2", "小")]
+    assert open_bundle("loops") == made == open_bundle(str(made.folder)) and list_bundles() == [made]
+    recipe = bundle_recipe(made, {"max_steps": 5})
+    assert (recipe["data"], recipe["beta"], recipe["max_steps"]) == (str(made.pairs), 0.3, 5)
+    assert recipe["model_name_or_path"] == "demo:healthy_decoder"
+    assert Path(recipe["output_dir"]).parent == made.folder / "runs"
+    elsewhere = create_bundle(str(tmp_path / "else" / "where"), cases=made.cases)
+    assert elsewhere.name == "where" and not elsewhere.pairs.exists() and list_bundles() == [made]
+    with pytest.raises(Refused, match="pairs"):
+        bundle_recipe(elsewhere)
+    remove_bundle(made)
+    assert list_bundles() == [] and not made.folder.exists()
+
+
+def test_cases_stay_what_they_were(tmp_path: Path) -> None:
+    talk = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "1"},
+            {"role": "assistant", "content": "2"}, {"role": "user", "content": "3"}]  # fmt: skip
+    rows = [{"text": talk, "standard_answer": ["a", "b"], "check": "exact", "pattern": "p", "category": "k", "db_id": "d"},
+            {"question": "=1", "answer": 5}]  # fmt: skip
+    (tmp_path / "c.json").write_text(json.dumps(rows))
+    made = create_bundle(str(tmp_path / "b"), cases=tmp_path / "c.json")
+    for before, after in zip(read_cases(tmp_path / "c.json").cases, read_cases(made.cases).cases, strict=True):
+        assert (before.answers, before.check, before.pattern, before.category, before.text) == (
+            after.answers, after.check, after.pattern, after.category, after.text
+        )  # fmt: skip
+        assert before.row.pair.prompt == after.row.pair.prompt and before.row.pair.system == after.row.pair.system
+        assert before.row.pair.extra == after.row.pair.extra
+
+
+@pytest.mark.parametrize(("named", "given", "entry"), [
+    ("../up", {}, "bundle_empty"), ("a b", {"pairs": True}, "bundle_name_wrong"), ("", {"pairs": True}, "bundle_name_wrong"),
+    (".hidden", {"pairs": True}, "bundle_name_wrong"), ("a", {"pairs": True, "recipe": "none"}, "recipe_not_found"),
+    ("a", {"pairs": True, "check": "bleu"}, "bundle_setting_wrong"),
+    ("a", {"pairs": True, "decoding": {"beams": 2}}, "bundle_setting_wrong"), ("a", {"pairs": False}, "data_not_found"),
+])  # fmt: skip
+def test_refused_leaves_nothing(pairs: Path, tmp_path: Path, named: str, given: dict, entry: str) -> None:
+    asked = {**given}
+    if "pairs" in asked:
+        asked["pairs"] = pairs if asked["pairs"] else tmp_path / "none.jsonl"
+    with pytest.raises(Refused) as refused:
+        create_bundle(named, **asked)
+    assert refused.value.sentence.entry.startswith(entry) and "{" not in refused.value.said("zh")
+    assert not bundles_root().exists() or not list(bundles_root().iterdir())
+
+
+def test_there_already_and_not_there(pairs: Path) -> None:
+    made = create_bundle("a", pairs=pairs)
+    for call, entry in ((lambda: create_bundle("a", pairs=pairs), "bundle_there"),
+                        (lambda: open_bundle("b"), "bundle_not_found")):  # fmt: skip
+        with pytest.raises(Refused) as refused:
+            call()
+        assert refused.value.sentence.entry == entry
+    for text in ("", "[1]", "a: [", "\x00", "x" * (2 << 20)):
+        (made.folder / "bundle.yaml").write_text(text)
+        with pytest.raises(Refused) as refused:
+            open_bundle("a")
+        assert refused.value.sentence.entry == "bundle_unreadable" and list_bundles() == []
+    edited = {"name": 5, "check": "bleu", "runs": "no list", "decoding": {"num_beams": 2, "evil": 1}, "changes": None}
+    (made.folder / "bundle.yaml").write_text(yaml.safe_dump(edited))
+    held = open_bundle("a").settings
+    assert (held.name, held.check, held.runs, held.changes) == ("a", "auto", (), {})
+    assert held.decoding == {"num_beams": 2}
+
+
+def test_runs_are_remembered_and_replayed(
+    demo: DemoFolder, pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = demo.cases["healthy_decoder_lora"].checkpoint
+    model = str(demo.base_decoder)
+    assert main(["bundle", "create", "a", "--pairs", str(pairs), "--model", model, "--greedy", "--max-new-tokens", "9",
+                 "--set", "beta=0.2"]) == 0  # fmt: skip
+    kept = done_job(adapter)
+    broken = done_job(adapter, "refused")
+    for job in (kept, broken):
+        assert main(["bundle", "add", "a", job.id]) == 0
+    bundle = add_run(open_bundle("a"), kept.id)
+    assert [(run.job, run.state) for run in bundle.runs] == [(kept.id, "done"), (broken.id, "refused")]
+    assert bundle.trained() == [str(kept.output)]
+    capsys.readouterr()
+    assert main(["bundle", "replay", "a", "--device", "cpu", "--format", "json"]) in (0, 1)
+    told = json.loads(capsys.readouterr().out)
+    assert told["bundle"] == "a" and told["cases"] == 3 and [m["role"] for m in told["models"]] == ["base", "adapter"]
+    assert told["decoding"]["strategy"] == "greedy" and told["decoding"]["max_new_tokens"] == 9
+    [result] = open_bundle("a").replays
+    assert read_result_file(result)["rows"] == told["rows"] and result.with_name(Path(told["output"]).name).is_file()
+    shutil.rmtree(kept.folder)  # a job that was deleted leaves the bundle readable
+    assert [run.state for run in open_bundle("a").runs] == ["gone", "refused"] and open_bundle("a").trained() == []
+    assert main(["bundle", "list", "--lang", "zh"]) == 0
+    assert "a：3 个案例，3 个偏好对，2 次训练，1 次回放" in capsys.readouterr().out
+    assert main(["bundle", "remove", "a"]) == 2 and "--yes" in capsys.readouterr().err
+    assert main(["bundle", "remove", "a", "--yes"]) == 0 and list_bundles() == []
+    assert main(["bundle", "list"]) == 0 and "no bundle yet" in capsys.readouterr().out
