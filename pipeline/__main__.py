@@ -14,7 +14,7 @@ from types import FrameType
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 2 can't be done, 3 interrupted; a line on standard error
     explains every 2 and 3."""
-    from pipeline.commands import bundle, compare, convert, cot, demo, generate, jobs, replay, score, train
+    from pipeline.commands import abilities, bundle, compare, convert, cot, demo, generate, jobs, replay, score, train
     from pipeline.commands.terminal import Parser, run_command
 
     def parser() -> Parser:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             epilog="example: python -m pipeline convert pairs.csv --to trl --output pairs.jsonl",
         )  # fmt: skip
         commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-        for module in (convert, generate, cot, train, jobs, score, replay, bundle, compare, demo):
+        for module in (convert, generate, cot, train, jobs, score, replay, bundle, compare, abilities, demo):
             module.add_parser(commands)
         return made
 

@@ -51,8 +51,9 @@ def checked(given: Form, lang: str) -> Checked:
         arguments += ["--after", one]
     if items := problems.data("items", given, required=False):
         arguments += ["--items", items]
-    if tasks := given.get("tasks", "").strip():
-        arguments += ["--tasks", tasks]
+    for task in given.get("tasks", "").replace("，", ",").split(","):
+        if task := task.strip():
+            arguments += [f"--lm-eval={task}"]
     if most := problems.number("max_samples", given, 1, 10**6):
         arguments += ["--max-samples", most]
     arguments += ["--output", f"{FOLDER}/{RESULT}"]
