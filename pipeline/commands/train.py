@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +74,16 @@ def run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, recipe: Any) -> int:
     from pipeline.training.job_folder import COMMAND, read_status
     from pipeline.training.job_words import failure_said
-    from pipeline.training.start_job import start_job
+    from pipeline.training.start_job import Cancelled, start_job
 
-    started = start_job(
-        recipe, accelerate=options.accelerate, insist=options.insist, note=_note(options.lang), lang=options.lang
-    )
+    with _interrupt_kept() as interrupted:
+        try:
+            started = start_job(
+                recipe, accelerate=options.accelerate, insist=options.insist, note=_note(options.lang),
+                cancel=interrupted, lang=options.lang,
+            )  # fmt: skip
+        except Cancelled:
+            raise KeyboardInterrupt from None
     job = started.job
     place = {"job": job.id, "folder": str(job.folder), "output": str(job.output)}
     problems = _errors(started.report)
@@ -100,6 +107,27 @@ def _train(options: argparse.Namespace, recipe: Any) -> int:
     last_word(options, line)
     _account(options, {**place, "command": command, **status.as_json()}, line)
     return {"done": EXIT_DONE, "stopped": EXIT_INTERRUPTED}.get(status.state, EXIT_PROBLEMS)
+
+
+@contextmanager
+def _interrupt_kept() -> Iterator[threading.Event]:
+    """Ctrl-C as usual, and an event that stays: an exception raised in the callbacks of an import or of the garbage
+    collector is swallowed there."""
+    interrupted = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where the caller has it ignored
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def last_word(options: argparse.Namespace, line: str) -> None:

@@ -161,6 +161,7 @@ def start_job(
         if not insist and any(f.get("severity") == "error" for f in report.get("findings", ())):
             _end_before_start(job)
             return Started(job, report, rows, refused=True)
+        _may_stop(cancel)
         job.path(WAITING).unlink(missing_ok=True)
         return Started(job, report, rows)
     except OSError as failed:
