@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -11,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import processes
+from pipeline.diagnostics_child import AskingCancelled as AskingCancelled
+from pipeline.diagnostics_child import ask_diagnostics
 from pipeline.refusal import Refused
-
-
-class AskingCancelled(Exception):
-    """`cancel` was set before there was an answer."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +32,14 @@ def ask_diagnosis(
     format: text (without the figures, which the caller has printed), json, md or html. Raises Refused
     (`diagnosis_failed`) where no report came, AskingCancelled.
     """
-    from pipeline.training.launch_line import project_path
-
     with tempfile.TemporaryDirectory(prefix="dpo-doctor-evaluation-") as made:
         beside = Path(made) / "report.json"
-        argv = [sys.executable, "-m", "diagnostics", "evaluation", str(result_path), "--format", format, "--lang", lang,
-                "--json", str(beside), "--no-figures"]  # fmt: skip
-        child = processes.start(argv, stdout=processes.PIPE, stderr=processes.PIPE, env=project_path())
-        while True:
-            try:
-                shown, told = child.communicate(timeout=0.2)
-                break
-            except processes.TimeoutExpired:
-                if cancel is not None and cancel.is_set():
-                    child.kill()
-                    child.communicate()
-                    raise AskingCancelled from None
-            except BaseException:  # Ctrl-C in the terminal reaches both
-                child.kill()
-                child.communicate()
-                raise
+        told = ask_diagnostics(
+            ["evaluation", str(result_path), "--format", format, "--lang", lang, "--json", str(beside), "--no-figures"],
+            cancel,
+        )  # fmt: skip
         try:
             report = json.loads(beside.read_bytes())
         except (OSError, ValueError):
-            lines = told.decode("utf-8", errors="replace").strip().splitlines()
-            why = lines[-1].removeprefix("diagnostics: ") if lines else child.returncode
-            raise Refused("diagnosis_failed", why=why) from None
-        return Asked(child.returncode, shown, report)
+            raise Refused("diagnosis_failed", why=told.last_line) from None
+        return Asked(told.status, told.shown, report)

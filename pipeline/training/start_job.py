@@ -10,7 +10,6 @@ import errno
 import hashlib
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import processes
 from pipeline.demo.demo_names import demo_model, is_demo
+from pipeline.diagnostics_child import AskingCancelled, ask_diagnostics
 from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
 from pipeline.training.checkpoints import last_whole, step_of
@@ -281,28 +281,19 @@ def check(
     format: str = "json",
 ) -> Checked:  # fmt: skip
     """What `python -m diagnostics recipe` says, which judges; this layer only makes. Raises Refused, Cancelled."""
-    from pipeline.training.launch_line import project_path
-
     with tempfile.TemporaryDirectory(prefix="dpo-doctor-checks-") as made:
         beside = Path(made) / "report.json"
-        argv = [sys.executable, "-m", "diagnostics", "recipe", str(recipe), "--rows", str(rows), "--accelerate",
-                str(accelerate), "--format", format, "--lang", lang]  # fmt: skip
+        words = ["recipe", str(recipe), "--rows", str(rows), "--accelerate", str(accelerate), "--format", format,
+                 "--lang", lang]  # fmt: skip
         if format != "json":
-            argv += ["--json", str(beside)]
-        child = processes.start(argv, stdout=processes.PIPE, stderr=processes.PIPE, env=project_path())
-        while True:
-            try:
-                shown, told = child.communicate(timeout=0.2)
-                break
-            except processes.TimeoutExpired:
-                if cancel is not None and cancel.is_set():
-                    child.kill()
-                    child.communicate()
-                    raise Cancelled from None
-        if not shown.strip():  # a report is printed whatever it says; without one the process itself failed
-            lines = told.decode("utf-8", errors="replace").strip().splitlines()
-            raise Refused("checks_failed", why=lines[-1].removeprefix("diagnostics: ") if lines else child.returncode)
-        return Checked(child.returncode, shown, parse_json(shown if format == "json" else beside.read_bytes()))
+            words += ["--json", str(beside)]
+        try:
+            told = ask_diagnostics(words, cancel)
+        except AskingCancelled:
+            raise Cancelled from None
+        if not told.shown.strip():  # a report is printed whatever it says; without one the process itself failed
+            raise Refused("checks_failed", why=told.last_line)
+        return Checked(told.status, told.shown, parse_json(told.shown if format == "json" else beside.read_bytes()))
 
 
 def _write_files(job: Job, settled: Settled, accelerate: str | None, command: str | None) -> Recipe:
