@@ -30,3 +30,11 @@ def left_in_container() -> int | None:
         with suppress(OSError, ValueError), open(limit, encoding="ascii") as most, open(used, encoding="ascii") as now:
             return max(0, int(most.read()) - int(now.read()))  # ValueError: "max", no limit
     return None
+
+
+_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
+
+
+def lacked_memory(failed: BaseException) -> bool:
+    """Whether memory ran out, whichever library says it."""
+    return isinstance(failed, MemoryError) or any(words in str(failed).lower() for words in _NO_MEMORY)

@@ -21,6 +21,7 @@ from pipeline.candidates.candidate import SourceRow
 from pipeline.candidates.text_batches import batches, padded, token_limit, tokens_at_once
 from pipeline.checkpoint import TokenizerFiles
 from pipeline.config_files import load_config
+from pipeline.free_memory import lacked_memory
 from pipeline.load_model import LoadedModel, ModelNotLoaded
 from pipeline.pairs.pair import Message, Pair, Side, content_text, text_of
 from pipeline.pairs.turns import side_turns
@@ -28,7 +29,6 @@ from pipeline.probe import open_probe
 from pipeline.score_answers import NotScored
 
 Form = Literal["chat_template", "text_pair", "joined"]
-_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ class RewardScorer:
         try:
             return self._forward(batch)
         except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-            said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
-            if not any(words in said.lower() for words in _NO_MEMORY):
+            if not lacked_memory(failed):
+                said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
                 raise NotScored("forward_failed", said) from None
         if self.loaded.device.startswith("cuda"):
             import torch

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.demo_given import without_demo_name
-from pipeline.commands.long_run import add_device, stoppable
-from pipeline.commands.terminal import EXIT_INTERRUPTED, Progress, say, whole_number, write_result
+from pipeline.commands.judged_result import holds_result, say_judged
+from pipeline.commands.long_run import add_device, failing_in_one_line, stoppable
+from pipeline.commands.terminal import EXIT_INTERRUPTED, Progress, say, whole_number
 from pipeline.config_files import load_config
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
     from pipeline.evaluation.abilities import Abilities
     from pipeline.evaluation.adapters_on_base import ModelsOnBase
-    from pipeline.evaluation.results import AbilitiesResult
 
-_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
 
 
 def add_parser(commands: Any) -> None:
@@ -95,19 +94,10 @@ def run(options: argparse.Namespace) -> int:
         line.clear()
         say("pipeline", text)
 
-    place = options.output or options.after[0]
     with stoppable(options.lang, 0) as cancel:
         try:
-            return _Run(options, cancel, tick, note)()
-        except (Refused, BrokenPipeError, KeyboardInterrupt):
-            raise
-        except OSError as failed:
-            raise Refused("run_failed", path=place, why=failed.strerror or failed) from None
-        except Exception as failed:  # torch, tokenizers, drivers each have their own
-            if isinstance(failed, MemoryError) or any(words in str(failed).lower() for words in _NO_MEMORY):
-                raise Refused("run_out_of_memory", path=place) from None
-            why = f"{type(failed).__name__}: {' '.join(str(failed).split())[:200]}"
-            raise Refused("run_failed", path=place, why=why) from None
+            with failing_in_one_line(options.output or options.after[0]):
+                return _Run(options, cancel, tick, note)()
         finally:
             line.clear()
 
@@ -231,7 +221,6 @@ class _Run:
     def _place_is_free(self) -> None:
         """Raises Refused for a place that can't be written, or holds anything but a former result of this."""
         from pipeline.commands.output_place import can_be_written
-        from pipeline.evaluation.results import read_result_file
 
         can_be_written(self.output, others_beside=True)
         if self.output.suffix.lower() != ".json":
@@ -239,19 +228,13 @@ class _Run:
         for path in self.files:
             if self.output.exists() and os.path.samefile(path, self.output):
                 raise Refused("output_is_input", path=self.output, option="--items", given=path)
-        if self.output.exists() and not self.options.overwrite:
-            try:
-                former = read_result_file(self.output).get("kind") == "abilities"
-            except (Refused, OSError):
-                former = False
-            if not former:
-                raise Refused("abilities_output_in_the_way", path=self.output)
+        if self.output.exists() and not self.options.overwrite and not holds_result(self.output, "abilities"):
+            raise Refused("abilities_output_in_the_way", path=self.output)
 
     # --- the end ---
 
     def _finish(self, asked: Abilities, left_out: Mapping[str, int]) -> int:
         from pipeline.commands.abilities_account import account_text
-        from pipeline.evaluation.ask_diagnosis import AskingCancelled, ask_diagnosis
         from pipeline.evaluation.results import to_json, write_result_file
         from pipeline.whole_file import written_whole
 
@@ -264,32 +247,12 @@ class _Run:
         seconds = {**made.seconds, "all": round(time.monotonic() - self.began, 2)}
         result = replace(made, rows_file=rows.name, seconds=seconds, left_out={**left_out, **made.left_out})
         write_result_file(result, self.output)
-        shown, report, status = b"", None, 0
-        unasked: Refused | None = None
         if not self.cancel.is_set():
             self.tick("diagnosing", 0, None)
-            try:
-                judged = ask_diagnosis(self.output, lang=options.lang, format="text", cancel=self.cancel)
-                shown, report, status = judged.shown, judged.report, judged.status
-            except AskingCancelled:
-                pass
-            except Refused as reason:  # the result stands, and what it says is printed all the same
-                unasked = reason
-        write_result(self._text(result, report, shown, account_text, str(rows)))
-        if unasked is not None:
-            raise unasked
-        return EXIT_INTERRUPTED if result.interrupted else status
-
-    def _text(
-        self, result: AbilitiesResult, report: Any, shown: bytes, account: Callable[..., str], rows: str
-    ) -> str:  # fmt: skip
-        from pipeline.evaluation.results import to_json
-
-        if self.options.format == "json":
-            document = {**to_json(result), "report": report}
-            return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-        text = account(result, self.options.lang, [str(self.output), rows])
-        return text + (f"\n{shown.decode('utf-8', 'replace')}" if shown else "")
+        return say_judged(
+            result, self.output, lambda: account_text(result, options.lang, [str(self.output), str(rows)]),
+            format=options.format, lang=options.lang, cancel=self.cancel,
+        )  # fmt: skip
 
 
 def _named(word: str) -> tuple[str | None, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import threading
 import time
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.demo_given import without_demo_name
-from pipeline.commands.long_run import add_device, add_server, stoppable
-from pipeline.commands.terminal import EXIT_INTERRUPTED, Progress, say, whole_number, write_result
+from pipeline.commands.judged_result import holds_result, say_judged
+from pipeline.commands.long_run import add_device, add_server, failing_in_one_line, stoppable
+from pipeline.commands.terminal import EXIT_INTERRUPTED, Progress, say, whole_number
 from pipeline.config_files import load_config
 from pipeline.refusal import Refused, Sentence
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.evaluation.task_check import TaskCheck
 
 _FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".gz")
-_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
 
 
 def add_parser(commands: Any) -> None:
@@ -128,17 +127,8 @@ def run(options: argparse.Namespace) -> int:
 
     with stoppable(options.lang, 0) as cancel:
         try:
-            return _Run(options, cancel, tick, note)()
-        except (Refused, BrokenPipeError, KeyboardInterrupt):
-            raise
-        except OSError as failed:
-            path = options.output or options.after[0]
-            raise Refused("run_failed", path=path, why=failed.strerror or failed) from None
-        except Exception as failed:  # torch, tokenizers, drivers each have their own
-            if isinstance(failed, MemoryError) or any(words in str(failed).lower() for words in _NO_MEMORY):
-                raise Refused("run_out_of_memory", path=options.output or options.after[0]) from None
-            why = f"{type(failed).__name__}: {' '.join(str(failed).split())[:200]}"
-            raise Refused("run_failed", path=options.output or options.after[0], why=why) from None
+            with failing_in_one_line(options.output or options.after[0]):
+                return _Run(options, cancel, tick, note)()
         finally:
             line.clear()
 
@@ -331,7 +321,6 @@ class _Run:
     def _place_is_free(self) -> None:
         """Raises Refused for a place that can't be written, or holds anything but a former comparison."""
         from pipeline.commands.output_place import can_be_written
-        from pipeline.evaluation.results import read_result_file
 
         can_be_written(self.output, others_beside=True)
         if self.output.suffix.lower() != ".json":
@@ -339,20 +328,14 @@ class _Run:
         for one in self.given:
             if one.kind == "file" and self.output.exists() and os.path.samefile(one.source, self.output):
                 raise Refused("output_is_input", path=self.output, option=one.option, given=one.source)
-        if self.output.exists() and not self.options.overwrite:
-            try:
-                former = read_result_file(self.output).get("kind") == "comparison"
-            except (Refused, OSError):
-                former = False
-            if not former:
-                raise Refused("compare_output_in_the_way", path=self.output)
+        if self.output.exists() and not self.options.overwrite and not holds_result(self.output, "comparison"):
+            raise Refused("compare_output_in_the_way", path=self.output)
 
     # --- the end ---
 
     def _finish(self, compared: Comparison) -> int:
         from pipeline.commands.compare_account import account_text
-        from pipeline.evaluation.ask_diagnosis import AskingCancelled, ask_diagnosis
-        from pipeline.evaluation.results import to_json, write_result_file
+        from pipeline.evaluation.results import write_result_file
 
         rows, options = self._rows_place, self.options
         self.tick("writing", 0, None)
@@ -360,27 +343,12 @@ class _Run:
         compared.seconds["all"] = round(time.monotonic() - self.began, 3)
         result = compared.result(rows.name)
         write_result_file(result, self.output)
-        shown, report, status = b"", None, 0
-        unasked: Refused | None = None
         if not self.cancel.is_set():
             self.tick("diagnosing", 0, None)
-            try:
-                asked = ask_diagnosis(self.output, lang=options.lang, format="text", cancel=self.cancel)
-                shown, report, status = asked.shown, asked.report, asked.status
-            except AskingCancelled:
-                pass
-            except Refused as reason:  # the result stands, and what it says is printed all the same
-                unasked = reason
-        if options.format == "json":
-            document = {**to_json(result), "report": report}
-            text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-        else:
-            text = account_text(result, options.lang, [str(self.output), str(rows)])
-            text += f"\n{shown.decode('utf-8', 'replace')}" if shown else ""
-        write_result(text)
-        if unasked is not None:
-            raise unasked
-        return EXIT_INTERRUPTED if result.interrupted else status
+        return say_judged(
+            result, self.output, lambda: account_text(result, options.lang, [str(self.output), str(rows)]),
+            format=options.format, lang=options.lang, cancel=self.cancel,
+        )  # fmt: skip
 
 
 # --- what was asked ---

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.terminal import Progress, say, whole_number
+from pipeline.free_memory import lacked_memory
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.candidates.source_rows import SourceRows
 
 SAMPLE_ROWS = 32  # rows that the prompt format is told by
-_NO_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and the CPU say it
 
 
 Add = Callable[..., Any]
@@ -176,6 +176,22 @@ def stopped_entry(result: RunResult) -> str:
     return "run_stopped" if result.rows else "run_stopped_early"
 
 
+@contextmanager
+def failing_in_one_line(path: object) -> Iterator[None]:
+    """Whatever a library raises becomes Refused, with the path of the output it happened to."""
+    try:
+        yield
+    except (Refused, BrokenPipeError):
+        raise
+    except OSError as failed:
+        raise Refused("run_failed", path=path, why=failed.strerror or failed) from None
+    except Exception as failed:  # torch, tokenizers, drivers each have their own
+        if lacked_memory(failed):
+            raise Refused("run_out_of_memory", path=path) from None
+        said = " ".join(str(failed).split())[:200]
+        raise Refused("run_failed", path=path, why=f"{type(failed).__name__}: {said}") from None
+
+
 def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> RunResult:
     """Runs; whatever a library raises is one line, and what was done is kept."""
     from pipeline.commands.generate_account import progress_line
@@ -185,16 +201,5 @@ def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> RunRes
             line.show(progress_line(state, options.lang))
 
     made.progress.tick = tick
-    try:
+    with failing_in_one_line(options.output):
         return made(resume=options.resume, overwrite=options.overwrite)
-    except (Refused, BrokenPipeError):
-        raise
-    except OSError as failed:
-        raise Refused("run_failed", path=options.output, why=failed.strerror or failed) from None
-    except MemoryError:
-        raise Refused("run_out_of_memory", path=options.output) from None
-    except Exception as failed:  # torch, tokenizers, drivers each have their own
-        if any(words in str(failed).lower() for words in _NO_MEMORY):
-            raise Refused("run_out_of_memory", path=options.output) from None
-        said = " ".join(str(failed).split())[:200]
-        raise Refused("run_failed", path=options.output, why=f"{type(failed).__name__}: {said}") from None

@@ -16,6 +16,7 @@ from pipeline.commands.demo_given import without_demo_name
 from pipeline.commands.long_run import add_device, stoppable
 from pipeline.commands.terminal import EXIT_INTERRUPTED, EXIT_UNUSABLE, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
+from pipeline.free_memory import lacked_memory
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
@@ -290,10 +291,9 @@ def _as_refused(failed: Exception, options: argparse.Namespace) -> Refused:
     """What a library raised, in one line."""
     if isinstance(failed, Refused):
         return failed
-    said = " ".join(str(failed).split())[:200]
-    no_memory = isinstance(failed, MemoryError) or "out of memory" in said.lower() or "can't allocate" in said.lower()
-    if no_memory:
+    if lacked_memory(failed):
         return Refused("run_out_of_memory", path=options.output)
+    said = " ".join(str(failed).split())[:200]
     return Refused("run_failed", path=options.output, why=f"{type(failed).__name__}: {said}")
 
 
