@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands.demo_given import without_demo_name
 from pipeline.commands.judged_result import holds_result, say_judged
 from pipeline.commands.long_run import add_device, failing_in_one_line, stoppable
+from pipeline.commands.named_model import name_and_path
 from pipeline.commands.terminal import EXIT_INTERRUPTED, Progress, say, whole_number
 from pipeline.config_files import load_config
 from pipeline.refusal import Refused, Sentence
@@ -116,7 +117,7 @@ class _Run:
             self.tokens = whole_number("--max-new-tokens", options.max_new_tokens, 1, 10**6)
         self.files: list[str] = []
         self.batch = whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None
-        named = [_named(options.before), *map(_named, options.after)]
+        named = [name_and_path(options.before), *map(name_and_path, options.after)]
         self.given = [(name, without_demo_name(source, "model")) for name, source in named]
         self.began = time.monotonic()
 
@@ -253,13 +254,6 @@ class _Run:
             result, self.output, lambda: account_text(result, options.lang, [str(self.output), str(rows)]),
             format=options.format, lang=options.lang, cancel=self.cancel,
         )  # fmt: skip
-
-
-def _named(word: str) -> tuple[str | None, str]:
-    """`NAME=PATH`, or a path that may hold =."""
-    name, equals, rest = word.partition("=")
-    named = bool(equals and rest and name.strip() and not os.path.lexists(word) and not set(name) & set("/\\:."))
-    return (name.strip(), rest) if named else (None, word)
 
 
 def _as_file_name(name: str) -> str:

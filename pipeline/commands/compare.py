@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands.demo_given import without_demo_name
 from pipeline.commands.judged_result import holds_result, say_judged
 from pipeline.commands.long_run import add_device, add_server, failing_in_one_line, stoppable
+from pipeline.commands.named_model import name_and_path
 from pipeline.commands.terminal import EXIT_INTERRUPTED, Progress, say, whole_number
 from pipeline.config_files import load_config
 from pipeline.refusal import Refused, Sentence
@@ -362,10 +363,9 @@ def _given(before: str, afters: Sequence[str]) -> list[_Given]:
     names: list[str | None] = []
     sources = []
     for word, _ in said:
-        name, equals, rest = word.partition("=")
-        named = bool(equals and rest and name.strip() and not os.path.lexists(word) and not set(name) & set("/\\:."))
-        names.append(name.strip() if named else None)
-        sources.append(without_demo_name(rest if named else word, "model"))
+        name, path = name_and_path(word)
+        names.append(name)
+        sources.append(without_demo_name(path, "model"))
     shortened = short_names([_stem(source) for source in sources])
     whole = [name or short for name, short in zip(names, shortened, strict=True)]
     for name in whole:
