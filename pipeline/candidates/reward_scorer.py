@@ -14,14 +14,13 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.candidates.candidate import SourceRow
-from pipeline.candidates.text_batches import batches, padded, token_limit, tokens_at_once
+from pipeline.candidates.reward_reader import RewardPiece, RewardReader
+from pipeline.candidates.text_batches import token_limit
 from pipeline.checkpoint import TokenizerFiles
 from pipeline.config_files import load_config
-from pipeline.free_memory import lacked_memory
 from pipeline.load_model import LoadedModel, ModelNotLoaded
 from pipeline.pairs.pair import Message, Pair, Side, content_text, text_of
 from pipeline.pairs.turns import side_turns
@@ -29,17 +28,6 @@ from pipeline.probe import open_probe
 from pipeline.score_answers import NotScored
 
 Form = Literal["chat_template", "text_pair", "joined"]
-
-
-@dataclass(frozen=True)
-class RewardPiece:
-    """One prompt with one answer as token ids. type_ids: which of two texts each belongs to, empty where the model
-    doesn't ask. problem: why it gets no score: `too_long`, `template_failed`, `ids_beyond_embedding`, `empty`."""
-
-    ids: tuple[int, ...]
-    type_ids: tuple[int, ...] = ()
-    problem: str | None = None
-    detail: str = ""
 
 
 class RewardScorer:
@@ -61,14 +49,13 @@ class RewardScorer:
         self.form: Form = _form(loaded)
         self.limit = token_limit(loaded)
         self.unscored: Counter[str] = Counter()
-        self._no_memory: set[RewardPiece] = set()
         self._rows = int(loaded.core.get_input_embeddings().weight.shape[0])
-        self._config = loaded.core.config.get_text_config()
-        declared = self._config.pad_token_id
-        self._pad = declared if isinstance(declared, int) and 0 <= declared < self._rows else None
-        if self._pad is None and self.form == "text_pair":
-            self._pad = loaded.tokenizer.pad_token_id
+        declared = loaded.core.config.get_text_config().pad_token_id
+        pad = declared if isinstance(declared, int) and 0 <= declared < self._rows else None
+        if pad is None and self.form == "text_pair":
+            pad = loaded.tokenizer.pad_token_id
         self._eos: int | None = loaded.tokenizer.eos_token_id
+        self._reader = RewardReader(loaded, pad, self.better, self._eos)
         self._probe = open_probe(TokenizerFiles(None), templates_only=True) if self.form == "chat_template" else None
 
     def close(self) -> None:
@@ -127,53 +114,11 @@ class RewardScorer:
     def score_batches(self, pieces: Iterable[RewardPiece]) -> Iterator[tuple[list[RewardPiece], list[float]]]:
         """Pieces with their scores, a batch at a time, equal ones once and those with a problem never. Raises
         NotScored: `forward_failed`."""
-        import torch
-
-        distinct = [piece for piece in dict.fromkeys(pieces) if piece.problem is None]
-        # T5's class wants as many end tokens in every text of a batch
-        same = [piece.ids.count(self._eos or 0) if self.loaded.is_encoder_decoder else 0 for piece in distinct]
-        lengths = [len(piece.ids) for piece in distinct]
-        for places in batches(lengths, tokens_at_once(self.loaded), same):
-            batch = [distinct[place] for place in places]
-            with torch.inference_mode():
-                scores = self._scored(batch)
-            yield batch, scores
+        return self._reader.batches(pieces)
 
     def why_none(self, piece: RewardPiece) -> str:
         """Why a piece that was scored has NaN: its own problem, `no_memory` or `not_finite`."""
-        return piece.problem or ("no_memory" if piece in self._no_memory else "not_finite")
-
-    def _scored(self, batch: Sequence[RewardPiece]) -> list[float]:
-        """Of texts of similar length; in smaller batches where they don't fit into memory together."""
-        try:
-            return self._forward(batch)
-        except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-            if not lacked_memory(failed):
-                said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
-                raise NotScored("forward_failed", said) from None
-        if self.loaded.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            self._no_memory.add(batch[0])
-            return [math.nan]
-        half = len(batch) // 2
-        return [*self._scored(batch[:half]), *self._scored(batch[half:])]
-
-    def _forward(self, batch: Sequence[RewardPiece]) -> list[float]:
-        fill = self._pad
-        if fill is None:  # one that no text holds: the class reads the last token that isn't it
-            used = {token for piece in batch for token in piece.ids}
-            fill = next(token for token in range(self._rows) if token not in used)
-        self._config.pad_token_id = fill
-        ids, mask = padded([piece.ids for piece in batch], fill, self.loaded.device)
-        more: dict[str, Any] = {}
-        if batch[0].type_ids:
-            more["token_type_ids"] = padded([piece.type_ids for piece in batch], 0, self.loaded.device)[0]
-        logits = self.loaded.model(input_ids=ids, attention_mask=mask, **more).logits.float()
-        scores = logits[:, 0] if logits.shape[1] == 1 else logits[:, self.better] - logits[:, 1 - self.better]
-        return [score if math.isfinite(score) else math.nan for score in scores.tolist()]
+        return piece.problem or ("no_memory" if piece in self._reader.no_memory else "not_finite")
 
     def _tokenized(self, asked: Sequence[tuple[str, str]]) -> list[RewardPiece]:
         """What the tokenizer makes of prompts with their answers without a template."""

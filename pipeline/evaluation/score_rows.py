@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from pipeline.candidates.reward_scorer import RewardPiece, RewardScorer
+from pipeline.candidates.reward_reader import RewardPiece
+from pipeline.candidates.reward_scorer import RewardScorer
 from pipeline.evaluation.answers_of_rows import RowAnswers
 from pipeline.pairs.column_kinds import json_text
 from pipeline.pairs.pair import Pair, Side
