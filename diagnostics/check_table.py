@@ -207,6 +207,7 @@ SCORE_CHECKS: tuple[Check, ...] = (
     Check("RWD016", "rewards-complete", "evaluation.rewards_missing", "files"),
     Check("RWD017", "sets-share-no-prompts", "evaluation.sets_share_prompts", "files"),
     Check("RWD018", "rewards-spread", "evaluation.reward_scale", "files"),
+    Check("RWD019", "categories-ordered", "evaluation.reward_by_category", "files"),
 )
 COMPARISON_CHECKS: tuple[Check, ...] = (
     Check("CMP001", "after-against-before", "evaluation.after_against_before", "files"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from pipeline.candidates.candidate import SourceRow
 from pipeline.candidates.reward_scorer import RewardScorer
 from pipeline.checkpoint import open_checkpoint
 from pipeline.evaluation.results import read_result_file
+from pipeline.evaluation.score_sets import ToScore, finished, score_sets
 from pipeline.load_model import load_model
+from pipeline.pairs.open_source import open_source
 from pipeline.pairs.pair import Pair
 
 PAIRS = [
@@ -103,14 +107,17 @@ def test_answers_one_or_several_a_row(model: Path, rewards: Any, tmp_path: Path)
 
 
 def test_kto_rows_are_paired_by_their_prompt(model: Path, tmp_path: Path) -> None:
-    rows = [{"prompt": f"q {n // 2}", "completion": f"{ROWS[n % 8][1]} {n}", "label": n % 2 == 0} for n in range(20)]
+    rows = [{"prompt": f"q {n // 2}", "completion": f"{ROWS[n % 8][1]} {n}", "label": n % 2 == 0} for n in range(40)]
+    for n, row in enumerate(rows):  # the category stands beside one side of every second pair
+        row |= {"task": "ab"[n // 2 % 2]} if n % 4 < 3 else {}
     rows.append({"prompt": "alone", "completion": "red", "label": True})
     output = tmp_path / "out.jsonl"
     assert score(model, "--data", write(tmp_path / "kto.jsonl", rows), "--output", output) in (0, 1)
     scores = [row["score"] for row in lines(output)]
     [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
-    assert found["accuracy"]["wins"] == sum(scores[n] > scores[n + 1] for n in range(0, 20, 2))
-    assert found["accuracy"]["share"]["n"] == 10 and found["left_out"] == {"no_other_side": 1}
+    assert found["accuracy"]["wins"] == sum(scores[n] > scores[n + 1] for n in range(0, 40, 2))
+    assert found["by_category"]["a"]["share"]["n"] == found["by_category"]["b"]["share"]["n"] == 10
+    assert found["accuracy"]["share"]["n"] == 20 and found["left_out"] == {"no_other_side": 1}
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
@@ -144,6 +151,77 @@ def test_training_against_held_out(model: Path, tmp_path: Path, capsys: pytest.C
     assert result["shared_prompts"] == 3 and second["lines"]["shared_prompt"] == [1, 2, 3]
     assert score(model, "--data", train, "--held-out", train, "--output", tmp_path / "x.jsonl") == 2
     assert "same file" in capsys.readouterr().err
+
+
+def test_pairs_of_one_prompt_are_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**row, "prompt": f"q {n // 6}"} for n, row in enumerate(PAIRS)]
+    data, distinct = write(tmp_path / "p.jsonl", rows), write(tmp_path / "d.jsonl", PAIRS)
+    assert score(model, "--data", data, "--output", tmp_path / "out.jsonl") in (0, 1)
+    assert "distinct prompts         8;" in capsys.readouterr().out
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert found["prompts"] == 8 and found["accuracy"]["share"]["n"] == 48
+    assert score(model, "--data", distinct, "--output", tmp_path / "other.jsonl") in (0, 1)
+    assert "distinct prompts" not in capsys.readouterr().out
+
+
+def test_rows_keep_their_numbers_where_columns_begin_late(model: Path, tmp_path: Path) -> None:
+    """Beyond 10 MB, rows with a column that no row before has."""
+    rows: list[dict[str, Any]] = [{**row, "note": "x" * 250_000} for row in PAIRS]
+    rows[-1]["late"] = 1
+    output = tmp_path / "out.jsonl"
+    assert score(model, "--data", write(tmp_path / "p.jsonl", rows), "--output", output) in (0, 1)
+    assert [row["n"] for row in lines(output)] == [row["n"] for row in PAIRS] and lines(output)[-1]["late"] == 1
+
+
+def test_bad_data_is_found_before_anything_is_scored(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = write(tmp_path / "p.jsonl", PAIRS), tmp_path / "out.jsonl"
+    broken, empty = tmp_path / "broken.jsonl", write(tmp_path / "empty.jsonl", [])
+    broken.write_text("no json\n{{{\n")
+    plain = write(tmp_path / "plain.jsonl", [{k: v for k, v in row.items() if k != "task"} for row in PAIRS])
+    for held, argv in ((broken, ()), (empty, ()), (plain, ("--category", "task"))):
+        nowhere = tmp_path / "no_weights"  # would be told first, were it loaded
+        shutil.copytree(model, nowhere, ignore=shutil.ignore_patterns("tokenizer*"), dirs_exist_ok=True)
+        assert score(nowhere, "--data", data, "--held-out", held, "--output", output, *argv) == 2
+        told = capsys.readouterr()
+        assert told.err.count("\n") == 1 and held.name in told.err and not output.exists(), told.err
+
+
+def test_no_file_is_written_over_another(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, output = write(tmp_path / "p.jsonl", PAIRS), tmp_path / "out.jsonl"
+    link, notes, before = tmp_path / "link.jsonl", tmp_path / "notes.txt", data.read_bytes()
+    link.symlink_to(data)
+    notes.write_text("mine")
+    for argv in (
+        ("--output", link), ("--output", output, "--suspects", data), ("--output", output, "--progress", data),
+        ("--output", output, "--suspects", output), ("--output", output, "--progress", f"{output}.scores.json"),
+        ("--output", output, "--suspects", tmp_path / "s.jsonl", "--progress", tmp_path / "s.jsonl"),
+        ("--output", output, "--progress", notes), ("--output", output, "--progress", tmp_path),
+    ):  # fmt: skip
+        assert score(model, "--data", data, "--overwrite", *argv) == 2, argv
+        assert capsys.readouterr().err.count("\n") == 1
+        assert data.read_bytes() == before and notes.read_text() == "mine" and not output.exists()
+
+
+def test_data_that_changed_meanwhile_gives_no_wrong_texts(model: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{ROWS[n % 8][0]} {n}", "chosen": ROWS[n % 8][1], "rejected": ROWS[(n + 3) % 8][1]}
+            for n in range(120)]  # fmt: skip
+    data = write(tmp_path / "p.jsonl", rows)
+    source = open_source(str(data))
+    with RewardScorer(load_model(open_checkpoint(str(model)), head="reward")) as scorer:
+        [one] = score_sets(scorer, [ToScore(source, "data", tmp_path / "o.jsonl")], cancel=threading.Event())
+    numbers = one.numbers
+    for n in range(120):  # margins of a sound model that contradicts two labels
+        numbers.chosen[n], numbers.rejected[n] = (-9.0, 0.0) if n in (5, 50) else (5.0 + n / 100, 0.0)
+    whole, _ = finished(one)
+    assert sorted(s.row for s in whole.suspects) == [5, 50] and whole.suspects[0].chosen in {r["chosen"] for r in rows}
+    write(data, [*rows[:20], *rows[:19:-1]])  # the second half the other way round
+    changed, written = finished(one, suspects_file=tmp_path / "s.jsonl")
+    assert changed.suspect_count == 2 and [s.row for s in changed.suspects] == [5] and written == 1
+    data.unlink()
+    gone, _ = finished(one)
+    assert gone.suspect_count == 2 and gone.suspects == () and gone.accuracy == whole.accuracy
 
 
 def test_suspects_are_pairs_again(model: Path, rewards: Any, tmp_path: Path) -> None:
@@ -184,8 +262,6 @@ def test_what_gets_no_reward_is_counted_and_stays(
 
 
 def test_refusals_are_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import shutil
-
     import torch
     from transformers import LlamaForCausalLM
 
@@ -222,7 +298,9 @@ def test_refusals_are_one_line(model: Path, tmp_path: Path, capsys: pytest.Captu
     assert score(model, "--data", data, "--output", data, "--overwrite") == 2
     output.write_text("mine")
     assert score(model, "--data", data, "--output", output) == 2 and output.read_text() == "mine"
-    assert score(model, "--data", data, "--output", output, "--overwrite") in (0, 1)
+    for _ in range(2):
+        assert score(model, "--data", data, "--output", output, "--overwrite") in (0, 1)
+        output.unlink()  # a run that was stopped leaves one file of its own without the others
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from diagnostics.evaluation_subject import EvaluationSubject, numbers_of
 from diagnostics.report import Observation
-from diagnostics.run_checks import error, info, ok, warning
+from diagnostics.run_checks import NotMeasured, error, info, ok, warning
 from diagnostics.thresholds import Thresholds
 
 
@@ -17,9 +17,10 @@ def reward_at_chance(subject: EvaluationSubject, limits: Thresholds) -> Iterator
         A reward at chance teaches nothing and filters by luck. One that prefers the rejected answers teaches the
         opposite of what was meant.
     How it is measured:
-        Accuracy with its 95% Wilson interval, a tie counted as half a pair, on held-out pairs where there are some. An
-        interval wholly below one half says that the order is turned round; one that holds one half and doesn't reach a
-        usual accuracy, that the model is no better than a coin. A wide interval says neither.
+        Accuracy with its 95% interval, a tie counted as half a pair, on held-out pairs where there are some; several
+        pairs of one prompt make the interval wider. Wholly below one half it says that the order is turned round; where
+        it holds one half and doesn't reach a usual accuracy, that the model is no better than a coin. A wide interval
+        says neither. Where all pairs tie, RWD018 speaks of it.
     Known false alarms:
         Pairs of two answers that are equally good, and rewards of another taste (harmlessness against helpfulness).
         A score where less is better: below one half is then what it should be.
@@ -28,7 +29,7 @@ def reward_at_chance(subject: EvaluationSubject, limits: Thresholds) -> Iterator
         template and the truncation, then train longer or on more pairs.
     References:
         https://arxiv.org/abs/2403.13787
-        https://doi.org/10.1080/01621459.1927.10502953
+        https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B
     """
     tested = subject.tested
     for one in subject.pair_sets:
@@ -38,6 +39,8 @@ def reward_at_chance(subject: EvaluationSubject, limits: Thresholds) -> Iterator
     accuracy = tested.accuracy
     assert accuracy is not None  # of every pair set
     share = accuracy.share
+    if accuracy.ties == share.n:
+        raise NotMeasured("rewards_all_alike")
     numbers = {**numbers_of(share), "set": tested.name, "above": accuracy.losses, "ties": accuracy.ties}
     evidence = [
         (f"accuracy, {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}"),

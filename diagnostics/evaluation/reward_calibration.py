@@ -22,7 +22,7 @@ def reward_calibration(subject: EvaluationSubject, limits: Thresholds) -> Iterat
     How it is measured:
         What the margins of all pairs promise on average (mean of sigmoid of the absolute margin) against the share that
         is ordered rightly with its interval; the difference counts from the nearer end. The expected calibration error
-        is told and doesn't judge: it grows with fewer pairs.
+        is told and doesn't judge: it grows with fewer pairs. Not judged where the rejected answers are preferred.
     Known false alarms:
         Noisy labels: a good model seems too sure where the labels are wrong. Rewards of another scale than a
         log-odds, such as regression to grades.
@@ -36,6 +36,8 @@ def reward_calibration(subject: EvaluationSubject, limits: Thresholds) -> Iterat
     promised = promise_of(tested)
     assert tested.accuracy is not None
     share = tested.accuracy.share
+    if share.high < 0.5:
+        raise NotMeasured("order_turned")
     over, under = promised - share.high, share.low - promised
     subject.metrics |= {"scores.promised": promised}
     numbers: dict[str, Any] = {

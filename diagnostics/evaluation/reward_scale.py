@@ -18,12 +18,14 @@ def reward_scale(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
         One reward for everything comes from a head that was never trained or not loaded, and gives no gradient. A large
         offset is harmless for pairs, and swamps a KL penalty or a fixed threshold.
     How it is measured:
-        Share of pairs in which both sides score exactly the same; mean over standard deviation of all rewards.
+        Standard deviation of all rewards; share of pairs in which both sides score exactly the same; mean over standard
+        deviation. Of fewer than 20 answers nothing is said: they may be the same ones.
     Known false alarms:
         Rewards from a rule (0 or 1) tie often, as they should.
     Fix:
-        All alike: look whether the head was loaded (`python -m diagnostics checkpoint` on the reward model). Large
-        offset: subtract the mean, or normalise rewards where they are used.
+        Both sides alike: compare the texts, equal ones are no pairs. All alike: look whether the head was loaded
+        (`python -m diagnostics checkpoint` on the reward model). Large offset: subtract the mean, or normalise rewards
+        where they are used.
     References:
         https://arxiv.org/abs/2312.09244
         https://huggingface.co/docs/trl/reward_trainer
@@ -35,14 +37,19 @@ def reward_scale(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
             continue
         n = sum(s.n for s in sides)
         mean = sum(s.mean * s.n for s in sides) / n
-        spread = math.sqrt(sum((s.std**2 + (s.mean - mean) ** 2) * s.n for s in sides if math.isfinite(s.std)) / n)
+        # The standard deviation of one reward is none
+        squares = ((s.std**2 if math.isfinite(s.std) else 0.0) + (s.mean - mean) ** 2 for s in sides)
+        spread = math.sqrt(sum(square * s.n for square, s in zip(squares, sides, strict=True)) / n)
         accuracy = one.accuracy
         tied = accuracy.ties / accuracy.share.n if accuracy is not None and accuracy.share.n else 0.0
         numbers = {"mean": mean, "spread": spread, "tied": tied, "set": one.name, "n": n}
         evidence = [(f"{one.name}: mean of rewards", mean), ("standard deviation", spread), ("share of ties", tied)]
-        if n > 1 and (spread <= limits["score_spread_none"] * max(1.0, abs(mean)) or (n > 3 and tied == 1.0)):
+        many = n >= limits["score_spread_least"]
+        if many and spread <= limits["score_spread_none"] * max(1.0, abs(mean)):
             yield error("all_alike", *evidence, **numbers)
-        elif tied >= limits["score_ties_warn"]:
+        elif many and tied == 1.0:
+            yield error("sides_alike", *evidence, **numbers)
+        elif many and tied >= limits["score_ties_warn"]:
             yield warning("mostly_ties", *evidence, **numbers)
         elif abs(mean) > limits["score_offset"] * spread:
             yield info("far_from_zero", *evidence, **numbers)

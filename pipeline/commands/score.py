@@ -102,9 +102,9 @@ def _scored(
 ) -> int:
     from pipeline.candidates.open_makers import default_device
     from pipeline.commands.score_account import score_text
-    from pipeline.evaluation.results import to_json, write_result_file
+    from pipeline.evaluation.results import CASES, to_json, write_result_file
     from pipeline.evaluation.reward_model import find_reward_model, named, open_reward_model
-    from pipeline.evaluation.score_sets import result_of, score_sets
+    from pipeline.evaluation.score_sets import look_at, result_of, score_sets
 
     def note(text: str) -> None:
         line.clear()
@@ -116,6 +116,7 @@ def _scored(
         without_demo_name(options.reward_model, "model"), adapter=options.adapter, base=options.base,
         tokenizer=options.tokenizer, model_config=options.model_config,
     )  # fmt: skip
+    look_at(sets)
     device = default_device(options.device)
     with open_reward_model(files, device=device, dtype=options.dtype, note=note) as scorer:
         loaded = time.monotonic()
@@ -150,6 +151,9 @@ def _scored(
     else:
         text = score_text(result, options.lang, written)
         write_result(text + ("\n" + asked.shown.decode("utf-8", errors="replace") if asked is not None else ""))
+    for one in result.sets:
+        if len(one.suspects) < min(one.suspect_count, CASES):
+            say("pipeline", Sentence("score_data_changed", {"path": one.path}).said(options.lang))
     if interrupted:
         rows = f"{sum(one.numbers.scored for one in done):,}"
         if failed_early is not None:
@@ -199,12 +203,18 @@ def _sets(options: argparse.Namespace) -> list[ToScore]:
     read = [(one.source.path, option, name) for one, (name, option, _, _) in zip(sets, given, strict=True)]
     if second is not None and _same(read[0][0], read[1][0]):
         raise Refused("score_same_file", data=options.data, option=read[1][1], other=read[1][2])
-    suspects = [Path(options.suspects)] if options.suspects else []
-    for path in (*(one.output for one in sets), result_place(output), *suspects):
-        for data, option, name in read:
+    written = [("--output", one.output) for one in sets] + [("--output", result_place(output))]
+    written += [(f"--{name}", Path(given)) for name in ("suspects", "progress") if (given := getattr(options, name))]
+    for number, (option, path) in enumerate(written):
+        for data, from_option, name in read:
             if _same(path, data):
-                raise Refused("output_is_input", path=path, option=option, given=name)
-        if path.exists() and not options.overwrite:
+                if option == "--output":
+                    raise Refused("output_is_input", path=path, option=from_option, given=name)
+                raise Refused("score_one_place", option=option, path=path, other=from_option)
+        for other, there in written[:number]:
+            if os.path.realpath(path) == os.path.realpath(there) or _same(path, there):
+                raise Refused("score_one_place", option=option, path=path, other=other)
+        if path.exists() and not options.overwrite and option != "--progress":
             raise Refused("score_exists", path=path)
     return sets
 
@@ -216,6 +226,6 @@ def result_place(output: Path) -> Path:
 
 def _same(one: Path | None, other: Path | None) -> bool:
     try:
-        return one is not None and other is not None and one.exists() and os.path.samefile(one, other)
+        return bool(one and other and one.exists() and other.exists() and os.path.samefile(one, other))
     except OSError as failed:  # a name too long once something is added to it
         raise Refused("output_failed", path=one, why=failed.strerror or failed) from None

@@ -84,6 +84,8 @@ def _pairs(one: ScoredSet, accuracy: Accuracy, said: _Words) -> list[str]:
         said("score_above", wins=f"{accuracy.wins:,}", ties=f"{accuracy.ties:,}", losses=f"{accuracy.losses:,}",
              share=_percent(accuracy.losses / n)),
     ]  # fmt: skip
+    if one.prompts is not None and one.prompts < n:
+        lines.insert(1, said("score_prompts", n=f"{one.prompts:,}"))
     if one.chosen is not None and one.rejected is not None:
         lines.append(said("score_rewards", chosen=_spread(one.chosen), rejected=_spread(one.rejected)))
     if one.margin is not None:
@@ -117,6 +119,8 @@ def _length(one: ScoredSet, said: _Words) -> list[str]:
         if share is not None
     ]  # fmt: skip
     lines += sides
+    if bias.favour is not None:
+        lines.append(said("score_favour", difference=_difference(bias.favour)))
     if bias.corrected is not None and bias.corrected_chosen is not None and bias.corrected_rejected is not None:
         lines.append(said("score_corrected", share=_share(bias.corrected.share), chosen=_spread(bias.corrected_chosen),
                           rejected=_spread(bias.corrected_rejected)))  # fmt: skip
@@ -137,6 +141,8 @@ def _suspects(one: ScoredSet, said: _Words) -> list[str]:
         return []
     expected = 0.0 if one.suspects_expected is None else one.suspects_expected
     lines = [said("score_suspects", n=f"{one.suspect_count:,}", expected=f"{expected:,.1f}")]
+    if one.label_noise is not None:
+        lines.append(said("score_label_noise", share=_share(one.label_noise)))
     lines += [
         said("score_suspect", line=f"{pair.line:,}", margin=f"{pair.margin:+.2f}", prompt=_short(pair.prompt),
              chosen=_short(pair.chosen), rejected=_short(pair.rejected))

@@ -13,6 +13,8 @@ from pipeline.config_files import load_config
 
 @dataclass
 class _Column:
+    """codes: of the rows up to the last one that has the column; -1 is none."""
+
     codes: array[int] = field(default_factory=lambda: array("i"))
     names: dict[str, int] = field(default_factory=dict)
 
@@ -32,19 +34,27 @@ class Categories:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """row: its columns by name."""
-        for name, column in list(self._columns.items()):
-            value = row.get(name)
+        for name in row.keys() & self._columns.keys():
+            value = row[name]
             label = str(value).strip() if isinstance(value, (str, int, bool)) else ""
-            if len(label) > self._longest:
-                if not self.given:
-                    del self._columns[name]
-                    continue
-                label = label[: self._longest] + "…"
-            code = column.names.setdefault(label, len(column.names)) if label else -1
-            column.codes.append(code)
-            if not self.given and len(column.names) > self._most:
+            if label and not self._kept(name, label):
                 del self._columns[name]
         self._rows += 1
+
+    def _kept(self, name: str, label: str) -> bool:
+        """Notes the label; False where it shows that the column sorts nothing."""
+        column = self._columns[name]
+        if len(label) > self._longest:
+            if not self.given:
+                return False
+            label = label[: self._longest] + "…"
+        column.codes.extend([-1] * (self._rows - len(column.codes)))
+        column.codes.append(column.names.setdefault(label, len(column.names)))
+        return bool(self.given) or len(column.names) <= self._most
+
+    def named(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What of a row may be its category."""
+        return {name: row[name] for name in self._columns if name in row}
 
     def found(self) -> tuple[str, list[str]]:
         """The column and each row's category, empty where a row has none; "" where no column sorts the rows. Of a given
@@ -57,5 +67,6 @@ class Categories:
             if len(labels) > self._most:
                 kept = {code for code, _ in Counter(c for c in column.codes if c >= 0).most_common(self._most - 1)}
                 labels = [label if code in kept else "…" for code, label in enumerate(labels)]
-            return name, [labels[code] if code >= 0 else "" for code in column.codes]
+            rest = [""] * (self._rows - len(column.codes))
+            return name, [labels[code] if code >= 0 else "" for code in column.codes] + rest
         return "", []

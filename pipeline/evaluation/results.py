@@ -104,7 +104,10 @@ class LengthBias:
 
     pearson, spearman: of reward and log length over all answers; within: of their differences within pairs. slope:
     reward per doubling of length, from differences within pairs with the preference held fixed. corrected: accuracy
-    after slope * log2(length) is taken off every reward; chosen, rejected: the corrected rewards.
+    after slope * log2(length) is taken off every reward; chosen, rejected: the corrected rewards. right_for_longer,
+    right_for_shorter: of the pairs in which the model prefers the longer, the shorter answer, the share in which the
+    label does too; favour: the difference of both at equal margins, below 0 where length is paid for more than the
+    labels have it.
     """
 
     pearson: float | None
@@ -119,6 +122,9 @@ class LengthBias:
     corrected: Accuracy | None = None
     corrected_chosen: Spread | None = None
     corrected_rejected: Spread | None = None
+    right_for_longer: Share | None = None
+    right_for_shorter: Share | None = None
+    favour: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -135,23 +141,14 @@ class Suspect:
     rejected: str
 
 
-@dataclass(frozen=True)
-class ScoredSet:
-    """Rewards of one data set. role: data | train | held_out. holds: pairs | answers (then the fields of pairs are
-    None and `answers` is set). unscored: answers, left_out: rows, by reason; lines: where the first of both stand, and
-    under `shared_prompt` those of held-out rows whose prompt is in the training set. category_column, by_category:
-    accuracy by a column of the data, empty where it has none. suspects: the worst CASES of suspect_count;
-    suspects_expected: how many a model with these margins has where every label is right. rows_file: name of its file
-    of rows beside the result."""
+@dataclass(frozen=True, kw_only=True)
+class RewardFigures:
+    """What the rewards of a set say: of pairs, or only answers and length of answers that are no pairs. by_category:
+    accuracy by a column of the data, empty where it has none. suspect_count: labels that the model contradicts;
+    suspects_expected: how many a model with these margins contradicts where every label is right. label_noise: share of
+    labels turned round that explains the margins best. prompts: distinct ones of the pairs; intervals know which pairs
+    share one."""
 
-    name: str
-    role: str
-    path: str
-    holds: str
-    rows: int
-    scored: int
-    unscored: Mapping[str, int] = field(default_factory=dict)
-    left_out: Mapping[str, int] = field(default_factory=dict)
     accuracy: Accuracy | None = None
     chosen: Spread | None = None
     rejected: Spread | None = None
@@ -164,11 +161,30 @@ class ScoredSet:
     length: LengthBias | None = None
     by_category: Mapping[str, Accuracy] = field(default_factory=dict)
     suspect_count: int = 0
+    suspects_expected: float | None = None
+    label_noise: Share | None = None
+    prompts: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredSet(RewardFigures):
+    """Rewards of one data set. role: data | train | held_out. holds: pairs | answers (then the fields of pairs are
+    None and `answers` is set). unscored: answers, left_out: rows, by reason; lines: where the first of both stand, and
+    under `shared_prompt` those of held-out rows whose prompt is in the training set. category_column: of by_category.
+    suspects: the worst CASES of suspect_count. rows_file: name of its file of rows beside the result."""
+
+    name: str
+    role: str
+    path: str
+    holds: str
+    rows: int
+    scored: int
+    unscored: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     suspects: tuple[Suspect, ...] = ()
     rows_file: str = ""
     lines: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     category_column: str = ""
-    suspects_expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -367,11 +383,14 @@ class ReplayResult:
 @dataclass(frozen=True)
 class AbilityChange:
     """One ability after against before. verdict: kept | lost | gained | no_difference | cannot_tell (before was at
-    chance, so there is nothing to lose). `kept` means that a loss above the configured one is ruled out."""
+    chance, so there is nothing to lose). `kept` means that a loss above the configured one is ruled out; `lost` and
+    `gained` are corrected for the number of abilities, which the interval isn't. shown_loss: smallest share of the
+    items that would be called lost, none gained."""
 
     after: str
     difference: Difference | None
     verdict: str
+    shown_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -430,6 +449,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.refusal import Refused
 from pipeline.whole_file import written_whole
 
 _SECONDS = 0.5  # between two writings of one stage
@@ -19,9 +20,11 @@ _MOST_BYTES = 4096
 
 class ProgressFile:
     """path: None writes nothing. of: what is counted. A folder that is missing is made. A progress that can't be
-    written (disk full, folder gone) stops no run."""
+    written (disk full, folder gone) stops no run. Raises Refused where something else stands at `path`."""
 
     def __init__(self, path: Path | None, of: str = "rows") -> None:
+        if path is not None and _holds_something(path):
+            raise Refused("progress_is_other_file", path=path)
         self.path = path
         self.of = of
         self._stage = ""
@@ -42,6 +45,16 @@ class ProgressFile:
                 temporary.write_text(json.dumps({"stage": stage, "done": done, "total": total, "of": self.of}))
         except OSError:
             pass
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether a file is there that is no progress: data, a device, a folder."""
+    try:
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
+            return False
+    except (OSError, ValueError):  # nothing can be written there either
+        return False
+    return not path.is_file() or read_progress_file(path) is None
 
 
 def read_progress_file(path: Path) -> Mapping[str, Any] | None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.candidates.reward_scorer import RewardScorer
-from pipeline.evaluation.answers_of_rows import AnswerRows
+from pipeline.evaluation.answers_of_rows import AnswerRows, RowAnswers
 from pipeline.evaluation.intervals import spread_of
 from pipeline.evaluation.results import CASES, ModelNamed, ScoredSet, ScoresResult, Suspect, now
 from pipeline.evaluation.reward_statistics import SuspectPair, accuracy_gap, statistics_of, statistics_of_answers
 from pipeline.evaluation.score_rows import ScoredRow, WindowScorer
-from pipeline.evaluation.scored_numbers import NAMED, ScoredNumbers
+from pipeline.evaluation.scored_numbers import NAMED, ScoredNumbers, prompt_digest
 from pipeline.pairs.all_formats import free_name
 from pipeline.pairs.open_source import OpenSource
 from pipeline.pairs.pair import text_of
@@ -54,6 +55,24 @@ Tick = Callable[[str, int, int | None], None]
 
 def _silent(stage: str, done: int, total: int | None) -> None:
     pass
+
+
+def look_at(sets: Sequence[ToScore]) -> None:
+    """Reads the first answer of every set, before a model is loaded for hours. Raises Refused for what can't be read or
+    holds none, and where no record has the category's column."""
+    for one in sets:
+        for row in AnswerRows(one.source, most=1):
+            if not row.reason:
+                break
+        if one.category is not None and one.source.path is not None and not _has_column(one.source.path, one.category):
+            raise Refused("score_category_absent", name=one.category, path=one.source.name)
+
+
+def _has_column(path: Path, name: str) -> bool:
+    try:
+        return any(isinstance(record.value, dict) and name in record.value for record in records(path))
+    except (Unreadable, OSError):
+        return True  # said where the rows are read
 
 
 def score_sets(
@@ -127,19 +146,13 @@ def _why(reason: str) -> Sentence:
 
 
 def _count(wanted: ToScore) -> int | None:
-    """Records of a file, None for the Hub's; what can't be read is said when its rows are. Raises Refused where no
-    record has the category's column."""
+    """Records of a file, None for the Hub's; what can't be read is said when its rows are."""
     if wanted.source.path is None:
         return wanted.most
-    count, absent = 0, wanted.category is not None
     try:
-        for record in records(wanted.source.path):
-            count += 1
-            absent = absent and not (isinstance(record.value, dict) and wanted.category in record.value)
+        count = sum(1 for _ in records(wanted.source.path))
     except (Unreadable, OSError):
         return None
-    if absent and count:
-        raise Refused("score_category_absent", name=wanted.category, path=wanted.source.name)
     return count if wanted.most is None else min(count, wanted.most)
 
 
@@ -195,23 +208,20 @@ def finished(done: SetScored, *, suspects_file: Path | None = None) -> tuple[Sco
         column, labels = "", []
     found = (
         statistics_of(numbers.chosen, numbers.rejected, numbers.chosen_chars, numbers.rejected_chars,
-                      categories=labels or None)
+                      categories=labels or None, prompts=numbers.asked)
         if paired else statistics_of_answers(numbers.answers, numbers.answer_chars)
     )  # fmt: skip
     doubted = found.suspects.pairs if found.suspects is not None else ()
     texts, written = _texts(done, doubted, suspects_file)
+    figures = found.figures
+    if paired and len(numbers.answers):  # sides that stand apart are answers too
+        figures["answers"] = spread_of(numbers.answers)
     one = ScoredSet(
         name=name, role=wanted.role, path=str(wanted.source.path or wanted.source.name),
         holds="pairs" if paired else "answers", rows=numbers.rows, scored=numbers.scored,
-        unscored=dict(numbers.unscored.most_common()), left_out=dict(left_out.most_common()),
-        accuracy=found.accuracy, chosen=found.chosen, rejected=found.rejected,
-        answers=found.answers if not paired else spread_of(numbers.answers) if len(numbers.answers) else None,
-        margin=found.margin, margin_std=found.margin_std, log_loss=found.log_loss, calibration=found.calibration,
-        calibration_error=found.calibration_error, length=found.length, by_category=found.by_category,
-        suspect_count=len(doubted), suspects=texts, rows_file=wanted.output.name,
-        lines={reason: tuple(lines) for reason, lines in {**done.rows.lines, **numbers.lines}.items()},
-        category_column=column if found.by_category else "",
-        suspects_expected=found.suspects.expected if found.suspects is not None else None,
+        unscored=dict(numbers.unscored.most_common()), left_out=dict(left_out.most_common()), suspects=texts,
+        rows_file=wanted.output.name, category_column=column if found.by_category else "",
+        lines={reason: tuple(lines) for reason, lines in {**done.rows.lines, **numbers.lines}.items()}, **figures,
     )  # fmt: skip
     return one, written
 
@@ -219,7 +229,8 @@ def finished(done: SetScored, *, suspects_file: Path | None = None) -> tuple[Sco
 def _texts(
     done: SetScored, doubted: Sequence[SuspectPair], path: Path | None
 ) -> tuple[tuple[Suspect, ...], int]:  # fmt: skip
-    """The worst suspects with their texts, and how many rows of all of them were written."""
+    """The worst suspects with their texts, and how many rows of all of them were written. The data is read once more:
+    a suspect whose row has another prompt now, or can't be read any more, is left out of both."""
     if not doubted:
         return (), 0
     numbers = done.numbers
@@ -230,24 +241,31 @@ def _texts(
         int(numbers.rejected_row[one.index]): one for one in doubted
     }
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def unchanged() -> Iterator[RowAnswers]:
         last = max(all_of)
-        for row in AnswerRows(done.wanted.source, most=done.wanted.most):
-            if row.index in wanted and row.pair is not None and row.value is not None:
+        with suppress(Refused):
+            for row in AnswerRows(done.wanted.source, most=done.wanted.most):
+                one = all_of.get(row.index)
+                if one is not None and row.pair is not None and prompt_digest(row.pair) == numbers.asked[one.index]:
+                    yield row
+                if row.index >= last:
+                    return
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in unchanged():
+            if row.pair is None or row.value is None:
+                continue
+            if row.index in wanted:
                 alone = text_of(row.one)  # of rows that are one side: which one, the numbers know
                 texts = (text_of(row.pair.chosen), text_of(row.pair.rejected)) if row.paired else (alone, alone)
                 sides[row.index] = text_of(row.pair.prompt), *texts
-            if row.index in all_of and row.value is not None and row.pair is not None:
-                one = all_of[row.index]
-                place = one.index
-                if row.paired:
-                    scores = [numbers.chosen[place], numbers.rejected[place]]
-                else:
-                    is_chosen = numbers.row[place] == row.index
-                    scores = [numbers.chosen[place] if is_chosen else numbers.rejected[place]]
-                yield with_scores(ScoredRow(row, scores, [""] * len(scores)))
-            if row.index >= last:
-                return
+            place = all_of[row.index].index
+            if row.paired:
+                scores = [numbers.chosen[place], numbers.rejected[place]]
+            else:
+                is_chosen = numbers.row[place] == row.index
+                scores = [numbers.chosen[place] if is_chosen else numbers.rejected[place]]
+            yield with_scores(ScoredRow(row, scores, [""] * len(scores)))
 
     written = 0
     if path is not None:

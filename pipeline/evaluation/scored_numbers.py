@@ -1,4 +1,4 @@
-"""What is kept of the scored rows of one set: numbers alone, some 60 bytes a pair."""
+"""What is kept of the scored rows of one set: numbers alone, some 70 bytes a pair."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import math
 from array import array
 from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.evaluation.categories import Categories
 from pipeline.evaluation.score_rows import ScoredRow, written_prompt
@@ -13,23 +15,24 @@ from pipeline.pairs.pair import Pair, Side, text_of
 
 NAMED = 20  # lines named for each reason
 
-_Side = tuple[float, int, int, int]  # reward, characters, row, line
+_Side = tuple[float, int, int, int, Mapping[str, Any]]  # reward, characters, row, line, what may be its category
 
 
 class ScoredNumbers:
     """Told of every scored row of one set, in order.
 
     Of pairs with both scores: chosen, rejected (rewards), chosen_chars, rejected_chars, row and rejected_row (places
-    among the rows of the file, the same unless each row is one side), line. answers: rewards of answers that are no
-    side of a pair, answer_chars: their lengths. unscored: answers by reason; lines: where the first of them stand.
-    rows: all that were read; scored: those with an answer, all of whose answers have a score. prompts: 64 bits of each
-    row's prompt.
+    among the rows of the file, the same unless each row is one side), line, asked (64 bits of the prompt). answers:
+    rewards of answers that are no side of a pair, answer_chars: their lengths. unscored: answers by reason; lines:
+    where the first of them stand. rows: all that were read; scored: those with an answer, all of whose answers have a
+    score. prompts: 64 bits of each row's prompt. categories: of the pairs, a side's where each row is one.
     """
 
     def __init__(self, category: str | None = None) -> None:
         self.chosen, self.rejected = array("d"), array("d")
         self.chosen_chars, self.rejected_chars = array("q"), array("q")
         self.row, self.rejected_row, self.line = array("q"), array("q"), array("q")
+        self.asked = array("Q")
         self.answers, self.answer_chars = array("d"), array("q")
         self.prompts, self.prompt_lines = array("Q"), array("q")
         self.unscored: Counter[str] = Counter()
@@ -59,11 +62,12 @@ class ScoredNumbers:
             if whole:
                 chosen, rejected = row.scores
                 sides = length(answers.pair.chosen), length(answers.pair.rejected)
-                self._pair((chosen, sides[0], index, line), (rejected, sides[1], index, line))
-                self.categories.add(answers.pair.extra)
+                extra = answers.pair.extra
+                self._pair(prompt, (chosen, sides[0], index, line, extra), (rejected, sides[1], index, line, extra))
             return
         if answers.wanted is not None and answers.one is not None and whole:
-            self._side(answers.wanted, prompt, (row.scores[0], length(answers.one), index, line))
+            kind = self.categories.named(answers.pair.extra)
+            self._side(answers.wanted, prompt, (row.scores[0], length(answers.one), index, line, kind))
         for side, score in zip(answers.sides, row.scores, strict=True):
             if math.isfinite(score):
                 self.answers.append(score)
@@ -78,14 +82,16 @@ class ScoredNumbers:
         other = sides.popleft()
         if not sides:
             del self._waiting[prompt]
-        self._pair(*((side, other) if better else (other, side)))
+        self._pair(prompt, *((side, other) if better else (other, side)))
 
     @property
     def alone(self) -> int:
         """Sides of which there is no other under the same prompt."""
         return sum(len(sides) for _, sides in self._waiting.values())
 
-    def _pair(self, chosen: _Side, rejected: _Side) -> None:
+    def _pair(self, prompt: int, chosen: _Side, rejected: _Side) -> None:
+        self.asked.append(prompt)
+        self.categories.add({**rejected[4], **chosen[4]} if chosen[4] is not rejected[4] else chosen[4])
         self.chosen.append(chosen[0])
         self.rejected.append(rejected[0])
         self.chosen_chars.append(chosen[1])

@@ -85,8 +85,8 @@ def write_pairs(
 
 
 def write_records(records: Iterable[dict[str, Any]], path: Path) -> WriteReport:
-    """Write rows with the columns they have; those nested too deeply are left out. Raises UnknownSuffix, Refused,
-    OSError, and what `records` raises."""
+    """Write rows with the columns they have, in the order they come; those nested too deeply are left out. Raises
+    UnknownSuffix, Refused, OSError, and what `records` raises."""
 
     def put(rows: RowsAside, report: WriteReport) -> None:
         for record in records:
@@ -189,6 +189,7 @@ class RowsAside:
 
     def __init__(self, file: IO[bytes], format: Format | None, path: Path) -> None:
         self._file, self._in_turns, self._path = file, format.in_turns if format is not None else None, path
+        self._in_order = format is None  # rows of a data set keep their numbers
         self._suffix = path.suffix.lower()
         self._table = self._suffix in (".csv", ".parquet")
         self._columns = Columns(flat=self._suffix == ".parquet")
@@ -214,7 +215,7 @@ class RowsAside:
             self._size += len(line)
 
     def _note(self, new: bool, at: int) -> None:
-        if new and at > _LOOKED_AT and self._suffix == ".jsonl":
+        if new and at > _LOOKED_AT and self._suffix == ".jsonl" and not self._in_order:
             self._late.append(at)
 
     def settle(self, report: WriteReport) -> None:
