@@ -123,11 +123,12 @@ class EvaluationSubject:
     @property
     def contests(self) -> Mapping[str, tuple[Contest, ...]]:
         """By after model: its contests with at least one judged prompt, the one that decides first."""
-        told = self.comparison.contests
+        every = self.comparison.contests
         made: dict[str, tuple[Contest, ...]] = {}
         for after in afters(self.comparison):
-            own = [c for c in told if c.after == after and c.n > 0 and c.win_rate is not None]
-            first = deciding(own, after, count_of(self.prompts_of(after), "matched"))
+            own = [c for c in every if c.after == after and c.n > 0 and c.win_rate is not None]
+            told = self.prompts_of(after)
+            first = deciding(own, after, count_of(told, "prompts") or count_of(told, "matched"))
             made[after] = tuple(sorted(own, key=lambda c: c is not first))
         return made
 

@@ -69,6 +69,15 @@ class Variant:
     end: bool = True
 
 
+def whole_characters(text: str) -> str:
+    """U+FFFD for each half of a character (lone surrogate) of a broken file, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text
+
+
 class PieceMaker:
     """Makes token ids of frames with one tokenizer. Everything about a boundary between prompt and answer is here."""
 
@@ -99,18 +108,19 @@ class PieceMaker:
 
     def ids(self, text: str) -> list[int]:
         """Ids of a text, nothing added."""
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        return list(self.tokenizer(whole_characters(text), add_special_tokens=False, verbose=False).input_ids)
 
     def many(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many texts, nothing added."""
-        return [list(i) for i in self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids]
+        held = [whole_characters(text) for text in texts]
+        return [list(i) for i in self.tokenizer(held, add_special_tokens=False, verbose=False).input_ids]
 
     def clipped(self, answer: str, tokens: int) -> str:
         """The first `tokens` tokens of an answer as text, cut at a character."""
         if not self.fast:
             return answer if len(self.ids(answer)) <= tokens else answer[: 2 * tokens]
         offsets = self.tokenizer(
-            answer, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            whole_characters(answer), add_special_tokens=False, return_offsets_mapping=True, verbose=False
         ).offset_mapping  # fmt: skip
         return answer if len(offsets) <= tokens else answer[: offsets[tokens - 1][1]]
 
@@ -123,7 +133,7 @@ class PieceMaker:
         if not variant.joint or not self.fast:
             before, after = self.many([f.before for f in frames]), self.many(answers)
             return [Piece((*start, *b), tuple(a)) for b, a in zip(before, after, strict=True)]
-        texts = [f.before + f.gap + a for f, a in zip(frames, answers, strict=True)]
+        texts = [whole_characters(f.before + f.gap + a) for f, a in zip(frames, answers, strict=True)]
         encoded = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         made = []
         for frame, ids, offsets in zip(frames, encoded.input_ids, encoded.offset_mapping, strict=True):
@@ -136,7 +146,8 @@ class PieceMaker:
         end = (self.eos,) if variant.end and self.eos is not None else ()
         inputs, targets = self.many([f.before for f in frames]), self.many(answers)
         if variant.end and self.adds_eos:  # whatever else the tokenizer puts around an input comes along
-            inputs = [list(i) for i in self.tokenizer([f.before for f in frames], verbose=False).input_ids]
+            asked = [whole_characters(f.before) for f in frames]
+            inputs = [list(i) for i in self.tokenizer(asked, verbose=False).input_ids]
             end = ()
         return [Piece((*i, *end), tuple(t), self.lead) for i, t in zip(inputs, targets, strict=True)]
 

@@ -82,7 +82,7 @@ def test_prompts_match_by_text_in_order_and_the_rest_is_counted(tmp_path: Path) 
     after = [{"instruction": p, "output": f"a{i}"} for i, p in enumerate(["twice", "new", "x y", "twice"])]
     found = match(*(read_answers(_written(tmp_path, n, r)) for n, r in (("b.jsonl", before), ("a.jsonl", after))))
     assert [(side.before, side.after) for side in found.sides] == [("b0", "a2"), ("b1", "a0"), ("b2", "a3")]
-    assert found.counts == {"matched": 3, "only_before": 1, "only_after": 1, "twice": 2}
+    assert found.counts == {"matched": 3, "only_before": 1, "only_after": 1, "twice": 2, "prompts": 2}
     assert found.names == {"before": ["gone"], "after": ["new"]}
 
 

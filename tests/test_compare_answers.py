@@ -58,6 +58,25 @@ def test_sentences_are_no_reference_that_can_be_checked(tmp_path: Path) -> None:
     assert _compared(tmp_path, ["One way."] * 5, [gold] * 5, gold, "exact_answer").verdict == "better"
 
 
+def test_rows_of_the_same_prompt_are_one_prompt(tmp_path: Path) -> None:
+    """Eight rows of three prompts are no eight independent ones, however the file spells them."""
+    files = []
+    for name, answers in (("before", "41"), ("after", "42")):
+        path = tmp_path / f"{name}.jsonl"
+        rows = [{"prompt": f"question  {i % 3}" if i > 3 else f"question {i % 3}", "response": answers,
+                 "reference": "42"} for i in range(8)]  # fmt: skip
+        path.write_text("\n".join(map(json.dumps, rows)))
+        files.append(Contestant(ModelNamed(name, str(path), name), read_answers(path)))
+    made = Comparison(files[0], files[1:])
+    made.measure()
+    made.check(TaskCheck("auto"))
+    result = made.result()
+    [task] = result.contests
+    assert (task.n, task.wins, task.verdict) == (3, 3, "no_difference")
+    assert (result.prompts["matched"], result.prompts["prompts"]) == (8, 3)
+    assert {one.difference.n for one in result.measures} == {3}
+
+
 def _contest(by: str, verdict: str, n: int) -> Contest:
     return Contest("b", "a", by, verdict, n, 0, n, 0, None)  # type: ignore[arg-type]
 

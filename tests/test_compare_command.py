@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +39,15 @@ def test_a_worse_checkpoint_is_worse_as_counting_right_answers_says(
         row = json.loads(line)
         own = row["measures"]["undertrained_decoder"]
         assert own["implicit_reward"] * own["kl_per_token"] >= 0  # both are of the same log ratio
+        assert own["kl_k3_per_token"] > -1e-9
         for name, answer in row["answers"].items():
             right[name] += is_right(questions[row["prompt"]], answer)
     task = result["contests"][0]
     assert task["n"] == 134
     assert task["losses"] - task["wins"] == right["healthy_decoder"] - right["undertrained_decoder"]
     measures = {one["name"]: one for one in result["measures"]}
-    assert measures["kl_per_token"]["after"]["n"] == 134
+    assert measures["kl_per_token"]["after"]["n"] == measures["kl_k3_per_token"]["after"]["n"] == 134
+    assert measures["kl_k3_per_token"]["difference"]["low"] > 0
     # each answer is the likeliest of the model that wrote it, so the margin is positive
     assert measures["implicit_reward"]["difference"]["mean"] > 0
 
@@ -98,3 +104,49 @@ def test_a_file_that_is_no_comparison_is_not_replaced(tmp_path: Path, capsys: py
     argv = ["--before", files[0], "--after", files[1], "--output", str(kept)]
     assert _run(capsys, *argv)[0] == 2
     assert kept.read_text() == '{"mine": 1}'
+
+
+def _stopped_at(stage: str, progress: Path, argv: list[str]) -> int:
+    """Exit status of a comparison that gets Ctrl-C in its first step of that stage."""
+
+    def stop() -> None:
+        while not done.wait(0.01):
+            with suppress(OSError, ValueError):
+                state = json.loads(progress.read_text())
+                if state["stage"] == stage and state["done"]:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+    done = threading.Event()
+    watcher = threading.Thread(target=stop)
+    watcher.start()
+    try:
+        return main(["compare", *argv, "--progress", str(progress)])
+    finally:
+        done.set()
+        watcher.join()
+
+
+def test_ctrl_c_keeps_what_was_answered(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r.json"
+    argv = ["--before", str(demo.root / "healthy_decoder"), "--after", str(demo.root / "undertrained_decoder"),
+            "--prompts", str(demo.root / "data" / "held_out.jsonl"), "--output", str(output), "--max-samples", "40",
+            "--max-new-tokens", "12"]  # fmt: skip
+    assert _stopped_at("answering", tmp_path / "p", [*argv, "--batch-size", "1", "--no-likelihoods"]) == 3
+    err = capsys.readouterr().err
+    assert "stopped before there was anything to compare" in err and str(output) in err
+    assert not output.exists()
+    kept = len((tmp_path / "r.healthy_decoder.answers.jsonl").read_text().splitlines())
+    assert 0 < kept < 40
+    assert _stopped_at("likelihoods", tmp_path / "p2", argv) == 3
+    said = capsys.readouterr().out
+    result = json.loads(output.read_text())
+    assert result["interrupted"]
+    # What was answered by then is checked all the same.
+    assert [one["by"] for one in result["contests"]] == ["task"]
+    assert "NO VERDICT" not in said
+    again = _run(capsys, *argv, "--format", "json")[1]
+    assert again["decoding"]["reused"][0] == "healthy_decoder"
+    assert not again["interrupted"]

@@ -89,3 +89,30 @@ def test_a_server_that_answers_no_verdict_judges_nothing(tmp_path: Path, capsys:
     contest = next((one for one in result["contests"] if one["by"] == "judge"), None)
     assert result["verdict"] is None
     assert contest is None or (contest["n"] == 0 and sum(contest["unjudged"].values()) == 24)
+
+
+def test_the_budget_of_a_judge_is_not_overrun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = table(LONG, tmp_path / "long.csv"), table(SHORT, tmp_path / "short.csv")
+    argv = ["--before", before, "--after", after, "--output", tmp_path / "r.json"]
+    with openai_server(answer=longer_is_better, delay=0.02) as served:
+        asked = [*argv, "--judge", served.url, "--most-cost", "2"]
+        status, _, err = run(capsys, *asked)
+        assert status == 2 and "--price-in" in err
+        prices = ["--price-in", "1000", "--price-out", "1000", "--lang", "en"]
+        said = run(capsys, *asked, *prices)[1]
+    result = read_result_file(tmp_path / "r.json")
+    [judged] = result["judge"].values()
+    assert judged["stopped"] == "judge_budget_spent" and judged["problems"]["not_asked"] > 10
+    assert 0.5 < judged["cost"] <= 2.4  # by the mean of the requests so far; one may be dearer
+    assert isinstance(judged["position_dependent"], dict)
+    assert "budget is spent" in said
+
+
+def test_a_judge_that_dies_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = table(LONG, tmp_path / "long.csv"), table(SHORT, tmp_path / "short.csv")
+    left = iter(range(100))
+    with openai_server(
+        answer=longer_is_better, faults=lambda key, attempt: "400" if next(left) > 10 else None
+    ) as served:
+        said = run(capsys, "--before", before, "--after", after, "--judge", served.url)[1]
+    assert "run the same command again" in said and served.url in said and "--resume" not in said

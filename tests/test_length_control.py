@@ -45,8 +45,9 @@ def test_short_answers_that_are_better_are_worth_more_at_equal_length() -> None:
 
 @pytest.mark.parametrize("n", [50, 100])
 def test_its_interval_holds_the_truth(n: int) -> None:
-    held = [length_control_coverage(n, *judge, 100, np.random.default_rng(n)) for judge in ((0, 1.5), (0.85, 0))]
-    assert 0.9 < np.mean(held) < 0.99
+    # nine in ten won: percentiles of a bootstrap hold the truth in 86% there
+    for judge in ((0, 1.5), (0.85, 0), (2.2, 0.5)):
+        assert 0.92 < length_control_coverage(n, *judge, 300, np.random.default_rng(n)) < 0.995
 
 
 def test_not_said_where_the_data_cannot_tell() -> None:
@@ -66,7 +67,7 @@ def test_length_that_separates_has_finite_figures() -> None:
     assert abs(equal_length_win_rate(np.full(60, 0.5), ratio).value - 0.5) < 1e-6
 
 
-def test_many_prompts_in_cells_give_what_single_ones_give() -> None:
+def test_twice_the_prompts_narrow_the_interval() -> None:
     points, ratio = judged(4000, 0.4, 0.8)
     few = equal_length_win_rate(points[:2000], ratio[:2000])
     twice = equal_length_win_rate(np.tile(points[:2000], 2), np.tile(ratio[:2000], 2))
@@ -74,10 +75,13 @@ def test_many_prompts_in_cells_give_what_single_ones_give() -> None:
     assert (few.high - few.low) / (twice.high - twice.low) == pytest.approx(2**0.5, rel=0.12)
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
-    points, ratio = judged(80, 0.3, 0.5)
-    assert equal_length_win_rate(points, ratio, seed=1) == equal_length_win_rate(points, ratio, seed=1)
-    assert equal_length_win_rate(points, ratio, seed=1) != equal_length_win_rate(points, ratio, seed=2)
+def test_ties_narrow_the_interval_and_ties_alone_leave_some_of_it() -> None:
+    points, ratio = judged(200, 0.3, 0.5)
+    decided = equal_length_win_rate(points, ratio)
+    half_tied = equal_length_win_rate(np.where(np.arange(200) % 2 == 0, 0.5, points), ratio)
+    alone = equal_length_win_rate(np.full(200, 0.5), ratio)
+    widths = [share.high - share.low for share in (decided, half_tied, alone)]
+    assert widths[1] == pytest.approx(widths[0] / 2**0.5, rel=0.1) and widths[1] > widths[2] > 0.01
 
 
 def test_a_contest_has_it_where_lengths_are_given() -> None:

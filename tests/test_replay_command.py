@@ -9,16 +9,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import openpyxl
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.checkpoint import open_checkpoint
 from pipeline.demo.build import DemoFolder
 from pipeline.demo.instructions import all_questions, is_right
-from pipeline.evaluation.replay import ReplayDecoding
+from pipeline.evaluation.adapters_on_base import ModelsOnBase
+from pipeline.evaluation.format_of_first import FormatTaken
+from pipeline.evaluation.replay import Replay, ReplayDecoding
+from pipeline.evaluation.replay_answers import KeptAnswers
+from pipeline.evaluation.replay_cases import read_cases
+from pipeline.evaluation.replay_judging import Answered, CaseJudge
 from pipeline.evaluation.results import read_result_file
+from pipeline.prompt_formats import Variant
 from pipeline.refusal import Refused
 from pipeline.repetition import repeated_share
 
@@ -110,28 +118,100 @@ def test_what_got_worse_is_listed_first(
     assert sheet.cell(3, 3).value == "broken" and sheet.cell(3, 3).fill.fgColor.rgb.endswith("FFC7CE")
 
 
-def test_interrupted(demo: DemoFolder, cases: Path, tmp_path: Path) -> None:
-    many = tmp_path / "many.json"
-    many.write_text(json.dumps(json.loads(cases.read_text()) * 40, ensure_ascii=False))
+def _stopped_after(line: list[str], progress: Path, done: int) -> tuple[int, str, str]:
+    """Exit status and output of a replay that is stopped once so many answers are there."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *argv(demo, many, tmp_path / "r.xlsx", "--progress", str(tmp_path / "p"))],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "pipeline", *line, "--progress", str(progress)], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            if (tmp_path / "p").exists() and json.loads((tmp_path / "p").read_text())["done"] > 2:
+            if progress.exists() and json.loads(progress.read_text())["done"] > done:
                 break
             time.sleep(0.1)
         child.send_signal(signal.SIGTERM)
         out, err = child.communicate(timeout=60)
     finally:
         child.kill()
-    assert child.returncode == 3, err
-    result = read_result_file(tmp_path / "r.replay.json")
-    assert result["interrupted"] and 2 < len(result["rows"]) < 480 and result["summary"][1]["cases"] == 0
-    assert openpyxl.load_workbook(tmp_path / "r.xlsx").worksheets[1].max_row == len(result["rows"]) + 1
-    assert "Traceback" not in err and "written" in err and not (tmp_path / "r.rows.jsonl").exists()
+    return child.returncode, out, err
+
+
+def test_an_interrupted_replay_goes_on(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = tmp_path / "many.json"
+    many.write_text(json.dumps(json.loads(cases.read_text()) * 2, ensure_ascii=False))
+    line = argv(demo, many, tmp_path / "r.xlsx", "--max-new-tokens", "16", "--batch-size", "4")
+    status, _, err = _stopped_after(line, tmp_path / "p", 2)
+    assert status == 3, err
+    stopped = read_result_file(tmp_path / "r.replay.json")
+    made = len(stopped["rows"])
+    assert stopped["interrupted"] and 2 < made < 48 and stopped["summary"][1]["cases"] < 24
+    assert openpyxl.load_workbook(tmp_path / "r.xlsx").worksheets[1].max_row == made + 1
+    assert "Traceback" not in err and "goes on from there" in err
+    kept = tmp_path / "r.replay.answers.jsonl"
+    with open(kept, "ab") as file:
+        file.write(b'{"by": "cut sh')
+
+    first = json.loads(kept.read_bytes().splitlines()[1])
+    lines = [x.replace(json.dumps(first["text"]).encode(), b'"kept"') for x in kept.read_bytes().splitlines(True)]
+    kept.write_bytes(b"".join(lines))  # a sign that answers are taken from here
+    assert main(line) in (0, 1)
+    said = capsys.readouterr().out
+    assert f"{made} of 48 answers were made before the last run stopped" in said
+    whole = read_result_file(tmp_path / "r.replay.json")
+    assert len(whole["rows"]) == 48 and not whole["interrupted"] and not kept.exists()
+    assert whole["rows"][2 * first["case"]]["answer"] == "kept"
+    assert sum(whole["decoding"]["reused"].values()) == made
+    before = {(row["case"], row["model"]): row for row in stopped["rows"] if row["answer"] != json.loads(lines[1])["text"]}
+    same = [row for row in whole["rows"] if row["answer"] == before.get((row["case"], row["model"]), {}).get("answer")]
+    assert len(same) >= made - 4 and all(row["rep"] == before[row["case"], row["model"]]["rep"] for row in same)
+
+
+def test_answers_made_otherwise_are_not_used(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = argv(demo, cases, tmp_path / "r.json", "--max-samples", "2", "--greedy", "--format", "json")
+    line = [word for place, word in enumerate(line) if "--num-beams" not in (word, line[place - 1])]
+    assert main(line) in (0, 1)
+    right = json.loads(capsys.readouterr().out)
+    kept = tmp_path / "r.replay.answers.jsonl"
+    models = ModelsOnBase(*(open_checkpoint(line[at]) for at in (2,)), ())
+    journal = KeptAnswers(kept)
+    decoding = ReplayDecoding.of(greedy=True, max_new_tokens=40)
+    for change in ({}, {"max_new_tokens": 41}, {"system": "be kind"}):
+        replay = Replay(models, read_cases(cases, most=2), CaseJudge(), replace(decoding, **change), kept=journal)
+        name = models.names[0]
+        assert not replay._from_kept(name)
+        journal.begin(replay._by(name), name, FormatTaken("x", "declared", Variant(), "another template"))
+        for case in range(2):
+            journal.add(replay._by(name), case, Answered(f"old {change}", (5, 6), True, 2))
+    journal.close()
+    assert main([*line]) in (0, 1)
+    again = json.loads(capsys.readouterr().out)
+    base = [row["answer"] for row in again["rows"] if row["model"] == name]
+    assert base == ["old {}", "old {}"] and again["decoding"]["reused"] == {name: 2}
+    kept.write_text('{"prompt": "a", "response": "mine"}\n')
+    assert main(line) == 2
+    assert "r.replay.answers.jsonl" in capsys.readouterr().err and "mine" in kept.read_text()
+    assert main([*line, "--overwrite"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["rows"] == right["rows"]
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.xlsx"])
+def test_a_file_of_another_kind_is_not_replaced(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    mine = tmp_path / name
+    if name.endswith("json"):
+        mine.write_text('{"mine": 1}')
+    else:
+        openpyxl.Workbook().save(mine)
+    before = mine.read_bytes()
+    assert main(argv(demo, cases, mine)) == 2
+    err = capsys.readouterr().err
+    assert "--overwrite" in err and err.count("\n") == 1 and mine.read_bytes() == before
 
 
 @pytest.mark.parametrize(("change", "entry"), [

@@ -11,8 +11,9 @@ from pipeline.candidates.candidate import SourceRow
 from pipeline.candidates.row_databases import RowDatabases
 from pipeline.evaluation.replay import change_of, listed_first, summary_of
 from pipeline.evaluation.replay_cases import ReplayCase
-from pipeline.evaluation.replay_judging import Answered, CaseJudge, chrf, is_short, says, similarity
+from pipeline.evaluation.replay_judging import Answered, CaseJudge, chrf, is_short, similarity
 from pipeline.evaluation.results import Replayed
+from pipeline.evaluation.said_answers import says
 from pipeline.pairs.pair import Pair
 from pipeline.refusal import Refused
 
@@ -63,7 +64,7 @@ def test_a_check_of_the_case_goes_first() -> None:
     ("The capital of France is Paris.", "Paris", True), ("“大”的反义词是“小”。", "小", True),
     ("“橘子”的英文是orange。", "orange", True), ("yellow", "“黄色”的英文是yellow。", True),
     ("小狗是一种动物。", "动物", True), ("小", "大小", False), ("York", "New York", False),
-    ("It is not Paris.", "Paris", None), ("不是苹果", "苹果", None), ("Paris is where I live", "Paris", None),
+    ("It is not Paris.", "Paris", False), ("不是苹果", "苹果", False), ("Paris is where I live", "Paris", None),
     ("London", "Paris", False), ("comparison", "Paris", False),
 ])  # fmt: skip
 def test_exact(text: str, right: str, found: bool | None) -> None:

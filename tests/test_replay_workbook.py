@@ -17,8 +17,8 @@ from pipeline.evaluation.replay_workbook import FILLS, MOST_CHARACTERS, cell_tex
 from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, now
 
 HOSTILE = (
-    "=1+1", '=HYPERLINK("http://127.0.0.1","x")', "+1", "-2", "@SUM(A1)", "\t=1", "#N/A", "1e5", "a\x00\x07\x1b[31m\x7f",
-    "half \ud800", "x" * 40_000, "😀" * 20_000, "_x000D_", "\r\nline\rend", "<f>1</f>&amp;", "\ufffe", "", "  a  ",
+    "=1+1", '=HYPERLINK("http://127.0.0.1","x")', "+1", "-2", "@SUM(A1)", "\t=1", "＝1", "#N/A", "1e5",
+    "a\x00\x07\x1b[31m\x7f", "half \ud800", "x" * 40_000, "😀" * 20_000, "_x000D_", "\r\nline\rend", "<f>1</f>&amp;", "\ufffe", "", "  a  ",
 )  # fmt: skip
 
 
@@ -57,9 +57,9 @@ def test_no_formula_and_nothing_lost(tmp_path: Path, lang: str) -> None:
         text = HOSTILE[row[0].value - 1]
         shown = row[6].value or ""
         assert len(shown.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
-        assert (shown == text) == (text in ("=1+1", HOSTILE[1], "+1", "-2", "@SUM(A1)", "\t=1", "#N/A", "1e5",
-                                            "<f>1</f>&amp;", "  a  ", ""))  # fmt: skip
-        assert row[6].quotePrefix == (text[:1] in ("=", "+", "-", "@") and bool(text))
+        assert (shown == text) == (text in ("=1+1", HOSTILE[1], "+1", "-2", "@SUM(A1)", "\t=1", "＝1", "#N/A",
+                                            "1e5", "<f>1</f>&amp;", "  a  ", ""))  # fmt: skip
+        assert row[6].quotePrefix == (text.lstrip()[:1] in ("=", "+", "-", "@", "＝") and bool(text.strip()))
         assert isinstance(row[13].value, float) and row[15].value == 0.25 and row[11].value == 3
         if len(text) > 20_000:
             assert "replay.replay.json" in shown[-120:] and f"{len(text):,}" in shown[-120:]

@@ -10,6 +10,7 @@ from diagnostics.evaluation_subject import EvaluationSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import info, ok, warning
 from diagnostics.thresholds import Thresholds
+from pipeline.evaluation.results import MeasureChange
 
 
 def far_from_reference(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -19,20 +20,25 @@ def far_from_reference(subject: EvaluationSubject, limits: Thresholds) -> Iterat
         With the distance from the reference a proxy reward goes on rising while answers get worse. A policy that is far
         away and worse was optimised too long, with too small a beta or too high a rate.
     How it is measured:
-        Mean log-ratio of both models over the tokens of the later model's answers, in nats. Far alone is worth knowing;
-        far and worse (CMP001) is a warning.
+        Over the tokens of the later model's answers, in nats: the estimate k3, which no token makes negative; in
+        results without it the mean log-ratio of both models. The lower end of its 95% interval decides. Far alone is
+        worth knowing; far and worse (CMP001) is a warning.
     Known false alarms:
         Answers of a few tokens: a new format, such as an end token, moves much in few places. A model before that is
         not the one the training began from.
     Fix:
         Take an earlier checkpoint; raise beta, lower the learning rate, train one epoch.
     References:
+        http://joschu.net/blog/kl-approx.html
         https://arxiv.org/abs/2210.10760
         https://arxiv.org/abs/2406.02900
         https://huggingface.co/docs/trl/how_to_train
     """
     verdicts = {after: own[0].verdict for after, own in subject.contests.items() if own}
-    for one in subject.measures(*KL):
+    measured: dict[str, MeasureChange] = {}
+    for one in sorted(subject.measures(*KL), key=lambda one: KL.index(one.name)):
+        measured.setdefault(one.after_name, one)
+    for one in measured.values():
         far = one.after.mean if math.isfinite(one.after.mean) else one.difference.mean
         subject.metrics[f"comparison.kl_per_token.{one.after_name}"] = far
         numbers: dict[str, Any] = {"after": one.after_name, "before": one.before_name, "kl": far, "n": one.difference.n}
@@ -46,4 +52,4 @@ def far_from_reference(subject: EvaluationSubject, limits: Thresholds) -> Iterat
             yield ok("ok", *evidence, **numbers)
 
 
-KL = ("kl_per_token",)
+KL = ("kl_k3_per_token", "kl_per_token")  # the first that a result has

@@ -328,7 +328,8 @@ def _user(text: str) -> Message:
 
 def choose_prompting(
     loaded: LoadedModel, checkpoint: Checkpoint, sample_rows: Sequence[SourceRow], *, format: str = "auto",
-    system: str | None = None, thinking: bool = False, note: Note = lambda text: None,
+    system: str | None = None, thinking: bool = False, like: tuple[str, Variant] | None = None,
+    note: Note = lambda text: None,
 ) -> Prompting:  # fmt: skip
     """The format to ask this model in.
 
@@ -336,7 +337,8 @@ def choose_prompting(
     of the data; those with a right answer show what the model was trained on. format: `auto` (the declared template,
     else the bare prompt; another one where the autopsy shows beyond doubt that the model was trained on it),
     `declared`, `plain`, or a name of configs/prompt_formats.yaml. system: for rows without their own. thinking: of a
-    model that can be told. Raises Refused.
+    model that can be told. like: name and variant of another model's Prompting, taken in place of `auto` where this
+    model's files can write it. Raises Refused.
     """
     if loaded.tokenizer is None:
         raise Refused("model_without_tokenizer", path=checkpoint.given, why=loaded.tokenizer_problem)
@@ -357,6 +359,9 @@ def choose_prompting(
                 "template_unusable" if templates.template is not None else "template_absent", path=checkpoint.given,
                 why=templates.problem,
             )  # fmt: skip
+        if like is not None and format == "auto" and _can_write(like[0], asked, maker, templates):
+            _use(made, like[0], asked, like[1])
+            return made
         if format in ("auto", "declared"):
             if templates.template is not None and not templates.works:
                 say("template_unusable", why=templates.problem)
@@ -373,6 +378,10 @@ def choose_prompting(
     except BaseException:
         templates.close()
         raise
+
+
+def _can_write(name: str, rows: Sequence[InstructionRow], maker: PieceMaker, templates: _Templates) -> bool:
+    return templates.works if name.startswith("declared") else bool(named_format(name, rows, maker))
 
 
 def _known(format: str) -> None:

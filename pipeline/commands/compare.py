@@ -82,7 +82,7 @@ def add_parser(commands: Any) -> None:
     add("--num-beams", metavar="N", help="beam search")
     add("--max-new-tokens", metavar="N", help=f"default {usual['max_new_tokens']}")
     add("--samples", metavar="N", help="drawn answers to each prompt; default 1")
-    add("--seed", metavar="N", default="0", help="of drawing and of resampling; default 0")
+    add("--seed", metavar="N", default="0", help="of drawing; default 0")
     add("--system", metavar="TEXT", help="system message for prompts without their own")
     add("--prompt-format", metavar="NAME", default="auto", help="as of `generate`")
     add("--thinking", action="store_true", help="let reasoning models think")
@@ -111,6 +111,8 @@ class _Given:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the verdict and what is judged of it. Returns the exit status."""
+    from pipeline.candidates.endpoint import EndpointGone
+    from pipeline.evaluation.compare_answers import gone_again
     from pipeline.evaluation.run_progress_file import ProgressFile
 
     line = Progress("pipeline", in_files=True)
@@ -128,8 +130,11 @@ def run(options: argparse.Namespace) -> int:
 
     with stoppable(options.lang, 0) as cancel:
         try:
-            with failing_in_one_line(options.output or options.after[0]):
+            with failing_in_one_line(options.output or options.after[0], goes_on="_again"):
                 return _Run(options, cancel, tick, note)()
+        except EndpointGone as gone:
+            said = gone_again(gone.sentence)
+            raise Refused(said.entry, **said.params) from None
         finally:
             line.clear()
 
@@ -162,6 +167,8 @@ class _Run:
         if options.reward_model is not None:
             reward = find_reward_model(without_demo_name(options.reward_model, "model"), base=options.reward_base)
         judge = self._endpoint(options.judge) if options.judge is not None else None
+        if judge is not None and self.most_cost is not None and judge.price is None:
+            raise Refused("compare_cost_without_price", value=options.most_cost)
         references, prompts = self._asked(options.references, "--references"), None
         files = {one.name: self._answers(one) for one in self.given if one.kind == "file"}
         made: ModelAnswers | None = None
@@ -172,7 +179,7 @@ class _Run:
             prompts = self._asked(options.prompts, "--prompts")
         compared = self._compared(files, made, references or prompts)
         if compared is None:
-            say("pipeline", Sentence("compare_stopped_early", {"path": self.output}).said(options.lang))
+            say("pipeline", Sentence("compare_stopped_early", {"path": self.output}, "evaluation").said(options.lang))
             return EXIT_INTERRUPTED
         self._judge(compared, made, reward, judge)
         return self._finish(compared)
@@ -262,7 +269,7 @@ class _Run:
                 raise Refused("compare_no_answers", model=held.name, why=reasons or 0)
         made_before = made is not None and self.given[0].name not in files
         found = Comparison(
-            contestants[0], contestants[1:], references=references, seed=self.seed, cancel=self.cancel, tick=self.tick,
+            contestants[0], contestants[1:], references=references, cancel=self.cancel, tick=self.tick,
             tokens=self._tokens(made) if made_before and made is not None else None,
         )  # fmt: skip
         found.interrupted = self.cancel.is_set() or len(contestants) < len(self.given)
@@ -277,6 +284,7 @@ class _Run:
     def _tokens(self, made: ModelAnswers) -> Any:
         """How repetition is counted: in the tokens of `before`, for all models alike."""
         from pipeline.load_model import load_tokenizer
+        from pipeline.prompt_formats import whole_characters
 
         files = made.models[self.given[0].name].files
         if files is None:
@@ -285,7 +293,7 @@ class _Run:
         tokenizer, _ = load_tokenizer(files.adapter if own and files.adapter is not None else files.checkpoint)
         if tokenizer is None:
             return None
-        return lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return lambda text: tokenizer(whole_characters(text), add_special_tokens=False, verbose=False)["input_ids"]
 
     # --- judges ---
 
@@ -299,7 +307,8 @@ class _Run:
         if made is not None and not self.cancel.is_set():
             for name, found in made.likelihoods(self.given[0].name):
                 compared.likelihoods(name, found)
-                compared.decoding |= {"beta": compared.beta, "kl_estimate": "k1, mean of log ratios per token"}
+                estimates = "kl_per_token: k1, mean of answers; kl_k3_per_token: k3, mean of all their tokens"
+                compared.decoding |= {"beta": compared.beta, "kl_estimate": estimates}
             if made.remarks:
                 compared.decoding["remarks"] = [{lang: one.said(lang) for lang in ("en", "zh")} for one in made.remarks]
         if reward is not None and not self.cancel.is_set():

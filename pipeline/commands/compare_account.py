@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config_files import load_config
 from pipeline.evaluation.compare_answers import deciding, disagreeing
+from pipeline.evaluation.format_of_first import formats_said
 from pipeline.evaluation.results import ComparisonCase, ComparisonResult, Contest, Difference, MeasureChange, Share
 from pipeline.refusal import Sentence
 
@@ -39,6 +40,8 @@ def verdict_line(result: ComparisonResult, after: str, lang: str) -> str:
     words = _Words(lang)
     before = result.models[0].name
     decided = deciding(result.contests, after, int(result.prompts.get("matched") or 0))
+    if (decided is None or decided.win_rate is None) and result.interrupted:
+        return words.said("unjudged_yet", before=before, after=after)
     if decided is None or decided.win_rate is None:
         return words.said("unjudged", before=before, after=after)
     said = words.said(
@@ -85,6 +88,10 @@ def _head(result: ComparisonResult, words: _Words) -> list[str]:
         names = words.of("left_out_reasons")
         why = ", ".join(f"{names.get(reason, reason)} {count:,}" for reason, count in reasons.items())
         lines.append("  " + words.said("left_out", model=name, why=why))
+    if formats := result.decoding.get("prompt_formats"):
+        lines.append("  " + words.said("asked_in", formats=formats_said(formats)))
+        if len(set(formats.values())) > 1:
+            lines.append("  " + Sentence("prompt_formats_differ", {}, "evaluation").said(words.lang))
     if reused := result.decoding.get("reused"):
         lines.append("  " + words.said("reused", models=", ".join(reused)))
     for remark in result.decoding.get("remarks") or ():

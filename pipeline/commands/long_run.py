@@ -177,19 +177,20 @@ def stopped_entry(result: RunResult) -> str:
 
 
 @contextmanager
-def failing_in_one_line(path: object) -> Iterator[None]:
-    """Whatever a library raises becomes Refused, with the path of the output it happened to."""
+def failing_in_one_line(path: object, *, goes_on: str = "") -> Iterator[None]:
+    """Whatever a library raises becomes Refused, with the path of the output it happened to. goes_on: `_again` for a
+    command that goes on where it was by itself, without --resume."""
     try:
         yield
     except (Refused, BrokenPipeError):
         raise
     except OSError as failed:
-        raise Refused("run_failed", path=path, why=failed.strerror or failed) from None
+        raise Refused(f"run_failed{goes_on}", path=path, why=failed.strerror or failed) from None
     except Exception as failed:  # torch, tokenizers, drivers each have their own
         if lacked_memory(failed):
-            raise Refused("run_out_of_memory", path=path) from None
+            raise Refused(f"run_out_of_memory{goes_on}", path=path) from None
         said = " ".join(str(failed).split())[:200]
-        raise Refused("run_failed", path=path, why=f"{type(failed).__name__}: {said}") from None
+        raise Refused(f"run_failed{goes_on}", path=path, why=f"{type(failed).__name__}: {said}") from None
 
 
 def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> RunResult:

@@ -6,11 +6,10 @@ import argparse
 import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.demo_given import without_demo_name
 from pipeline.commands.long_run import add_device, stoppable
@@ -18,6 +17,7 @@ from pipeline.commands.terminal import EXIT_INTERRUPTED, EXIT_UNUSABLE, Progress
 from pipeline.config_files import load_config
 from pipeline.free_memory import lacked_memory
 from pipeline.refusal import Refused, Sentence
+from pipeline.whole_file import written_whole
 
 if TYPE_CHECKING:
     from pipeline.candidates.row_databases import RowDatabases
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.ask_diagnosis import Asked
     from pipeline.evaluation.replay import ReplayDecoding
     from pipeline.evaluation.replay_cases import ReplayCases
-    from pipeline.evaluation.results import Replayed, ReplayResult, ReplaySummary
+    from pipeline.evaluation.results import ReplayResult, ReplaySummary
 
 SUFFIXES = (".xlsx", ".json")
 _WORDS = "evaluation"
@@ -58,6 +58,7 @@ def add_parser(commands: Any) -> None:
     add("--also", metavar="PATH", action="append", default=[], help="a whole model beside it (repeatable)")
     add("--cases", required=True, metavar="FILE", help="rows of text and standard answer")
     add("--output", required=True, metavar="FILE", help="FILE.xlsx or FILE.json")
+    add("--bundle", metavar="NAME", help="a copy of the whole result goes into this bundle")
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -101,6 +102,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what a column is: text, standard_answer, category, check, pattern, system (repeatable)")  # fmt: skip
     add("--max-samples", metavar="N", help="only the first N cases")
     add("--progress", metavar="FILE", help="how far it is, as JSON, for another program")
+    add("--overwrite", action="store_true", help="replace a file in the way, and use no answers of a run that stopped")
     add("--format", choices=("text", "json"), default="text", help="of the account on standard output")
     add("--lang", choices=("en", "zh"), default="en")
 
@@ -114,13 +116,23 @@ def _checks() -> tuple[str, ...]:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 0 done and nothing wrong, 1 the diagnosis found errors (cases were broken), 2 can't be
     used, 3 interrupted with what there is written."""
+    from pipeline.evaluation.bundles import keep_replay, open_bundle
+
     output = Path(options.output)
     asked = Path(without_demo_name(options.cases, "data"))
     can_be_output(output, asked)
     decoding = decoding_of(options)
     cases = cases_of(options, asked)
+    bundle = open_bundle(options.bundle) if options.bundle else None
     models = models_of(options, options.model, options.adapter, options.also)
-    return replay_and_write(options, models, cases, decoding, output)
+    written: dict[str, Path] = {}
+    status = replay_and_write(
+        options, models, cases, decoding, output, bundle=bundle.name if bundle is not None else "", written=written
+    )
+    if bundle is not None and status in (0, 1):
+        place = keep_replay(bundle, written["result"])
+        say("pipeline", Sentence("bundle/kept", {"path": place}, _WORDS).said(options.lang))
+    return status
 
 
 def replay_and_write(
@@ -129,8 +141,10 @@ def replay_and_write(
 ) -> int:  # fmt: skip
     """Runs, writes and says it. written: takes the files written, by `output` and `result`. As `run`."""
     from pipeline.evaluation.replay import Replay
+    from pipeline.evaluation.replay_answers import KeptAnswers
     from pipeline.evaluation.run_progress_file import ProgressFile
 
+    _may_be_replaced(output, options)
     lang, line = options.lang, Progress("pipeline", in_files=True)
     progress = ProgressFile(Path(options.progress) if options.progress else None, of="answers")
     _checked_dialect(options.dialect)
@@ -150,10 +164,10 @@ def replay_and_write(
             line.show(Sentence(f"replay/progress_{stage}", {"model": model, "done": f"{done:,}", "total": f"{total:,}"},
                                _WORDS).said(lang))  # fmt: skip
 
-    kept = _RowsFile(output.with_name(f"{output.stem}.rows.jsonl"))
+    kept = KeptAnswers(output.with_name(f"{output.stem}.replay.answers.jsonl"), overwrite=options.overwrite)
     with stoppable(lang, 0) as cancel:
         replay = Replay(
-            models, cases, judge, decoding, bundle=bundle, told=told, row_made=kept.add,
+            models, cases, judge, decoding, bundle=bundle, told=told, kept=kept, dtype=options.dtype,
             note=lambda text: say("pipeline", text), lang=lang,
         )  # fmt: skip
         failed: Exception | None = None
@@ -163,18 +177,18 @@ def replay_and_write(
             replay.interrupted = True
         except Exception as stopped:  # a model that can't be loaded, torch, drivers
             if not replay.rows_made:
-                kept.drop()
                 raise _as_refused(stopped, options) from None
             failed = stopped
         finally:
             line.clear()
             kept.close()
         if not replay.rows_made:
-            kept.drop()
             raise KeyboardInterrupt
         progress.at("writing", all_answers, all_answers)
         result = replay.result()
-        result, places = _write(result, kept, output, options)
+        result, places = _write(result, output, options)
+    if not replay.interrupted and failed is None:
+        kept.drop()
     if written is not None:
         written.update(places)
     asked = _diagnosed(places["result"], options)
@@ -204,6 +218,19 @@ def can_be_output(output: Path, cases: Path) -> None:
             raise Refused("output_is_input", path=output, option="--cases", given=cases)
     except (OSError, ValueError) as failed:
         raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
+
+
+def _may_be_replaced(output: Path, options: argparse.Namespace) -> None:
+    """Raises Refused for a file that is none of a former replay, but with --overwrite."""
+    from pipeline.commands.judged_result import holds_result
+    from pipeline.evaluation.place_to_write import in_the_way
+    from pipeline.evaluation.replay_workbook import is_replay_workbook
+
+    if options.overwrite or not output.is_file() or in_the_way(output):  # what can't be replaced is written elsewhere
+        return
+    ours = is_replay_workbook(output) if output.suffix.lower() == ".xlsx" else holds_result(output, "replay")
+    if not ours:
+        raise Refused("replay_output_in_the_way", path=output)
 
 
 def decoding_of(options: argparse.Namespace) -> ReplayDecoding:
@@ -292,46 +319,16 @@ def _as_refused(failed: Exception, options: argparse.Namespace) -> Refused:
     if isinstance(failed, Refused):
         return failed
     if lacked_memory(failed):
-        return Refused("run_out_of_memory", path=options.output)
+        return Refused("run_out_of_memory_again", path=options.output)
     said = " ".join(str(failed).split())[:200]
-    return Refused("run_failed", path=options.output, why=f"{type(failed).__name__}: {said}")
+    return Refused("run_failed_again", path=options.output, why=f"{type(failed).__name__}: {said}")
 
 
 # --- what is written ---
 
 
-class _RowsFile:
-    """Every row as it is made, so that a killed run leaves them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.bytes = 0
-        self._file: TextIO | None = None
-
-    def add(self, row: Replayed) -> None:
-        from pipeline.evaluation.replay import row_json
-        from pipeline.evaluation.results import to_json
-
-        line = json.dumps(to_json(row_json(row)), ensure_ascii=False, allow_nan=False) + "\n"
-        self.bytes += len(line)
-        with suppress(OSError):  # the disk is full: what is written at the end says so
-            if self._file is None:
-                self._file = open(self.path, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
-            self._file.write(line)
-            self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-
-    def drop(self) -> None:
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
-
-
 def _write(
-    result: ReplayResult, kept: _RowsFile, output: Path, options: argparse.Namespace
+    result: ReplayResult, output: Path, options: argparse.Namespace
 ) -> tuple[ReplayResult, dict[str, Path]]:  # fmt: skip
     """The result as it was written, and where. Raises Refused where nothing can be written anywhere."""
     from pipeline.evaluation.place_to_write import write_where_possible
@@ -339,17 +336,20 @@ def _write(
     from pipeline.evaluation.results import MOST_BYTES, write_result_file
 
     sheet = output.suffix.lower() == ".xlsx"
-    held = result
-    if kept.bytes * 1.2 > _ROW_SHARE * MOST_BYTES:  # indented, and there is more than rows
-        share = _ROW_SHARE * MOST_BYTES / (kept.bytes * 1.2)
-        held = replace(result, rows=result.rows[: int(len(result.rows) * share)], rows_file=kept.path.name)
+    held, rows = result, output.with_name(f"{output.stem}.rows.jsonl")
+    bytes_in_all = sum(map(len, _row_lines(result))) * 1.2  # indented in the result
     try:
+        if bytes_in_all > _ROW_SHARE * MOST_BYTES:
+            share = _ROW_SHARE * MOST_BYTES / bytes_in_all
+            held = replace(result, rows=result.rows[: int(len(result.rows) * share)], rows_file=rows.name)
+            with written_whole(rows) as temporary, open(temporary, "wb") as file:
+                file.writelines(_row_lines(result))
         wanted = output.with_name(f"{output.stem}.replay.json") if sheet else output
         place, why = write_where_possible(wanted, lambda path: write_result_file(held, path))
         _told_elsewhere(wanted, place, why, options.lang)
         places = {"result": place, "output": place}
         if sheet:
-            rows_in = kept.path.name if held.rows_file else place.name
+            rows_in = rows.name if held.rows_file else place.name
             book, why = write_where_possible(
                 output, lambda path: write_workbook(result, path, lang=options.lang, whole_in=rows_in)
             )
@@ -357,9 +357,15 @@ def _write(
             places["output"] = book
     except OSError as failed:
         raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
-    if not held.rows_file:
-        kept.drop()
     return held, places
+
+
+def _row_lines(result: ReplayResult) -> Iterator[bytes]:
+    from pipeline.evaluation.results import to_json
+
+    for row in result.rows:
+        line = json.dumps(to_json(row), ensure_ascii=False, allow_nan=False) + "\n"
+        yield line.encode("utf-8", errors="replace")
 
 
 def _told_elsewhere(path: Path, instead: Path, why: str, lang: str) -> None:
@@ -406,6 +412,7 @@ def replay_text(
     result: ReplayResult, lang: str, *, cases: ReplayCases | None = None, path: Path | None = None
 ) -> str:  # fmt: skip
     """The figures for a terminal, the regressions first among the cases."""
+    from pipeline.evaluation.format_of_first import formats_said
     from pipeline.evaluation.replay import listed_first
 
     words = load_config(f"words/{lang}/{_WORDS}.yaml")
@@ -418,6 +425,13 @@ def replay_text(
     lines = [said("head", cases=f"{result.cases:,}", models=len(result.models), decoding=decoding)]
     checks = ", ".join(f"{book['checks'].get(k, k)} {n}" for k, n in result.decoding.get("checks", {}).items())
     lines.append(said("checks", checks=checks))
+    if formats := result.decoding.get("prompt_format"):
+        lines.append(said("asked_in", formats=formats_said(formats)))
+        if len(set(formats.values())) > 1:
+            lines.append(Sentence("prompt_formats_differ", {}, _WORDS).said(lang))
+    lines += [str(remark.get(lang, "")) for remark in result.decoding.get("remarks") or ()]
+    if reused := result.decoding.get("reused"):
+        lines.append(said("reused", count=f"{sum(reused.values()):,}", of=f"{len(result.rows):,}"))
     if cases is not None and cases.columns:
         lines.append(said("columns", columns=", ".join(f"{name} = {what}" for name, what in cases.columns.items())))
     if result.left_out:

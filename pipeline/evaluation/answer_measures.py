@@ -21,9 +21,9 @@ Wanted = Literal["lower", "higher", "same", "none"]
 WANTED: Mapping[str, Wanted] = {
     "rep_2": "lower", "rep_3": "lower", "rep_4": "lower", "loops": "lower", "ended": "higher", "characters": "none",
     "empty": "lower", "same_language": "higher", "refusal": "none", "template_text": "lower",
-    "implicit_reward": "none", "kl_per_token": "none",
+    "implicit_reward": "none", "kl_per_token": "none", "kl_k3_per_token": "none",
 }  # fmt: skip
-IMPLICIT_REWARD, KL = "implicit_reward", "kl_per_token"
+IMPLICIT_REWARD, KL, KL_K3 = "implicit_reward", "kl_per_token", "kl_k3_per_token"
 
 Tokens = Callable[[str], Sequence[Hashable]]
 """An answer as the items that repetition is counted over."""
@@ -32,13 +32,15 @@ Tokens = Callable[[str], Sequence[Hashable]]
 @dataclass(frozen=True, slots=True)
 class Likelihoods:
     """Nats (log-probability, negative) of both answers of a side, all tokens together, under both models. tokens: of
-    the answer of `after`. NaN where they can't be had."""
+    the answer of `after`. k3: sum over them of exp(d) - 1 - d, d = log pi_before - log pi_after. NaN where they can't
+    be had."""
 
     before_by_before: float
     before_by_after: float
     after_by_before: float
     after_by_after: float
     tokens: int
+    k3: float = math.nan
 
     def implicit_rewards(self, beta: float) -> tuple[float, float]:
         """beta * log(pi_after / pi_before) of the answer of `before` and of `after` (https://arxiv.org/abs/2305.18290).
@@ -51,8 +53,14 @@ class Likelihoods:
     @property
     def kl(self) -> float:
         """Mean over the tokens of the answer of `after` of log pi_after - log pi_before: the estimate k1 of
-        http://joschu.net/blog/kl-approx.html, unbiased for sampled answers, for greedy ones an indication."""
+        http://joschu.net/blog/kl-approx.html, unbiased for answers that were drawn, but negative on many of them, and
+        on all together where they are few or greedy."""
         return (self.after_by_after - self.after_by_before) / self.tokens if self.tokens else math.nan
+
+    @property
+    def kl_k3(self) -> float:
+        """The same by the estimate k3, which is never negative."""
+        return self.k3 / self.tokens if self.tokens else math.nan
 
 
 class AnswerMeasures:
@@ -96,10 +104,10 @@ def changes(
     names: tuple[str, str], *, likelihoods: Sequence[Likelihoods | None] | None = None, beta: float = 0.1,
 ) -> list[MeasureChange]:  # fmt: skip
     """One for each measure that is known of some prompts on both sides."""
-    rows = [side.row for side in sides]
+    rows = [side.prompt for side in sides]
     found = []
     for name in WANTED:
-        if name in (IMPLICIT_REWARD, KL):
+        if name in (IMPLICIT_REWARD, KL, KL_K3):
             continue
         numbers = [np.array([_number(one.get(name)) for one in held]) for held in (before, after)]
         found.append(_change(name, names, numbers[0], numbers[1], rows))
@@ -108,7 +116,31 @@ def changes(
         found.append(_change(IMPLICIT_REWARD, names, rewards[:, 0], rewards[:, 1], rows))
         kl = np.array([math.nan if one is None else one.kl for one in likelihoods])
         found.append(_change(KL, names, np.where(np.isnan(kl), math.nan, 0.0), kl, rows))
+        found.append(_kl_of_tokens(names, likelihoods, rows))
     return [one for one in found if one is not None]
+
+
+def _kl_of_tokens(
+    names: tuple[str, str], likelihoods: Sequence[Likelihoods | None], rows: Sequence[int]
+) -> MeasureChange | None:  # fmt: skip
+    """KL(after || before) for each token of the answers of `after`: the mean over all tokens of the estimate k3 of
+    http://joschu.net/blog/kl-approx.html, which no token makes negative; it has k1's expectation over drawn answers and
+    a smaller variance, and of greedy answers tells how far apart both models are on them. The interval is that of a
+    ratio of sums, with prompts as the units (W. G. Cochran 1977, Sampling Techniques, section 6.4), from 0 up."""
+    known = [(row, one) for row, one in zip(rows, likelihoods, strict=True)
+             if one is not None and one.tokens and math.isfinite(one.k3)]  # fmt: skip
+    if not known:
+        return None
+    places = np.unique([row for row, _ in known], return_inverse=True)[1]
+    sums = np.bincount(places, weights=[one.k3 for _, one in known])
+    tokens = np.bincount(places, weights=[one.tokens for _, one in known])
+    mean, n = float(sums.sum() / tokens.sum()), len(sums)
+    # Student's interval of the residuals has the ratio's width.
+    off = paired_difference(np.zeros(n), (sums - mean * tokens) / tokens.mean())
+    difference = Difference(mean, max(mean + off.low - off.mean, 0.0), mean + off.high - off.mean, n)
+    each = sums / tokens
+    old, new = Spread(0.0, 0.0, n), Spread(mean, float(each.std(ddof=1)) if n > 1 else math.nan, n)
+    return MeasureChange(KL_K3, *names, old, new, difference, WANTED[KL_K3], _verdict(difference, WANTED[KL_K3]))
 
 
 def _change(

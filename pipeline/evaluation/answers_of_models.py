@@ -14,6 +14,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from pipeline.candidates.candidate import Candidate, CandidateStrategy, Counter,
 from pipeline.evaluation.adapters_on_base import ModelsOnBase
 from pipeline.evaluation.answer_file import AnsweredRow, AnswerFile
 from pipeline.evaluation.answer_measures import Likelihoods
+from pipeline.evaluation.format_of_first import FormatOfFirst, FormatTaken
 from pipeline.pairs.pair import Pair
 from pipeline.refusal import Refused, Sentence
 from pipeline.whole_file import written_whole
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from pipeline.candidates.endpoint import Endpoint
     from pipeline.candidates.open_makers import ModelFiles
     from pipeline.candidates.prompting import Prompting
-    from pipeline.checkpoint import Checkpoint
     from pipeline.load_model import LoadedModel
 
 SAMPLE_ROWS = 32  # rows that the prompt format is told by
 SCORED_ROWS = 256  # rows whose answers are scored at a time, for the memory of their tokens
+_SAME_AGAIN = ("", "empty_answer", "prompt_too_long", "prompt_not_rendered", "prompt_empty", "only_thinking")
+"""Problems that another try would meet again; others (a server that failed, memory that ran out) are tried again."""
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 Tick = Callable[[str, int, int | None], None]
@@ -107,8 +110,9 @@ class ModelAnswers:
     """Answers of models to the prompts of a file. stem: their files are called STEM.NAME.answers.jsonl, with what they
     were made by in STEM.NAME.answers.json.
 
-    reused: names whose answers were all there. formats: the prompt format of each model that was loaded. remarks: why
-    likelihoods can't be had. Raises Refused where a file that isn't a model's answers is in the way.
+    reused: names whose answers were all there. formats: the prompt format of each model. remarks: what a reader of the
+    result must know, such as why likelihoods can't be had. Raises Refused where a file that isn't a model's answers is
+    in the way.
     """
 
     def __init__(
@@ -129,8 +133,10 @@ class ModelAnswers:
         self.rows = [SourceRow(at, _with_reference(row)) for at, row in enumerate(prompts.rows)]
         self._made: dict[str, dict[int, dict[str, Any]]] = {}
         self._scored: dict[str, _Scored] = {}
-        self._by_before: dict[str, list[tuple[float, float]]] = {}
+        self._by_before: dict[str, list[_Nats]] = {}
         self._vocabulary = ""
+        self._format = FormatOfFirst(decoding.prompt_format, system=decoding.system, thinking=decoding.thinking)
+        self._taken: dict[str, FormatTaken] = {}
         for one in models:
             self._made[one.name] = self._kept(one, overwrite)
 
@@ -168,11 +174,17 @@ class ModelAnswers:
         for name, made in self._made.items():
             if len(made) == len(self.rows) and self.rows:
                 self.reused.append(name)
+        first = next((name for name in sorted(self.models, key=lambda one: one != before)
+                      if self.models[name].files is not None), before)  # fmt: skip
+        if first in self.reused and not self._format.again(self._taken.get(first)):
+            self._forget(first)
         wanted = likelihoods and len([one for one in self.models.values() if one.files is not None]) > 1
         wanted = wanted and self.models.get(before) is not None and self.models[before].files is not None
         try:
             groups = self._groups(before)
             for names in groups:
+                for name in names:
+                    self._in_one_format(name)
                 if wanted or any(name not in self.reused for name in names):
                     self._with_base(names, before, wanted, len(groups) == 1)
             for name, one in self.models.items():
@@ -206,6 +218,7 @@ class ModelAnswers:
             names=[own or "\0base", *adapters], device=self.device, dtype=self.dtype, note=self.note,
         ) as on_base:  # fmt: skip
             for remark in on_base.remarks:
+                self.remarks.append(remark)
                 self.note(remark.said(self.lang))
             order = [name for name in on_base.order if name in names]
             for name in sorted(order, key=lambda one: one != before) if before in order else order:
@@ -214,14 +227,33 @@ class ModelAnswers:
                 with on_base.using(before) as loaded:
                     self._score_by_before(before, loaded)
 
+    def _in_one_format(self, name: str) -> None:
+        """Answers made in another format than the first model's now are made anew."""
+        if self._format.is_another(self._taken.get(name)):
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._made[name].clear()
+        self._taken.pop(name, None)
+        self.formats.pop(name, None)
+        if name in self.reused:
+            self.reused.remove(name)
+        try:
+            self.place(name).unlink(missing_ok=True)
+        except OSError as failed:
+            raise Refused("output_failed", path=self.place(name), why=failed.strerror or failed) from None
+
     def _visit(self, on_base: ModelsOnBase, held: str, names: Sequence[str], before: str, wanted: bool) -> None:
         began = time.monotonic()
         self.tick("loading", 0, None)
-        with on_base.using(held) as loaded, self._prompting(loaded, on_base.placed[held].tokenizer) as prompting:
+        with on_base.using(held) as loaded, ExitStack() as stack:
+            chosen, asked = self._format.choose(loaded, on_base.placed[held].tokenizer, self.rows[:SAMPLE_ROWS])
+            prompting = stack.enter_context(chosen)
             for remark in prompting.remarks:
-                self.note(f"{held}: {remark.said(self.lang)}")
+                self.remarks.append(Sentence("of_model", {"model": held, "said": remark}, "evaluation"))
+                self.note(self.remarks[-1].said(self.lang))
             for name in names:
-                self.formats[name] = prompting.label
+                self._asked_in(name, asked)
                 if len(self._made[name]) < len(self.rows):
                     self._answer(name, loaded, prompting)
                 if wanted and name != before:
@@ -231,20 +263,14 @@ class ModelAnswers:
                     self._vocabulary = _vocabulary(loaded)
                 self.seconds[name] = round(time.monotonic() - began, 3)
 
-    def _prompting(self, loaded: LoadedModel, tokenizer: Checkpoint) -> Prompting:
-        """`auto` keeps to a template that the files declare: a harmed model would else be asked in another format than
-        the one before it. Raises Refused."""
-        from pipeline.candidates.prompting import choose_prompting
-
-        how: dict[str, Any] = {"system": self.decoding.system, "thinking": self.decoding.thinking}
-        sample = self.rows[:SAMPLE_ROWS]
-        if self.decoding.prompt_format == "auto":
-            try:
-                return choose_prompting(loaded, tokenizer, sample, format="declared", **how)
-            except Refused as reason:
-                if reason.sentence.entry not in ("template_absent", "template_unusable"):
-                    raise
-        return choose_prompting(loaded, tokenizer, sample, format=self.decoding.prompt_format, **how)
+    def _asked_in(self, name: str, asked: FormatTaken) -> None:
+        """Answers of an earlier run that were made in another format are made anew; the format is kept beside them."""
+        if self._taken.get(name, asked) != asked:
+            self._forget(name)
+        if self._taken.get(name) != asked:
+            self._taken[name] = asked
+            self._write_identity(self.models[name])
+        self.formats[name] = asked.label
 
     def _answer(self, name: str, loaded: LoadedModel, prompting: Prompting) -> None:
         from pipeline.candidates.model_maker import ModelMaker
@@ -267,14 +293,17 @@ class ModelAnswers:
             raise Refused("compare_beams_at_endpoint", url=one.source)
         maker = EndpointMaker(
             [self.decoding.strategy], one.endpoint, seed=self.decoding.seed, concurrency=self.decoding.concurrency,
-            system=self.decoding.system, thinking=self.decoding.thinking, note=self.note, lang=self.lang,
+            thinking=self.decoding.thinking, note=self.note, lang=self.lang,
         )  # fmt: skip
-        self._take_all(one.name, maker)
+        self._take_all(one.name, maker, self.decoding.system)
         self.seconds[one.name] = round(time.monotonic() - began, 3)
 
-    def _take_all(self, name: str, maker: Any) -> None:
+    def _take_all(self, name: str, maker: Any, system: str | None = None) -> None:
+        """system: for rows without their own, of a maker that would give its own to all."""
         made = self._made[name]
         open_rows = [row for row in self.rows if row.index not in made]
+        if system:
+            open_rows = [replace(row, pair=replace(row.pair, system=row.pair.system or system)) for row in open_rows]
         place = self.place(name)
         try:
             with open(place, "a", encoding="utf-8", errors="replace") as file:
@@ -314,18 +343,30 @@ class ModelAnswers:
         if place.exists() and former is None and not overwrite:
             raise Refused("compare_answers_in_the_way", path=place)
         kept: dict[int, dict[str, Any]] = {}
+        asked = former.pop("asked_in", None) if isinstance(former, dict) else None
         if former == identity and not overwrite and place.exists():
             kept = self._read(place)
+            if (read := FormatTaken.read(asked)) is not None:
+                self._taken[one.name], self.formats[one.name] = read, read.label
         try:
             if not kept:
                 place.unlink(missing_ok=True)
             elif len(kept) < len(self.rows):  # a line cut short is no place to go on behind
                 self._write_whole(place, kept)
-            with written_whole(beside) as temporary:
+        except OSError as failed:
+            raise Refused("output_failed", path=place, why=failed.strerror or failed) from None
+        self._write_identity(one)
+        return kept
+
+    def _write_identity(self, one: ModelGiven) -> None:
+        identity, place = self._identity(one), self.place(one.name).with_suffix(".json")
+        if (asked := self._taken.get(one.name)) is not None:
+            identity["asked_in"] = asked.as_json()
+        try:
+            with written_whole(place) as temporary:
                 temporary.write_text(json.dumps(identity, indent=1))
         except OSError as failed:
             raise Refused("output_failed", path=place, why=failed.strerror or failed) from None
-        return kept
 
     def _read(self, place: Path) -> dict[int, dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}
@@ -338,6 +379,8 @@ class ModelAnswers:
                     problems = [str(one) for one in value["problems"]]
                     stopped = [one if isinstance(one, bool) else None for one in value["stopped"]]
                 except (ValueError, KeyError, TypeError, RecursionError):
+                    continue
+                if any(problem not in _SAME_AGAIN for problem in problems):
                     continue
                 if 0 <= at < len(self.rows) and len(answers) == len(problems) == len(stopped) == self.decoding.samples:
                     found[at] = {"answers": answers, "stopped": stopped, "problems": problems}
@@ -365,12 +408,7 @@ class ModelAnswers:
                 self._score_by_before(before, loaded)
         for name in usable:
             held, nats = self._scored[name], self._by_before[name]
-            yield name, {
-                key: Likelihoods(
-                    -nats[at][0], -held.nats[at][0], -nats[at][1], -held.nats[at][1], len(held.pieces[at].after)
-                )
-                for at, key in enumerate(held.keys)
-            }  # fmt: skip
+            yield name, {key: _likelihoods(nats[at], held.nats[at]) for at, key in enumerate(held.keys)}
 
     def _usable(self) -> list[str]:
         return [name for name, held in self._scored.items() if held.pieces and held.vocabulary == self._vocabulary]
@@ -409,10 +447,10 @@ class ModelAnswers:
                         ))  # fmt: skip
         held.nats = self._nats(loaded, held.pieces)
 
-    def _nats(self, loaded: LoadedModel, pieces: Sequence[_Pieces]) -> list[tuple[float, float]]:
+    def _nats(self, loaded: LoadedModel, pieces: Sequence[_Pieces]) -> list[_Nats]:
         from pipeline.score_answers import NotScored, Piece, score_answers
 
-        found: list[tuple[float, float]] = []
+        found: list[_Nats] = []
         for start in range(0, len(pieces), SCORED_ROWS):
             part = pieces[start : start + SCORED_ROWS]
             asked = [Piece(tuple(one.prompt), tuple(ids), one.lead) for one in part for ids in (one.before, one.after)]
@@ -420,8 +458,10 @@ class ModelAnswers:
                 scores = score_answers(loaded, asked, cancel=self.cancel)
             except NotScored:
                 scores = []
-            totals = [score.total for score in scores] or [math.nan] * len(asked)
-            found += zip(totals[::2], totals[1::2], strict=True)
+            if not scores:
+                found += [_Nats(math.nan, array("f"))] * len(part)
+            for old, new in zip(scores[::2], scores[1::2], strict=True):
+                found.append(_Nats(old.total, array("f", new.nats)))
             self.tick("likelihoods", len(found), len(pieces))
         return found
 
@@ -443,7 +483,27 @@ class _Scored:
     vocabulary: str
     keys: list[tuple[int, int]] = field(default_factory=list)
     pieces: list[_Pieces] = field(default_factory=list)
-    nats: list[tuple[float, float]] = field(default_factory=list)
+    nats: list[_Nats] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nats:
+    """What one model makes of both answers, -log p: of that of `before` as a whole, of that of `after` by token."""
+
+    before: float
+    after: array[float]
+
+
+def _likelihoods(by_before: _Nats, by_after: _Nats) -> Likelihoods:
+    import numpy as np
+
+    old, new = (np.asarray(one.after, dtype=np.float64) for one in (by_before, by_after))
+    if not len(old) or len(old) != len(new):  # an interrupt, or logits that aren't finite
+        return Likelihoods(-by_before.before, -by_after.before, math.nan, math.nan, 0)
+    apart = new - old
+    with np.errstate(over="ignore"):
+        k3 = float((np.expm1(apart) - apart).sum())
+    return Likelihoods(-by_before.before, -by_after.before, -float(old.sum()), -float(new.sum()), len(new), k3)
 
 
 def _vocabulary(loaded: LoadedModel) -> str:

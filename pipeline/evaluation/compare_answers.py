@@ -35,7 +35,7 @@ from pipeline.evaluation.results import (
 )
 from pipeline.evaluation.task_check import TaskCheck
 from pipeline.pairs.pair import Pair, text_of
-from pipeline.refusal import Refused
+from pipeline.refusal import Refused, Sentence
 from pipeline.whole_file import written_whole
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class Comparison:
 
     def __init__(
         self, before: Contestant, afters: Sequence[Contestant], *, references: AnswerFile | None = None,
-        tokens: Tokens | None = None, seed: int = 0, cancel: threading.Event | None = None, tick: Tick = _silent,
+        tokens: Tokens | None = None, cancel: threading.Event | None = None, tick: Tick = _silent,
     ) -> None:  # fmt: skip
-        self.before, self.seed, self.tick = before, seed, tick
+        self.before, self.tick = before, tick
         self.cancel = cancel or threading.Event()
         self.against = [_Against(one, match(before.file, one.file, references)) for one in afters]
         self.reward_model: ModelNamed | None = None
@@ -134,11 +134,12 @@ class Comparison:
         """Right or wrong by what the data says. Leaves no contest where nothing can be checked. Raises Refused."""
         began, done = time.monotonic(), 0
         checks: dict[int, str] = {}
+        stopped = self.cancel.is_set()  # while models answered: what they did is still checked, which takes no time
         for one in self.against:
             scores = np.full((2, len(one.sides)), math.nan)
             unjudged: Counter[str] = Counter()
             for at, side in enumerate(one.sides):
-                if self.cancel.is_set():
+                if self.cancel.is_set() and not stopped:
                     self.interrupted = True
                     break
                 done += 1
@@ -248,6 +249,10 @@ class Comparison:
             one.outcomes["judge"] = [answer.outcome for answer in judged]
             one.unjudged["judge"] = Counter(answer.problem for answer in judged if answer.outcome is None)
             one.reasons = {at: answer.reason for at, answer in enumerate(judged) if answer.reason}
+            if account.stopped is not None and account.stopped.entry != "judge_interrupted":
+                said = gone_again(account.stopped)
+                remark = {lang: f"{one.after.name}: {said.said(lang)}" for lang in ("en", "zh")}
+                self.decoding.setdefault("remarks", []).append(remark)
             fields = to_json(judging_fields(judged, endpoint, account))
             self.judging[one.after.name] = fields
         self.more_models.append(ModelNamed(endpoint.model or "judge", endpoint.url, "judge"))
@@ -303,7 +308,7 @@ class Comparison:
                     file.write(line.encode("utf-8", "replace") + b"\n")
 
     def _prompts(self, one: _Against) -> int:
-        return len({side.row for side in one.sides})
+        return len({side.prompt for side in one.sides})
 
     def _contests(self, one: _Against) -> list[Contest]:
         sides = one.sides
@@ -311,11 +316,11 @@ class Comparison:
         lengths = [np.array([len(text) for text in texts], dtype=float)
                    for texts in ((side.before for side in sides), (side.after for side in sides))]  # fmt: skip
         labels = [side.category for side in sides]
-        rows = [side.row for side in sides]
+        prompts = [side.prompt for side in sides]
         found = []
         for by in (*ORDER, "length_free_reward"):
             more: dict[str, Any] = {
-                **names, "by": by, "categories": labels if any(labels) else None, "prompts": rows, "seed": self.seed,
+                **names, "by": by, "categories": labels if any(labels) else None, "prompts": prompts,
             }  # fmt: skip
             if by in ("reward", "judge", "people"):
                 more["lengths"] = (lengths[0], lengths[1])
@@ -357,7 +362,7 @@ class Comparison:
         if one.likelihoods is not None and (nats := one.likelihoods[at]) is not None:
             for name, reward in zip(names, nats.implicit_rewards(self.beta), strict=True):
                 measures.setdefault(name, {})["implicit_reward"] = _finite(reward)
-            measures[names[1]]["kl_per_token"] = _finite(nats.kl)
+            measures[names[1]] |= {"kl_per_token": _finite(nats.kl), "kl_k3_per_token": _finite(nats.kl_k3)}
         if at in one.reasons:
             measures.setdefault(names[1], {})["judge_reason"] = one.reasons[at]
         return ComparisonCase(
@@ -425,6 +430,11 @@ def disagreeing(contests: Sequence[Contest], decided: Contest | None) -> tuple[s
         one.by for one in contests
         if one.after == decided.after and one.by in ORDER and one.verdict == _OPPOSITE.get(decided.verdict)
     )  # fmt: skip
+
+
+def gone_again(why: Sentence) -> Sentence:
+    """Why a server answers nothing any more, for a command that goes on by itself, without --resume."""
+    return replace(why, entry=f"{why.entry}_again") if why.entry.startswith("endpoint_") else why
 
 
 def _asked(pair: Pair | None) -> list[dict[str, Any]]:

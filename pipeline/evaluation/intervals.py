@@ -38,7 +38,7 @@ def share_of(successes: float, n: float, *, confidence: float | None = None) -> 
         raise ValueError(f"{successes} of {n}")
     if n == 0:
         return Share(math.nan, 0.0, 1.0, 0)
-    low, high = _wilson(successes / n, n, _z(confidence))
+    low, high = _wilson(successes / n, n, normal_quantile(confidence))
     return Share(successes / n, 0.0 if successes == 0 else low, 1.0 if successes == n else high, round(n))
 
 
@@ -74,7 +74,7 @@ def win_rate_limits(wins: NDArray[Any], ties: NDArray[Any], losses: NDArray[Any]
 
 def tango_limits(wins: Floats, ties: Floats, losses: Floats, confidence: float | None = None) -> tuple[Floats, Floats]:
     """Tango's score interval, moved to [0, 1]; without ties it is Wilson's."""
-    n, z = wins + ties + losses, _z(confidence)
+    n, z = wins + ties + losses, normal_quantile(confidence)
     observed = (wins - losses) / n
 
     def inside(d: Floats) -> NDArray[np.bool_]:
@@ -145,6 +145,30 @@ def _effective_size(values: Floats) -> float:
     most = (n + 4) ** 2 / 4
     variance = float(values.var(ddof=1)) if n > 1 else 0.25
     return min(n * rate * (1 - rate) / variance, most) if variance > 0 else most
+
+
+def design_effect(values: ArrayLike, prompts: ArrayLike | None, *, confidence: float | None = None) -> float:
+    """Of rows that share prompts: how many of them say as much on the mean of `values` as one independent row, at least
+    1. prompts: a number for each row, None: each has its own.
+
+    The variance between the sums of prompts beside that of as many independent rows (L. Kish 1965, Survey Sampling,
+    section 8.2), widened from the normal to Student's quantile for the number of prompts (E. Korn and B. Graubard 1998,
+    Survey Methodology 24:193). Where all values are equal nothing tells how far rows of a prompt go together: then a
+    prompt counts once.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if prompts is None or not len(numbers):
+        return 1.0
+    found, places = np.unique(np.asarray(prompts), return_inverse=True)
+    if len(found) == len(numbers):
+        return 1.0
+    apart = numbers - numbers.mean()
+    own, sums = float(apart @ apart), np.bincount(places, weights=apart)
+    groups = len(found)
+    effect = len(numbers) / groups
+    if own > 0 and groups > 1:
+        effect = float(sums @ sums) / own * groups / (groups - 1)
+    return max(effect, 1.0) * (_t(groups - 1, confidence) / normal_quantile(confidence)) ** 2
 
 
 def difference_of_shares(first: Share, second: Share) -> Difference:
@@ -218,7 +242,8 @@ def more_prompts_needed(rate: float, n: int, *, tied: float = 0.0, variance: flo
     if variance is None:
         variance = (1 - tied) / 4 - distance**2
     power = statistics_setting("power") if power is None else power
-    spread = _z(confidence) * math.sqrt(max(variance, 0) + distance**2) + norm.ppf(power) * math.sqrt(max(variance, 0))
+    z = normal_quantile(confidence)
+    spread = z * math.sqrt(max(variance, 0) + distance**2) + norm.ppf(power) * math.sqrt(max(variance, 0))
     needed = max(math.ceil((spread / distance) ** 2) - n, 1)
     return needed if needed <= statistics_setting("needed_most") else None
 
@@ -228,7 +253,8 @@ def shown_from(n: int, *, ties: int = 0, confidence: float | None = None) -> flo
     decided = n - ties
     if decided <= 0:
         return None
-    near = int((decided + _z(confidence) * math.sqrt(decided)) / 2)  # where the score test at one half turns
+    # Where the score test at one half turns
+    near = int((decided + normal_quantile(confidence) * math.sqrt(decided)) / 2)
     wins = np.arange(max(near - 3, (decided + 1) // 2), min(near + 4, decided) + 1)
     low, _ = win_rate_limits(wins, np.full(len(wins), ties), decided - wins, confidence=confidence)
     shown = np.flatnonzero(low > 0.5)
@@ -256,8 +282,8 @@ class _Rows:
 
 def contest(before: ArrayLike, after: ArrayLike, *, before_name: str, after_name: str, by: str,
             lengths: tuple[ArrayLike, ArrayLike] | None = None, categories: Sequence[str] | None = None,
-            tie: float = 0.0, prompts: Sequence[Hashable] | None = None, unjudged: Mapping[str, int] | None = None,
-            seed: int = 0) -> Contest:  # fmt: skip
+            tie: float = 0.0, prompts: Sequence[Hashable] | None = None,
+            unjudged: Mapping[str, int] | None = None) -> Contest:  # fmt: skip
     """Judged by scores, one of each model a row; higher wins, up to `tie` apart is a tie. Rows with a score that is NaN
     or infinite are unjudged (`not_scored`). lengths: of both answers, in characters. prompts: what says which rows have
     the same prompt; such rows count as one, with the mean of their outcomes. unjudged: rows that were left out before,
@@ -275,30 +301,30 @@ def contest(before: ArrayLike, after: ArrayLike, *, before_name: str, after_name
     points[~scored] = math.nan
     reasons = _with_count(unjudged, "not_scored", int((~scored).sum()))
     return _contest(_Rows(points, scores, _as_floats(lengths), prompts), (before_name, after_name), by, categories,
-                    reasons, seed)  # fmt: skip
+                    reasons)  # fmt: skip
 
 
 def contest_of_outcomes(outcomes: Sequence[Outcome | None], *, before_name: str, after_name: str, by: str,
                         lengths: tuple[ArrayLike, ArrayLike] | None = None, categories: Sequence[str] | None = None,
-                        prompts: Sequence[Hashable] | None = None, unjudged: Mapping[str, int] | None = None,
-                        seed: int = 0) -> Contest:  # fmt: skip
+                        prompts: Sequence[Hashable] | None = None,
+                        unjudged: Mapping[str, int] | None = None) -> Contest:  # fmt: skip
     """Judged as win, tie or loss of the after model, a row each; None is unjudged (`not_judged`, unless `unjudged` says
     why: then all of them are in it). The rest as in `contest`."""
     points = np.array([POINTS[outcome] for outcome in outcomes], dtype=np.float64)
     missing = int(np.isnan(points).sum())
     reasons = dict(unjudged) if unjudged else _with_count(None, "not_judged", missing)
     return _contest(_Rows(points, None, _as_floats(lengths), prompts), (before_name, after_name), by, categories,
-                    reasons, seed)  # fmt: skip
+                    reasons)  # fmt: skip
 
 
 def _contest(rows: _Rows, names: tuple[str, str], by: str, categories: Sequence[str] | None,
-             unjudged: Mapping[str, int], seed: int) -> Contest:  # fmt: skip
+             unjudged: Mapping[str, int]) -> Contest:  # fmt: skip
     beside: list[Sequence[Any]] = [*(rows.scores or ()), *(rows.lengths or ())]
     for other in (*beside, rows.prompts, categories):
         if other is not None and len(other) != len(rows.points):
             raise ValueError(f"{len(other)} beside {len(rows.points)} outcomes")
     judged = rows.at(np.flatnonzero(~np.isnan(rows.points)))
-    whole = replace(_figures(judged, names, by, None, seed), unjudged=unjudged)
+    whole = replace(_figures(judged, names, by, None, fair=True), unjudged=unjudged)
     if categories is None:
         return whole
     kept = np.flatnonzero(~np.isnan(rows.points))
@@ -309,12 +335,13 @@ def _contest(rows: _Rows, names: tuple[str, str], by: str, categories: Sequence[
         groups = {name: places for name, places in groups.items()
                   if len({prompts[i] for i in places.tolist()}) >= minimum}  # fmt: skip
     confidence = bonferroni(len(groups))
-    within = {name: _figures(judged.at(places), names, by, confidence, None) for name, places in groups.items()}
+    within = {name: _figures(judged.at(places), names, by, confidence) for name, places in groups.items()}
     return replace(whole, by_category=within)
 
 
-def _figures(rows: _Rows, names: tuple[str, str], by: str, confidence: float | None, seed: int | None) -> Contest:
-    """seed: of the win rate at equal length; None: without it."""
+def _figures(rows: _Rows, names: tuple[str, str], by: str, confidence: float | None, *,
+             fair: bool = False) -> Contest:  # fmt: skip
+    """fair: with the win rate at equal length."""
     points, group = _means_by_prompt(rows.points, rows.prompts)
     n = len(points)
     wins, losses = int((points > 0.5).sum()), int((points < 0.5).sum())
@@ -329,11 +356,11 @@ def _figures(rows: _Rows, names: tuple[str, str], by: str, confidence: float | N
     if verdict == "no_difference":
         needed = more_prompts_needed(rate.value, n, tied=ties / n, variance=variance, confidence=confidence)
     controlled = None
-    if rows.lengths is not None and seed is not None:
+    if rows.lengths is not None and fair:
         from pipeline.evaluation.length_control import equal_length_win_rate
 
         ratio = _means_by_prompt(log_ratio(*rows.lengths), rows.prompts, group)[0]
-        controlled = equal_length_win_rate(points, ratio, confidence=confidence, seed=seed)
+        controlled = equal_length_win_rate(points, ratio, confidence=confidence)
     difference = before_mean = after_mean = None
     if rows.scores is not None:
         before, after = (_means_by_prompt(side, rows.prompts, group)[0] for side in rows.scores)
@@ -413,7 +440,8 @@ def _confidence(given: float | None) -> float:
     return statistics_setting("confidence") if given is None else given
 
 
-def _z(confidence: float | None) -> float:
+def normal_quantile(confidence: float | None) -> float:
+    """Of the interval that has this confidence on both sides; None: the configured one."""
     from scipy.special import ndtri
 
     return float(ndtri((1 + _confidence(confidence)) / 2))

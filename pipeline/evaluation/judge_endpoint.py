@@ -302,6 +302,8 @@ class _Judging:
             upcoming: tuple[int, bool, Ask, str] | None = first
             while upcoming is not None or flying:
                 while upcoming is not None and len(flying) < 2 * at_once and not self._over(cancel, most_cost):
+                    if most_cost is not None and not self._affords(len(flying), most_cost):
+                        break
                     row, swapped, ask, key = upcoming
                     flying[pool.submit(self.endpoint, ask)] = row, swapped, key
                     upcoming = next(waiting, None)
@@ -323,6 +325,14 @@ class _Judging:
                     break
         if cancel.is_set() and (upcoming is not None or flying) and self.account.stopped is None:
             self.account.stopped = Sentence("judge_interrupted")
+
+    def _affords(self, flying: int, most_cost: float) -> bool:
+        """Whether one more request fits the budget beside those on their way, at the mean cost of those answered; the
+        first is asked alone, since nothing tells what it costs."""
+        if not flying:
+            return True
+        asked = self.account.requests
+        return bool(asked) and self.account.cost * (1 + (flying + 1) / asked) <= most_cost
 
     def _over(self, cancel: threading.Event, most_cost: float | None) -> bool:
         if most_cost is not None and self.account.cost >= most_cost:

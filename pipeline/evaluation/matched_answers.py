@@ -19,7 +19,8 @@ _CHARACTERS = 120
 @dataclass(frozen=True, slots=True)
 class Side:
     """Two answers to one prompt. row: of the file of `before`; sample: which of its answers. pair: the prompt, None
-    where neither file has one."""
+    where neither file has one. same_as: the first row with this prompt; rows of one prompt go together, so they are
+    no independent ones."""
 
     row: int
     sample: int
@@ -30,12 +31,19 @@ class Side:
     category: str
     stopped_before: bool | None
     stopped_after: bool | None
+    same_as: int | None = None
+
+    @property
+    def prompt(self) -> int:
+        """A number that sides of the same prompt share."""
+        return self.row if self.same_as is None else self.same_as
 
 
 @dataclass
 class Matching:
     """counts: matched, only_before, only_after, twice (rows whose prompt another row of the same file has),
-    samples_left (answers that the other side has fewer of); names: some prompts that only one file has."""
+    samples_left (answers that the other side has fewer of), prompts (different ones among the matched, where they are
+    fewer); names: some prompts that only one file has."""
 
     by: Literal["prompt", "position"]
     sides: list[Side]
@@ -99,21 +107,26 @@ def _matching(
     left: Sequence[AnsweredRow], twice: int, known: _References,
 ) -> Matching:  # fmt: skip
     sides: list[Side] = []
+    firsts: dict[bytes | int, int] = {}
     samples_left = 0
     for row, other in taken:
         pair = row.pair or other.pair
         fewest = min(len(row.answers), len(other.answers))
         samples_left += len(row.answers) + len(other.answers) - 2 * fewest
-        references = row.references or other.references or known.of(row.key or other.key)
-        category = row.category or other.category or known.category(row.key or other.key)
+        key = row.key or other.key
+        references = row.references or other.references or known.of(key)
+        category = row.category or other.category or known.category(key)
+        same_as = firsts.setdefault(row.index if key is None else key, row.index)
         for at in range(fewest):
             sides.append(
                 Side(row.index, at, pair, row.answers[at], other.answers[at], references, category, row.stopped[at],
-                     other.stopped[at])
+                     other.stopped[at], same_as)
             )  # fmt: skip
     counts = {"matched": len(taken), "only_before": len(alone), "only_after": len(left), "twice": twice}
     if samples_left or len(sides) != len(taken):
         counts |= {"answers": len(sides), "samples_left": samples_left}
+    if len(firsts) < len(taken):
+        counts["prompts"] = len(firsts)
     names = {
         name: [_shown(row) for row in rows[:SHOWN]] for name, rows in (("before", alone), ("after", left)) if rows
     }  # fmt: skip

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.candidates.candidate import Candidate, CandidateStrategy, Kind
 from pipeline.candidates.candidate import Counter as Made
 from pipeline.config_files import load_config
 from pipeline.evaluation.adapters_on_base import ModelsOnBase
+from pipeline.evaluation.format_of_first import FormatOfFirst, FormatTaken
+from pipeline.evaluation.replay_answers import KeptAnswers, made_by
 from pipeline.evaluation.replay_cases import ReplayCase, ReplayCases
 from pipeline.evaluation.replay_judging import REP, Answered, CaseJudge, RepeatCounts
 from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, ReplaySummary, now
-from pipeline.refusal import Refused
+from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
     from pipeline.load_model import LoadedModel
@@ -25,7 +29,6 @@ SAMPLE_ROWS = 32  # cases that the prompt format is told by
 STATUSES = ("right", "wrong", "repeats", "unended", "empty", "failed", "unchecked")
 CHANGES = ("broken", "fixed", "still_bad", "still_good")
 """The regressions first, as they are listed."""
-_USUAL = {"declared": "declared", "plain''": "plain"}  # formats that are no surprise, as they are asked for
 _PARAMETERS = ("num_beams", "length_penalty", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
                "no_repeat_ngram_size")  # fmt: skip
 
@@ -92,25 +95,31 @@ class Replay:
     """One replay. `run` makes the answers; `result` gives what there is at any time, so that an interrupted or failed
     run loses nothing.
 
-    row_made: told of every row as it is made, without `change`.
+    kept: where answers are put as they are made, and taken from where they were made before; they are judged anew.
+    reused: answers taken from there, by model.
     """
 
     def __init__(
         self, models: ModelsOnBase, cases: ReplayCases, judge: CaseJudge, decoding: ReplayDecoding, *,
         bundle: str = "", told: Told = lambda stage, model, done, total: None,
-        row_made: Callable[[Replayed], None] = lambda row: None,
+        kept: KeptAnswers | None = None, dtype: str | None = None,
         note: Callable[[str], None] = lambda line: None, lang: str = "en",
     ) -> None:  # fmt: skip
         self.models, self.cases, self.judge, self.decoding = models, cases, judge, decoding
-        self.bundle, self.told, self.row_made, self.note, self.lang = bundle, told, row_made, note, lang
+        self.bundle, self.told, self.kept, self.note, self.lang = bundle, told, kept, note, lang
+        self.reused: dict[str, int] = {}
         self.interrupted = False
         self._checks = Counter(judge.check_of(case) for case in cases.cases)  # whatever is refused is refused now
         self._done = {name: _OfModel() for name in models.names}
         self._formats: dict[str, str] = {}
         self._fingerprints: dict[str, str] = {}
-        # Of the base: its template, and the format it is asked in. A training may leave a model that answers a little
-        # better in another format; whoever declares the same template is asked in the same one.
-        self._usual: tuple[str | None, str] | None = None
+        self._format = FormatOfFirst(decoding.prompt_format, system=decoding.system, thinking=decoding.thinking)
+        self._remarks: list[Sentence] = list(models.remarks)
+        self._made_by = {
+            **decoding.as_json(), "parameters": dict(decoding.parameters), "dtype": dtype,
+            "format": decoding.prompt_format, "system": decoding.system, "thinking": decoding.thinking,
+        }  # fmt: skip
+        self._prompts = _digest(cases)
         self._began = time.monotonic()
 
     @property
@@ -128,9 +137,10 @@ class Replay:
                 if cancel.is_set():
                     raise Cancelled
                 began = time.monotonic()
-                self.told("loading", name, 0, len(self.cases.cases))
-                with self.models.using(name) as loaded:
-                    self._answer(name, loaded, cancel)
+                if not self._from_kept(name):
+                    self.told("loading", name, len(self._done[name].rows), len(self.cases.cases))
+                    with self.models.using(name) as loaded:
+                        self._answer(name, loaded, cancel)
                 self._done[name].seconds = time.monotonic() - began
         except Cancelled:
             self.interrupted = True
@@ -140,52 +150,74 @@ class Replay:
         finally:
             self.models.close()
 
+    def _from_kept(self, name: str) -> bool:
+        """Takes what was answered before. Returns whether that is everything."""
+        files, by_index = self.models.placed[name].files, {case.index: case for case in self.cases.cases}
+        self._fingerprints[name] = files.fingerprint()
+        if self.kept is None:
+            return False
+        asked, answers = self.kept.of(self._by(name))
+        if asked is None or self._format.is_another(asked):
+            return False
+        known = {case: answer for case, answer in answers.items() if case in by_index}
+        whole = len(known) == len(by_index)
+        if whole and self._format.first is None and not self._format.again(asked):
+            return False
+        for case, answer in known.items():
+            self._take(name, by_index[case], answer)
+        if known:
+            self._formats[name], self.reused[name] = asked.label, len(known)
+        return whole
+
+    def _by(self, name: str) -> str:
+        return made_by(self._fingerprints[name], self._made_by, self._prompts)
+
     def _answer(self, name: str, loaded: LoadedModel, cancel: threading.Event) -> None:
         from pipeline.candidates.model_maker import ModelMaker
-        from pipeline.candidates.prompting import Prompt, choose_prompting
-        from pipeline.declared_tokens import chat_template
+        from pipeline.candidates.prompting import Prompt
 
         placed, decoding, cases = self.models.placed[name], self.decoding, self.cases.cases
         by_index = {case.index: case for case in cases}
         rows = [case.row for case in cases]
         ids: dict[int, tuple[int, ...]] = {}
-        self._fingerprints[name] = placed.files.fingerprint()
 
-        def kept(candidate: Candidate, content: Sequence[int]) -> None:
+        def told(candidate: Candidate, content: Sequence[int]) -> None:
             ids[candidate.row] = tuple(content)
 
-        template = chat_template(placed.tokenizer.tokenizer).text
-        format = decoding.prompt_format
-        if format == "auto" and self._usual is not None and self._usual[0] == template:
-            format = self._usual[1]
-        with choose_prompting(
-            loaded, placed.tokenizer, rows[:SAMPLE_ROWS], format=format, system=decoding.system,
-            thinking=decoding.thinking,
-        ) as prompting:  # fmt: skip
-            if placed.way == "base" and not prompting.found and prompting.name in _USUAL:
-                self._usual = template, _USUAL[prompting.name]
-            self._formats[name] = prompting.label
+        chosen, asked = self._format.choose(loaded, placed.tokenizer, rows[:SAMPLE_ROWS])
+        with chosen as prompting:
+            self._begin(name, asked)
             for remark in prompting.remarks:
-                self.note(f"{name}: {remark.said(self.lang)}")
+                self._remarks.append(Sentence("of_model", {"model": name, "said": remark}, "evaluation"))
+                self.note(self._remarks[-1].said(self.lang))
             sample = prompting.prompts(rows[:SAMPLE_ROWS])
             longest = max((len(one.ids) for one in sample if isinstance(one, Prompt)), default=512)
             maker = ModelMaker(
                 loaded, prompting, [decoding.strategy], seed=decoding.seed, max_new_tokens=decoding.max_new_tokens,
-                batch_size=decoding.batch_size, longest=longest, told=kept,
+                batch_size=decoding.batch_size, longest=longest, told=told,
             )  # fmt: skip
-            self.told("answering", name, 0, len(cases))
-            for row, [candidate] in maker.make(rows, cancel=cancel, counter=Made()):
-                self._take(name, by_index[row.index], candidate, ids.pop(row.index, ()))
+            held = self._done[name].rows
+            self.told("answering", name, len(held), len(cases))
+            open_rows = [row for row in rows if row.index not in held]
+            for row, [candidate] in maker.make(open_rows, cancel=cancel, counter=Made()):
+                answer = _answered(candidate, ids.pop(row.index, ()))
+                if self.kept is not None:
+                    self.kept.add(self._by(name), row.index, answer)
+                self._take(name, by_index[row.index], answer)
 
-    def _take(self, name: str, case: ReplayCase, candidate: Candidate, ids: tuple[int, ...]) -> None:
-        failed = candidate.problem not in (None, "empty_answer")
-        problem = f"{candidate.problem}: {candidate.problem_detail}".rstrip(": ") if failed else ""
-        answer = Answered(candidate.text, ids, candidate.ended, candidate.tokens, problem)
-        row = self.judge.judge(case, answer, name)
+    def _begin(self, name: str, asked: FormatTaken) -> None:
+        """Answers made in another format than the one there is now are none of this replay."""
+        if self._formats.get(name, asked.label) != asked.label:
+            self._done[name] = _OfModel()
+            self.reused.pop(name, None)
+        self._formats[name] = asked.label
+        if self.kept is not None:
+            self.kept.begin(self._by(name), name, asked)
+
+    def _take(self, name: str, case: ReplayCase, answer: Answered) -> None:
         held = self._done[name]
-        held.rows[case.index] = row
-        held.repeats.add(ids)
-        self.row_made(row)
+        held.rows[case.index] = self.judge.judge(case, answer, name)
+        held.repeats.add(answer.ids)
         self.told("answering", name, len(held.rows), len(self.cases.cases))
 
     # --- what came of it ---
@@ -205,13 +237,21 @@ class Replay:
             models=tuple(self._named(name) for name in names),
             summary=tuple(self._summary(name, [row for row in rows if row.model == name]) for name in names),
             rows=tuple(rows),
-            decoding={**self.decoding.as_json(), "prompt_format": dict(self._formats), "checks": dict(self._checks)},
+            decoding=self._how(),
             cases=len(self.cases.cases), left_out=dict(self.cases.left_out), bundle=self.bundle,
             interrupted=self.interrupted,
             seconds={"all": round(time.monotonic() - self._began, 2),
                      **{name: round(one.seconds, 2) for name, one in self._done.items()}},
             created=now(),
         )  # fmt: skip
+
+    def _how(self) -> dict[str, Any]:
+        how = {**self.decoding.as_json(), "prompt_format": dict(self._formats), "checks": dict(self._checks)}
+        if self.reused:
+            how["reused"] = dict(self.reused)
+        if self._remarks:
+            how["remarks"] = [{lang: one.said(lang) for lang in ("en", "zh")} for one in self._remarks]
+        return how
 
     def _named(self, name: str) -> ModelNamed:
         placed = self.models.placed[name]
@@ -277,6 +317,17 @@ def listed_first(rows: Sequence[Replayed]) -> list[Replayed]:
     return sorted(rows, key=lambda row: (ranks[row.case], row.case))
 
 
-def row_json(row: Replayed) -> dict[str, Any]:
-    """One line of the file of rows."""
-    return asdict(row)
+
+def _answered(candidate: Candidate, ids: tuple[int, ...]) -> Answered:
+    failed = candidate.problem not in (None, "empty_answer")
+    problem = f"{candidate.problem}: {candidate.problem_detail}".rstrip(": ") if failed else ""
+    return Answered(candidate.text, ids, candidate.ended, candidate.tokens, problem)
+
+
+def _digest(cases: ReplayCases) -> str:
+    """Of all that is asked, in its order."""
+    found = hashlib.sha256()
+    for case in cases.cases:
+        asked = [case.index, case.row.pair.system, case.row.pair.prompt]
+        found.update(json.dumps(asked, sort_keys=True, default=str).encode())
+    return found.hexdigest()

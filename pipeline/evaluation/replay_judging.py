@@ -6,9 +6,11 @@ over (`repeats`), cut off at the limit (`unended`). Where the standard answer re
 Right, by the check of the case:
 
 - exact: the answer is the standard one but for white space, case, width, quotes and marks at its ends, or names it as
-  its result ("the answer is", 答案是), or is one short statement that ends with it ("The opposite of big is small.").
-  An answer that holds it elsewhere can't be told (None); any other is wrong.
-- number: the number it names as its result, or its last one, is the standard answer's.
+  its result ("the answer is", 答案是), or is one short statement that says it is that ("The opposite of big is
+  small."). Letters of options and yes and no are known in the forms that models give them. An answer that denies it is
+  wrong, one that holds it elsewhere can't be told (None); any other is wrong. See said_answers.
+- number: the number it names as its result, or the last one of its last sentence with numbers, is the standard
+  answer's; denied numbers, bounds and ranges are no results. See said_answers.
 - sql: equal text, equal normal form, or the same result on the database; without a database only equal ones are known.
 - pattern: the case's own pattern, or --pattern, is found; with a group, the group says what the standard answer's does.
 - similarity: the character similarity reaches --similarity.
@@ -31,20 +33,18 @@ from functools import cache
 from typing import Any
 
 from pipeline.candidates.duplicates import normal_form
-from pipeline.candidates.policy import judging_limits
 from pipeline.candidates.reward_functions import (
     Judge,
-    exact_answer,
     final_answer,
     numbers_in,
     reward_function,
-    same_number,
 )
 from pipeline.candidates.row_databases import RowDatabases
 from pipeline.candidates.text_measures import loop_in, text_units, width
 from pipeline.config_files import load_config
 from pipeline.evaluation.replay_cases import ReplayCase
 from pipeline.evaluation.results import Replayed
+from pipeline.evaluation.said_answers import CLOSERS, says, says_number
 from pipeline.refusal import Refused
 from pipeline.repetition import ngrams, repeated_share
 from pipeline.sql.parse_sql import sql_in
@@ -54,15 +54,6 @@ MOST_CHARACTERS = 20_000  # of one text that similarity and chrF look at
 _PLACES = 4
 _INNER_MARKS = re.compile(r"[\n。！？!?;；、，：]|[,.:](?!\d)")
 _SENTENCE_END = re.compile(r"[。.!?！？]$")
-_NEGATED = re.compile(r"n't\b|\b(?:not|never|no|cannot|isn|aren)\b|[不没非未无]", re.IGNORECASE)
-_SENTENCES = re.compile(r"(?<=[。！？!?\n])|(?<=\.)\s")
-_CLOSERS = " \"'“”‘’「」『』《》()（）*`。.!！?？,，;；:：…~"
-_LINKS = re.compile(
-    r"(?:\b(?:is|are|was|were|be|means|equals|called)\b|[=:：是为叫]|等于)[\s\"'“‘「『《*`]*"
-    r"(?:(?:an?|the|a\s+kind\s+of|one)\s+)?(?:一?[种个名位只类])?[\s\"'“‘「『《*`]*$",
-    re.IGNORECASE,
-)
-_ZH_LINK = re.compile(r"[是为叫于种个名位只类作成]$")
 
 
 @dataclass(frozen=True)
@@ -174,7 +165,7 @@ class CaseJudge:
                 return False
             return sql.judge(text, case.standard_answer, {"sql": facts or {}})
         if check == "number":
-            return _any([same_number(text, gold) for gold in case.answers])
+            return _any([says_number(text, gold) for gold in case.answers])
         if check == "similarity":
             return None if near is None else near >= self.least
         said = _any([says(text, gold) for gold in case.answers])
@@ -227,40 +218,13 @@ def _repeats(ids: Sequence[int]) -> bool:
     return enough and repeated_share(ids, 4) > float(limits["rep_4_most"])
 
 
-def says(text: str, right: str) -> bool | None:
-    """Whether an answer says what the standard answer says, as `exact` means it. None where it can't be told."""
-    found = exact_answer(text, right)
-    if found is True or width(text) > judging_limits()["short_answer"]:
-        return found
-    said, wanted = (normal_form(one).strip(_CLOSERS) for one in (text, right))
-    if not said or not wanted:
-        return found
-    longer, shorter = (said, wanted) if len(said) > len(wanted) else (wanted, said)
-    if not longer.endswith(shorter):
-        return found
-    before = _SENTENCES.split(longer[: -len(shorter)])[-1]
-    if _NEGATED.search(before):
-        return None
-    if longer is said and _apart(before, shorter):
-        return True
-    # A standard answer in a sentence, of which the answer is only the end: that must be what the sentence says.
-    return True if longer is wanted and _LINKS.search(before) else found
-
-
-def _apart(before: str, piece: str) -> bool:
-    """Whether a piece behind `before` is a word of its own, where Chinese has no spaces to say so."""
-    if not before or not (before[-1].isalnum() and piece[0].isalnum()):
-        return True
-    return before[-1].isascii() != piece[0].isascii() or _ZH_LINK.search(before) is not None
-
-
 def is_short(answer: str) -> bool:
     """Whether it is a name, a label or a letter, with no other right wording: few letters and no marks inside."""
     limits = _limits()
     answer = answer.strip()
     if not answer or width(answer) > int(limits["short_answer_width"]):
         return False
-    inner = answer.strip(_CLOSERS)
+    inner = answer.strip(CLOSERS)
     if _INNER_MARKS.search(inner):
         return False
     return len(text_units(inner)) <= int(limits["short_answer_units"]) or not _SENTENCE_END.search(answer)
@@ -271,6 +235,8 @@ def _is_number(answer: str) -> bool:
     named = final_answer(answer)
     text = (named if named is not None else answer).strip()
     found = numbers_in(text)
+    if re.search(r"[A-Za-z]\d", text):  # H2O
+        return False
     letters = re.sub(r"[\d\s.,，%$¥€£+\-−/\\{}]", "", text)
     return len(found) == 1 and any(c.isdigit() for c in text) and width(letters) <= 8
 

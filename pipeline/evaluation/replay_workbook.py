@@ -22,6 +22,8 @@ FILLS = {"fixed": "C6EFCE", "broken": "FFC7CE", "still_bad": "FFEB9C"}
 """Green, red and amber, as Excel's own cell styles Good, Bad and Neutral have them."""
 _HEADER, _BASE = "1F3864", "F2F2F2"
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # in XML 1.0, or not to be seen
+# What a program may begin a formula with, also behind white space: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA_SIGNS = frozenset("=+-@＝＋－＠")
 _ESCAPE = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")  # Excel reads _x000D_ as the character of that number
 _CUT_ESCAPE = re.compile(r"_x005F_x?[0-9A-Fa-f]{0,4}$|_(?:x(?:0(?:0(?:5F?)?)?)?)?$")  # half of one is none
 _LINE = 15.0  # points of a line of text
@@ -68,11 +70,27 @@ def write_workbook(result: ReplayResult, path: Path, *, lang: str = "en", whole_
         _Book(result, lang, whole_in).write(temporary)
 
 
+def is_replay_workbook(path: Path) -> bool:
+    """Whether write_workbook may have made it, by the names of its sheets in either language."""
+    from openpyxl import load_workbook
+
+    try:
+        book = load_workbook(path, read_only=True)
+        names = set(book.sheetnames)
+        book.close()
+    except Exception:  # openpyxl raises whatever a damaged file leads it to
+        return False
+    return any(
+        names == set(load_config(f"words/{lang}/evaluation.yaml")["replay_workbook"]["sheets"].values())
+        for lang in ("en", "zh")
+    )
+
+
 class _Book:
     def __init__(self, result: ReplayResult, lang: str, whole_in: str) -> None:
         from openpyxl import Workbook
 
-        self.result, self.whole_in = result, whole_in
+        self.result, self.lang, self.whole_in = result, lang, whole_in
         self.words: Mapping[str, Any] = load_config(f"words/{lang}/evaluation.yaml")["replay_workbook"]
         self.book = Workbook(write_only=True)
 
@@ -116,7 +134,7 @@ class _Book:
             text = cell_text(str(value), whole_in=self.whole_in, cut=self.words["cut"])
             cell = WriteOnlyCell(sheet, text)
             cell.data_type = "s"  # not the formula or error that openpyxl takes some texts for
-            if text[:1] in ("=", "+", "-", "@"):
+            if text.lstrip()[:1] in _FORMULA_SIGNS:
                 cell.quotePrefix = True  # stays text when someone edits it
         cell.alignment = self.wrapped if wrap else self.top
         if fill is not None:
@@ -184,7 +202,9 @@ class _Book:
         for model in result.models:
             yield words.get(model.role, model.role), f"{model.name}: {model.source}"
         for name, value in result.decoding.items():
-            if isinstance(value, Mapping):
+            if name == "remarks":
+                value = "; ".join(one.get(self.lang, "") for one in value)
+            elif isinstance(value, Mapping):
                 value = ", ".join(f"{key}: {one}" for key, one in value.items())
             yield words.get(name, name), value
         for reason, count in result.left_out.items():

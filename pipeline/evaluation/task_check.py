@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from pipeline.candidates.candidate import SourceRow
-from pipeline.candidates.reward_functions import NAMES, REGEX, reward_function, same_number
+from pipeline.candidates.reward_functions import NAMES, REGEX, reward_function
 from pipeline.candidates.row_databases import RowDatabases
 from pipeline.demo.instructions import Question, all_questions, is_right
 from pipeline.evaluation.replay_cases import ReplayCase
-from pipeline.evaluation.replay_judging import CaseJudge, says
+from pipeline.evaluation.replay_judging import CaseJudge
+from pipeline.evaluation.said_answers import says, says_number
 from pipeline.pairs.pair import Pair, text_of
 from pipeline.refusal import Refused
 
@@ -72,7 +73,7 @@ class TaskCheck:
             elif check == "sql":
                 found.append(_any([self._same_query(pair, gold, answer) for gold in references]))
             elif check == "number":
-                found.append(_any([same_number(answer, gold) for gold in references]))
+                found.append(_any([says_number(answer, gold) for gold in references]))
             elif check == "pattern":
                 assert self._pattern is not None
                 found.append(_any([self._pattern.judge(answer, gold, {}) for gold in references or (None,)]))
@@ -86,6 +87,8 @@ class TaskCheck:
         database = self.databases.of(SourceRow(0, pair)) if self.databases is not None and pair is not None else None
         facts = measure_sql(gold, [answer], database, self.dialect)[0].facts()
         assert self._sql is not None
+        if facts.get("runs") is False:  # the same as no result, as a replay has it
+            return False
         return self._sql.judge(answer, gold, {"sql": facts})
 
 

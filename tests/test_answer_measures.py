@@ -1,0 +1,65 @@
+"""The distance between two models, estimated from the answers of one of them, against the true one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.answer_measures import KL, KL_K3, Likelihoods, changes
+from pipeline.evaluation.matched_answers import Side
+from pipeline.evaluation.results import MeasureChange
+
+BEFORE, AFTER = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.4, 0.25, 0.15, 0.2])
+TRUE = float((AFTER * np.log(AFTER / BEFORE)).sum())
+
+
+def _side(row: int, sample: int = 0) -> Side:
+    return Side(row, sample, None, "a", "b", (), "", None, None)
+
+
+def _drawn(generator: np.random.Generator, length: int) -> Likelihoods:
+    """An answer of so many tokens from AFTER."""
+    tokens = generator.choice(4, size=length, p=AFTER)
+    before, after = np.log(BEFORE)[tokens], np.log(AFTER)[tokens]
+    k3 = float((np.expm1(before - after) - (before - after)).sum())
+    return Likelihoods(-1.0, -1.0, float(before.sum()), float(after.sum()), length, k3)
+
+
+def _changes(sides: list[Side], held: list[Likelihoods | None]) -> dict[str, MeasureChange]:
+    none = [{} for _ in sides]
+    return {one.name: one for one in changes(sides, none, none, ("before", "after"), likelihoods=held)}
+
+
+def test_the_interval_holds_the_true_distance_and_no_answer_is_negative() -> None:
+    held = inside = negative = 0
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        answers = [_drawn(generator, int(length)) for length in generator.integers(1, 40, 60)]
+        found = _changes([_side(row // 2, row % 2) for row in range(60)], [*answers])[KL_K3]
+        assert found.before.mean == 0 and found.difference.n == 30 and found.verdict == "changed"
+        assert found.difference.mean == pytest.approx(found.after.mean)
+        inside += found.difference.low <= TRUE <= found.difference.high
+        negative += sum(one.kl < 0 for one in answers)
+        held += all(one.kl_k3 >= 0 for one in answers)
+    assert held == 200 and negative > 1000
+    assert 180 <= inside <= 198, inside
+
+
+def test_tokens_count_and_not_answers() -> None:
+    held = [Likelihoods(-1, -1, -2, -1, 1, 0.9), Likelihoods(-1, -1, -2, -1, 99, 9.9), None]
+    found = _changes([_side(row) for row in range(3)], [*held, ])[KL_K3]
+    assert found.after.mean == pytest.approx(10.8 / 100) and found.difference.low == 0 and found.difference.n == 2
+
+
+def test_the_same_model_is_at_no_distance() -> None:
+    found = _changes([_side(row) for row in range(5)], [Likelihoods(-1, -1, -3, -3, 4, 0.0)] * 5)
+    assert found[KL_K3].difference.mean == found[KL].difference.mean == 0
+    assert found[KL_K3].verdict == "no_difference"
+
+
+def test_what_has_no_number_is_left_out() -> None:
+    lost = Likelihoods(-1, -1, math.nan, math.nan, 0)
+    assert math.isnan(lost.kl) and math.isnan(lost.kl_k3)
+    assert KL_K3 not in _changes([_side(0)], [lost])
