@@ -13,7 +13,7 @@ from pipeline.commands.abilities_account import account_text
 from pipeline.config_files import load_config
 from pipeline.demo.build import DemoFolder
 from pipeline.demo.instructions import Question, all_questions, right_answers
-from pipeline.evaluation.abilities import above_chance, verdict
+from pipeline.evaluation.abilities import Answered, _Asked, above_chance, change, shown_loss, verdict
 from pipeline.evaluation.ability_items import LANGS, ability_names, built_in_items, plain_question, read_items
 from pipeline.evaluation.lm_eval_tasks import paired, read_samples
 from pipeline.evaluation.results import Difference
@@ -110,6 +110,26 @@ def test_verdicts() -> None:
     assert verdict(level, True, True, whole=True) == "no_difference"
 
 
+def _asked(*answers: tuple[bool, bool], first: int = 0) -> list[_Asked]:
+    return [_Asked("", "", 0.25, first + n, {"b": Answered("", was), "a": Answered("", now)})
+            for n, (was, now) in enumerate(answers)]  # fmt: skip
+
+
+def test_one_ability_of_many_is_not_called_lost_by_chance() -> None:
+    four, none = [(True, False)] * 4 + [(True, True)] * 12, [(True, True)] * 16
+    alone = change(_asked(*four), "b", "a")
+    assert alone.verdict == "lost" and alone.shown_loss == 4 / 16
+    of_many = change(_asked(*four), "b", "a", of=16, together=_asked(*four, *none), of_together=8)
+    assert of_many.verdict == "no_difference" and of_many.difference == alone.difference
+    assert of_many.shown_loss == 9 / 16
+    # the same loss in both languages is none by chance
+    both = change(_asked(*four), "b", "a", of=16, together=_asked(*four, *four), of_together=8)
+    assert both.verdict == "lost"
+    nine = [(True, False)] * 9 + [(True, True)] * 7
+    assert change(_asked(*nine), "b", "a", of=16).verdict == "lost"
+    assert shown_loss(256) == 4 / 256 and shown_loss(4, 16) is None
+
+
 # --- the command -------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +200,7 @@ def test_a_model_at_chance_has_nothing_to_lose_and_options_count_by_themselves(
             "--abilities", "arithmetic,code", "--output", str(tmp_path / "r.json")]  # fmt: skip
     status, out, err = _run(capsys, *argv, "--lang", "zh")
     assert status == 0 and "算术 (zh)" in out and "无从判断" in out and "CMP031" in out, err
+    assert "合计损失 6.2 个百分点以上" in out
     first = (tmp_path / "r.rows.jsonl").read_bytes()
     again = _run(capsys, *argv, "--max-samples", "4")[1]
     assert "16 questions of 4 abilities" in again
@@ -224,25 +245,148 @@ def test_lm_eval_says_how_to_install_it_where_it_is_not(demo: DemoFolder, capsys
     assert (status, out) == (2, "") and "pip install lm-eval" in err and err.count("\n") == 1
 
 
-def test_samples_of_lm_eval_are_paired_by_document(tmp_path: Path) -> None:
-    def sample(document: int, right: float, likelier: int, **more: Any) -> dict[str, Any]:
-        return {"doc_id": document, "doc": {"question": f"q{document}"}, "target": 1, "doc_hash": f"h{document}",
-                "arguments": {f"gen_args_{n}": {"arg_0": "q", "arg_1": f" o{n}"} for n in range(2)},
-                "filtered_resps": [["-2.0" if n != likelier else "-1.0", "False"] for n in range(2)],
-                "acc": right, "acc_norm": right, "filter": "none", **more}  # fmt: skip
+def _written(folder: Path, task: str, *lines: Any) -> Path:
+    """As lm-evaluation-harness 0.4.13 names and writes its samples."""
+    place = folder / "__models__one"
+    place.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines)
+    (place / f"samples_{task}_2026-01-01T08-06-43.846554.jsonl").write_text(text, encoding="utf-8")
+    return folder
 
-    held = {}
-    for model, samples in (("a", [sample(0, 1.0, 1), sample(1, 0.0, 0), sample(2, 0.5, 0)]),
-                           ("b", [sample(1, 1.0, 1), sample(0, 0.0, 0), sample(3, 1.0, 1)])):  # fmt: skip
-        place = tmp_path / model / "pretrained__x"
-        place.mkdir(parents=True)
-        lines = [*map(json.dumps, samples), "{cut"]
-        (place / "samples_my_task_2026-01-01T00-00-00.1.jsonl").write_text("\n".join(lines))
-        held[model] = read_samples(tmp_path / model)["my_task"]
-    made = paired("my_task", held)
-    assert (made.questions, made.expected, made.chance) == (["q0", "q1"], ["o1", "o1"], 0.5)
-    assert [one.right for one in made.answers["a"]] == [True, False]
-    assert [(one.answer, one.right) for one in made.answers["b"]] == [("o0", False), ("o1", True)]
+
+def _choice_sample(document: int, scores: list[float], options: list[str], right: int, **more: Any) -> dict[str, Any]:
+    asked = f"frage {document % 100}\n"
+    return {"doc_id": document, "doc": {"question": asked.strip(), "options": options}, "target": str(right),
+            "arguments": {f"gen_args_{n}": {"arg_0": asked, "arg_1": text} for n, text in enumerate(options)},
+            "resps": [[[str(score), "False"]] for score in scores],
+            "filtered_resps": [[str(score), "False"] for score in scores], "filter": "none",
+            "metrics": ["acc", "acc_norm"], "doc_hash": f"h{document % 100}",
+            "acc": float(scores.index(max(scores)) == right), **more}  # fmt: skip
+
+
+def test_samples_of_lm_eval_are_paired_by_document(tmp_path: Path) -> None:
+    options = ["volleyball", "tea"]
+    before, _ = read_samples(_written(
+        tmp_path / "a", "my_task", _choice_sample(0, [-8.5, -2.4], options, 1),
+        _choice_sample(1, [-1.0, -2.0], options, 1), _choice_sample(2, [-1.0, -2.0], options, 1, acc=0.5),
+        # the same question again, and one answered by its length: 5.0 / 10 letters is more than 3.0 / 3
+        _choice_sample(100, [-1.0, -2.0], options, 1), _choice_sample(4, [-5.0, -3.0], options, 0, acc_norm=1.0),
+        '{"doc_id": 5, "cut',
+    ))  # fmt: skip
+    after, untold = read_samples(_written(
+        tmp_path / "b", "my_task", _choice_sample(1, [-2.0, -1.0], options, 1),
+        _choice_sample(0, [-1.0, -3.0], options, 1), _choice_sample(3, [-1.0, -2.0], options, 0),
+        _choice_sample(100, [-2.0, -1.0], options, 1), _choice_sample(4, [-9.0, -1.0], options, 0, acc_norm=0.0),
+    ))  # fmt: skip
+    made = paired("my_task", {"a": before["my_task"], "b": after["my_task"]})
+    assert made is not None and untold == {}
+    assert (made.questions, made.chance) == (["frage 0", "frage 1", "frage 0", "frage 4"], 0.5)
+    assert made.expected == ["tea", "tea", "tea", "volleyball"]
+    assert [one.right for one in made.answers["a"]] == [True, False, False, True]
+    assert [one.answer for one in made.answers["a"]] == ["tea", "volleyball", "volleyball", "volleyball"]
+    assert [(one.answer, one.right) for one in made.answers["b"]] == [
+        ("volleyball", False), ("tea", True), ("tea", True), ("tea", False)]  # fmt: skip
+
+
+def test_of_several_filters_of_lm_eval_the_one_that_reads_most_answers_counts(tmp_path: Path) -> None:
+    def sample(document: int, name: str, said: str, right: float) -> dict[str, Any]:
+        request = {"arg_0": "1加1等于几？\n", "arg_1": {"until": ["\n"], "max_gen_toks": 24, "do_sample": False}}
+        return {"doc_id": document, "doc": {"question": "1加1等于几？", "answer": "2"}, "target": "2",
+                "arguments": {"gen_args_0": request}, "resps": [["1加1等于2。"]], "filtered_resps": [said],
+                "filter": name, "metrics": ["exact_match"], "doc_hash": "same", "exact_match": right}  # fmt: skip
+
+    strict = [sample(n, "strict-match", "[invalid]", 0.0) for n in range(2)]
+    read, _ = read_samples(_written(tmp_path, "sums", *strict, *(sample(n, "flexible", "2", 1.0) for n in range(2))))
+    made = paired("sums", {"a": read["sums"], "b": read["sums"]})
+    assert made is not None and made.chance == 0 and made.expected == ["2", "2"]
+    assert [(one.answer, one.right) for one in made.answers["b"]] == [("2", True)] * 2
+    assert paired("sums", {"a": read["sums"], "b": {}}) is None
+
+
+def test_what_lm_eval_does_not_call_right_or_wrong_is_left_out_and_an_option_may_stand_within(tmp_path: Path) -> None:
+    begins = "It was late because the "
+    within = {"doc_id": 0, "doc": {"sentence": begins + "_ was slow."}, "target": "was slow.",
+              "arguments": {f"gen_args_{n}": {"arg_0": begins + one, "arg_1": " was slow."}
+                            for n, one in enumerate(("bus", "dog"))},
+              "filtered_resps": [["-51.4", "False"], ["-54.8", "False"]], "filter": "none", "metrics": ["acc"],
+              "doc_hash": "h", "acc": 1.0}  # fmt: skip
+    _written(tmp_path, "chrf_task", {"doc_id": 0, "filter": "none", "metrics": ["chrf"], "chrf": ["2", "1加1等于2。"]})
+    read, untold = read_samples(_written(tmp_path, "wino_task", within))
+    assert untold == {"chrf_task": 1} and list(read) == ["wino_task"]
+    made = paired("wino_task", {"a": read["wino_task"], "b": read["wino_task"]})
+    assert made is not None and made.chance == 0.5
+    assert (made.expected, made.answers["a"][0].answer) == ([begins + "bus"], begins + "bus")
+
+
+def test_lm_eval_gets_short_names_for_folders_whose_own_it_would_split(demo: DemoFolder, tmp_path: Path) -> None:
+    import os
+
+    from pipeline.checkpoint import open_checkpoint
+    from pipeline.evaluation.adapters_on_base import Placed
+    from pipeline.evaluation.lm_eval_tasks import command
+
+    odd = tmp_path / "run=1,dtype=float16"
+    odd.symlink_to(demo.root / "healthy_decoder")
+    place = tmp_path / "place"
+    place.mkdir()
+    adapter = open_checkpoint(str(demo.root / "healthy_decoder_lora"))
+    placed = Placed("a", open_checkpoint(str(odd)), adapter, "shared")
+    argv = command(["x", "y"], placed, place, device="cpu", folder="mine", limit=3)
+    told = dict(one.split("=") for one in argv[argv.index("--model_args") + 1].split(","))
+    assert os.path.samefile(told["pretrained"], demo.root / "healthy_decoder")
+    assert os.path.samefile(told["peft"], demo.root / "healthy_decoder_lora")
+    assert set(told) <= {"pretrained", "peft", "tokenizer"} and argv[-4:] == ["--include_path", "mine", "--limit", "3"]
+
+
+_TASK = """task: demo_{name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+doc_to_text: "{{{{question}}}}\\n"
+doc_to_target: answer
+target_delimiter: ""
+metadata: {{version: 1.0}}
+"""
+_AS_CHOICE = """output_type: multiple_choice
+doc_to_choice: options
+metric_list: [{metric: acc_norm, aggregation: mean, higher_is_better: true}]
+"""
+_AS_TEXT = """output_type: generate_until
+generation_kwargs: {until: ["\\n"], max_gen_toks: 24, do_sample: false}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+def test_tasks_of_lm_eval_before_and_after(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    file = tmp_path / "asked.jsonl"
+    chosen = [_choice(one) for one in all_questions() if one.task == "kind"][::12]
+    for one in chosen:
+        one["answer"] = one["options"].index(one["answer"])
+    file.write_text("\n".join(json.dumps(one, ensure_ascii=False) for one in chosen), encoding="utf-8")
+    (tmp_path / "choice.yaml").write_text(_TASK.format(name="choice", file=file) + _AS_CHOICE)
+    (tmp_path / "text.yaml").write_text(_TASK.format(name="text", file=file).replace("answer", '"{{options[answer]}}"')
+                                        + _AS_TEXT)  # fmt: skip
+    healthy, output = str(demo.root / "healthy_decoder"), tmp_path / "r.json"
+    argv = ["--before", healthy, "--after", str(demo.root / "undertrained_decoder"), "--after",
+            f"lora={demo.root / 'healthy_decoder_lora'}", "--abilities", "none", "--output", str(output),
+            "--lm-eval-folder", str(tmp_path)]  # fmt: skip
+    status, out, err = _run(capsys, *argv, "--lm-eval", "demo_choice,demo_tex")
+    assert (status, out) == (2, "") and "did you mean demo_text?" in err and not output.exists()
+    _run(capsys, *argv, "--lm-eval", "demo_choice", "--lm-eval", "demo_text")
+    result = json.loads(output.read_bytes())
+    assert [(one["name"], one["source"], one["n"]) for one in result["abilities"]] == [
+        (name, "lm_eval", len(chosen)) for name in ("demo_choice", "demo_text")]  # fmt: skip
+    assert all(set(one["scores"]) == {"healthy_decoder", "undertrained_decoder", "lora"} for one in result["abilities"])
+    assert result["abilities"][0]["chance"] == pytest.approx(0.25, abs=0.02)
+    assert result["abilities"][0]["scores"]["healthy_decoder"]["value"] > 0.5
+    for line in (tmp_path / result["rows_file"]).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        for model, right in row["right"].items():  # what is shown and what is counted say the same
+            assert (row["answers"][model] == row["expected"]) is right, row
 
 
 def test_an_interrupt_leaves_what_was_done(demo: DemoFolder) -> None:

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+from test_reward_statistics import of_quality
 
 from diagnostics import report_store
 from diagnostics.check_table import EVALUATION_CHECKS
@@ -61,18 +63,17 @@ LIMITS = load_thresholds()
 # --- results from simulated data
 
 
-def scored(role: str, chosen: np.ndarray, rejected: np.ndarray, chars: tuple[np.ndarray, np.ndarray]) -> ScoredSet:
-    found = statistics_of(chosen, rejected, *chars)
+def scored(
+    role: str, chosen: np.ndarray, rejected: np.ndarray, chars: tuple[np.ndarray, np.ndarray], **more: Any
+) -> ScoredSet:
+    found = statistics_of(chosen, rejected, *chars, **more)
     doubted = found.suspects.pairs if found.suspects is not None else ()
     n = len(chosen)
     return ScoredSet(
         name=f"{role}.jsonl", role=role, path=f"{role}.jsonl", holds="pairs", rows=n, scored=n - found.not_finite,
-        unscored={"not_finite": found.not_finite} if found.not_finite else {}, accuracy=found.accuracy,
-        chosen=found.chosen, rejected=found.rejected, margin=found.margin, margin_std=found.margin_std,
-        log_loss=found.log_loss, calibration=found.calibration, calibration_error=found.calibration_error,
-        length=found.length, suspect_count=len(doubted),
+        unscored={"not_finite": found.not_finite} if found.not_finite else {},
         suspects=tuple(Suspect(s.index, s.index + 1, s.margin, s.probability, "p", "c", "r") for s in doubted[:20]),
-        suspects_expected=found.suspects.expected if found.suspects is not None else None,
+        **found.figures,
     )  # fmt: skip
 
 
@@ -235,6 +236,11 @@ def test_length_is_found_where_it_decides_and_nowhere_else() -> None:
     assert found(scores(pairs(rng, 1500, "data", length=-4.0)))["RWD013"] == ("warning", "leans_to_shortness")
     assert found(scores(pairs(rng, 1500, "data", leaning=0.3)))["RWD013"][0] in ("ok", "info")
     assert "RWD013" not in found(scores(pairs(rng, 30, "data", length=2.0)))
+    for seed in range(10):  # a sound model where longer answers are better, as most are
+        natural = scored("data", *of_quality(1500, natural=0.6, paid=0, seed=seed)[:2],
+                         of_quality(1500, natural=0.6, paid=0, seed=seed)[2:])  # fmt: skip
+        assert found(scores(natural))["RWD013"] == ("info", "as_the_labels")
+    assert "RWD013" not in found(scores(pairs(rng, 1500, "data", length=4.0, flipped=1.0)))
 
 
 def test_margins_that_promise_too_much() -> None:
@@ -248,6 +254,38 @@ def test_wrong_labels_are_more_than_the_margins_allow() -> None:
     rng = np.random.default_rng(7)
     assert found(scores(pairs(rng, 1500, "data", accuracy=0.9, flipped=0.08)))["RWD015"] == ("warning", "more_than_allowed")
     assert found(scores(pairs(rng, 1500, "data", accuracy=0.9)))["RWD015"][0] in ("ok", "info")
+    for seed in range(10):
+        rng = np.random.default_rng([9, seed])
+        noisy = pairs(rng, 400, "data", accuracy=0.9, flipped=0.15)
+        assert found(scores(noisy))["RWD015"] == ("warning", "more_than_allowed")
+        assert found(scores(pairs(rng, 400, "data", accuracy=0.9)))["RWD015"][0] in ("ok", "info")
+        # Margins of an overfitted model mean nothing, and those of trained pairs are known by heart
+        assert found(scores(replace(noisy, role="train")))["RWD015"][0] == "info"
+        known = scored("train", np.ones(400) + rng.random(400), -np.ones(400), (np.full(400, 90), np.full(400, 80)))
+        assert found(scores(known, replace(noisy, role="held_out")))["RWD015"][0] == "info"
+
+
+def test_a_category_that_is_turned_round_or_fails(tmp_path: Path) -> None:
+    alarms = failing = 0
+    for seed in range(20):
+        rng = np.random.default_rng([10, seed])
+        margins, kinds = rng.normal(1.2, 1.2, 800), rng.choice(["code", "math", "chat", "safety"], 800)
+        chars = np.full(800, 50), np.full(800, 50)
+
+        def of(margins: np.ndarray, kinds: np.ndarray = kinds, chars: Any = chars) -> ScoresResult:
+            return scores(scored("data", margins, np.zeros(800), chars, categories=kinds.tolist()))
+
+        alarms += found(of(margins))["RWD019"][0] != "ok"
+        turned = of(np.where(kinds == "math", -margins, margins))
+        assert found(turned)["RWD019"] == ("warning", "turned")
+        lost = of(np.where(kinds == "math", rng.normal(0, 1, 800), margins))
+        failing += found(lost)["RWD019"] == ("warning", "fails")
+        assert found(of(-margins))["RWD019"] == ("info", "no_better_as_a_whole")
+    assert alarms == 0 and failing >= 15, (alarms, failing)
+    report = report_of(turned, tmp_path)
+    assert report.causes[0].id == "pairs_swapped"
+    assert any("On math the reward model prefers" in one.message for one in report.findings)
+    assert "RWD019" not in found(scores(pairs(np.random.default_rng(1), 300, "data")))
 
 
 def test_missing_rewards_shared_prompts_and_scale() -> None:
@@ -261,7 +299,13 @@ def test_missing_rewards_shared_prompts_and_scale() -> None:
     assert found(scores(*both, shared_prompts=6, held_out_prompts=200))["RWD017"] == ("warning", "some_shared")
     assert found(scores(*both, shared_prompts=0, held_out_prompts=200))["RWD017"] == ("ok", "ok")
     flat = scored("data", np.full(50, 0.25), np.full(50, 0.25), (np.full(50, 9), np.full(50, 8)))
-    assert found(scores(flat))["RWD018"] == ("error", "all_alike")
+    assert found(scores(flat))["RWD018"] == ("error", "all_alike") and "RWD011" not in found(scores(flat))
+    each = rng.normal(0, 1, 50)  # rewards differ, but never within a pair
+    same = scored("data", each, each, (np.full(50, 9), np.full(50, 9)))
+    assert found(scores(same))["RWD018"] == ("error", "sides_alike")
+    one = scored("data", np.array([2.8]), np.array([1.0]), (np.full(1, 9), np.full(1, 9)))
+    same = scored("data", np.full(3, 1.5), np.full(3, 1.5), (np.full(3, 9), np.full(3, 9)))
+    assert found(scores(one))["RWD018"][0] in ("ok", "info") and found(scores(same))["RWD018"][0] in ("ok", "info")
     far = scored("data", 1000 + rng.normal(1, 1, 200), 1000 + rng.normal(0, 1, 200), (np.full(200, 9), np.full(200, 8)))
     assert found(scores(far))["RWD018"] == ("info", "far_from_zero")
 
@@ -349,6 +393,8 @@ def test_measures_that_got_worse_and_noise_that_did_not() -> None:
     }  # fmt: skip
     assert {code: told[code] for code in expected} == expected
     assert found(compared((outcomes(130, 40, 30),), harmed))["CMP009"] == ("info", "far")
+    near = measure("kl_k3_per_token", np.zeros(n), rng.random(n) * 0.1, "none")
+    assert found(compared((outcomes(30, 40, 130),), (*harmed, near)))["CMP009"] == ("ok", "ok")  # the surer estimate
     alarms = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
@@ -356,6 +402,22 @@ def test_measures_that_got_worse_and_noise_that_did_not() -> None:
         told = found(compared((outcomes(60, 80, 60),), still))
         alarms += sum(severity in ("warning", "error") for severity, _ in told.values())
     assert alarms <= 4, alarms
+
+
+@pytest.mark.parametrize(("name", "shares", "wanted", "cause"), [
+    ("ended", (0.98, 0.5), "higher", "stop_token_missing"), ("ended", (0.98, 0.85), "higher", "stop_token_missing"),
+    ("empty", (0.0, 0.3), "lower", "empty_completion"), ("loops", (0.02, 0.4), "lower", "repetition"),
+])  # fmt: skip
+def test_what_went_wrong_names_where_to_look_in_the_pairs(
+    name: str, shares: tuple[float, float], wanted: str, cause: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    before, after = ((rng.random(400) < share).astype(float) for share in shares)
+    harmed = measure(name, before, after, wanted)
+    assert report_of(compared((outcomes(190, 20, 190),), (harmed,)), tmp_path).causes[0].id == cause
+    # answers that loop don't end: one cause, not two
+    loops = measure("loops", np.zeros(400), (rng.random(400) < 0.5).astype(float))
+    assert report_of(compared((outcomes(190, 20, 190),), (harmed, loops)), tmp_path).causes[0].id == "repetition"
 
 
 def test_prompts_and_the_judge() -> None:
@@ -398,6 +460,9 @@ def test_abilities(tmp_path: Path) -> None:
     assert found(abilities((90, 90, 100)))["CMP030"][0] in ("ok", "info")
     told = found(abilities((20, 15, 100)))
     assert "CMP030" not in told and told["CMP031"] == ("info", "all_at_chance")
+    little = {"dpo": AbilityChange("dpo", Difference(-0.05, -0.08, -0.02, 900), "lost")}
+    assert found(replace(abilities((90, 40, 100)), overall=little))["CMP030"] == ("error", "some_lost_much_of_these")
+    assert found(replace(abilities((90, 83, 100)), overall=little))["CMP030"] == ("warning", "some_lost")
     lost = replace(abilities((90, 40, 100)), overall={"dpo": AbilityChange("dpo", Difference(-0.5, -0.6, -0.4, 100), "lost")})
     report = report_of(lost, tmp_path)
     assert report.causes[0].id == "overtrained" and report.samples[0]["kind"] == "lost_item"

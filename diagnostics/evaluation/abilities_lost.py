@@ -19,12 +19,13 @@ def abilities_lost(subject: EvaluationSubject, limits: Thresholds) -> Iterator[O
     Why it matters:
         Training on a narrow task takes abilities away that nobody looks at while it is trained.
     How it is measured:
-        Paired difference of the share of items that are right, with its 95% interval; lost is said where the interval
-        lies below zero. A loss of ten points or more is an error, a smaller one a warning. Kept is said only where a
-        loss of the configured size is ruled out.
+        Paired difference of the share of items that are right, with its 95% interval, of all items together and of
+        every ability. Lost is said where the interval lies below zero; of an ability where it does so corrected for the
+        number of abilities (Bonferroni), by itself or in all languages together. A loss of ten points or more is an
+        error, a smaller one a warning. Kept is said only where a loss of the configured size is ruled out.
     Known false alarms:
-        Tasks in another format than the model was trained for: what is lost may be the format. One ability of many is
-        called lost by chance once in forty.
+        Tasks in another format than the model was trained for: what is lost may be the format. Of comparisons in which
+        nothing differs one in forty shows a loss in all items together.
     Fix:
         Mix rows of the first training in, use a smaller rank or rate or fewer steps, or merge the adapter at a lower
         weight.
@@ -43,9 +44,9 @@ def abilities_lost(subject: EvaluationSubject, limits: Thresholds) -> Iterator[O
             continue
         seen = True
         numbers: dict[str, Any] = {
-            "after": after, "lost": len(lost), "of": len(told), "names": [f"{a.name} ({a.lang})" for a, _ in lost],
+            "after": after, "lost": len(lost), "of": len(told), "names": [label_of(a) for a, _ in lost],
         }  # fmt: skip
-        evidence = [(f"{a.name} ({a.lang})", _said(c.difference)) for a, c in lost]
+        evidence = [(label_of(a), _said(c.difference)) for a, c in lost]
         if whole is not None and whole.difference is not None:
             numbers |= {"points": 100 * whole.difference.mean, "n": whole.difference.n}
             evidence.append(("all items", _said(whole.difference)))
@@ -54,6 +55,8 @@ def abilities_lost(subject: EvaluationSubject, limits: Thresholds) -> Iterator[O
         if whole is not None and whole.verdict == "lost" and whole.difference is not None:
             if whole.difference.mean <= -far:
                 yield error("much_lost", *evidence, **numbers)
+            elif by_much:
+                yield error("some_lost_much_of_these", *evidence, **numbers)
             else:
                 yield warning("some_lost", *evidence, **numbers)
         elif by_much:
@@ -73,6 +76,11 @@ def _changes(subject: EvaluationSubject, after: str) -> Iterator[tuple[Ability, 
         for change in ability.changes:
             if change.after == after:
                 yield ability, change
+
+
+def label_of(ability: Ability) -> str:
+    """Its name, with its language where it has one."""
+    return f"{ability.name} ({ability.lang})" if ability.lang else ability.name
 
 
 def _said(difference: Difference | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from diagnostics.evaluation.abilities_lost import label_of
 from diagnostics.evaluation_subject import EvaluationSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import info, ok
@@ -26,8 +27,8 @@ def abilities_untold(subject: EvaluationSubject, limits: Thresholds) -> Iterator
         https://arxiv.org/abs/2405.14782
     """
     every = [(a, c) for a in subject.abilities.abilities for c in a.changes]
-    chance = [f"{a.name} ({a.lang})" for a, c in every if c.verdict == "cannot_tell"]
-    wide = [f"{a.name} ({a.lang})" for a, c in every if c.verdict == "no_difference"]
+    chance = [label_of(a) for a, c in every if c.verdict == "cannot_tell"]
+    wide = [label_of(a) for a, c in every if c.verdict == "no_difference"]
     numbers = {"chance": list(dict.fromkeys(chance)), "wide": list(dict.fromkeys(wide)), "of": len(every)}
     if every and len(chance) == len(every):
         yield info("all_at_chance", **numbers)

@@ -43,6 +43,8 @@ def add_parser(commands: Any) -> None:
                "./run/checkpoint-200 --abilities arithmetic --abilities reading --output kept.json\n"
                "  python -m pipeline abilities --before demo:healthy_decoder --after demo:undertrained_decoder --items "
                "own_questions.jsonl\n"
+               "  python -m pipeline abilities --before ./outputs/sft --after ./outputs/dpo --abilities none --lm-eval "
+               "arc_easy --lm-eval my_task --lm-eval-folder ./tasks\n"
                "rows of --items: question, options, answer; or question, answer. A column category names the ability.\n"
                "exit status: 0 nothing wrong, 1 an error found (abilities lost), 2 can't be used, 3 interrupted with "
                "what was done saved",
@@ -58,7 +60,8 @@ def add_parser(commands: Any) -> None:
              "default: all")  # fmt: skip
     add("--items", metavar="FILE", action="append", default=[], help="questions of your own beside them (repeatable)")
     add("--lm-eval", metavar="TASK", action="append", default=[],
-        help="a task of lm-evaluation-harness, where that is installed (repeatable)")  # fmt: skip
+        help="a task of lm-evaluation-harness, where that is installed: name or YAML file (repeatable)")  # fmt: skip
+    add("--lm-eval-folder", metavar="FOLDER", help="where tasks of your own for it lie (its --include_path)")
     add("--max-samples", metavar="N", help="only the first N items of each ability")
     how = parser.add_argument_group("how it is asked")
     add = how.add_argument
@@ -119,21 +122,24 @@ class _Run:
         self.batch = whole_number("--batch-size", options.batch_size, 1, 10**6) if options.batch_size else None
         named = [name_and_path(options.before), *map(name_and_path, options.after)]
         self.given = [(name, without_demo_name(source, "model")) for name, source in named]
+        self.tasks = [task.strip() for given in options.lm_eval for task in given.split(",") if task.strip()]
+        self.failed: Refused | None = None  # of the harness, whose failure takes nothing from what was asked before
         self.began = time.monotonic()
 
     def __call__(self) -> int:
         from pipeline.evaluation.abilities import Abilities
 
         options = self.options
-        if options.lm_eval:
-            from pipeline.evaluation.lm_eval_tasks import need_lm_eval
-
-            need_lm_eval()
         self.tick("reading", 0, None)
         items, left_out = self._items()
         models, names = self._models()
         self.output = Path(options.output) if options.output else Path(_as_file_name(names[1]) + ".abilities.json")
         self._place_is_free()
+        if self.tasks:
+            from pipeline.evaluation.lm_eval_tasks import need_lm_eval
+
+            self.tick("lm_eval", 0, None, ", ".join(self.tasks))
+            need_lm_eval(self.tasks, options.lm_eval_folder, self.cancel)
         for remark in models.remarks:
             self.note(remark.said(options.lang))
         asked = Abilities(
@@ -142,8 +148,13 @@ class _Run:
             told=lambda stage, model, done, total: self._told(names, stage, model, done, total),
         )  # fmt: skip
         asked.run(cancel=self.cancel)
-        if options.lm_eval and not self.cancel.is_set():
-            self._lm_eval(asked, models, names)
+        if self.tasks and not self.cancel.is_set():
+            try:
+                left_out = {**left_out, **self._lm_eval(asked, models, names)}
+            except Refused as reason:
+                if not asked.comparable:
+                    raise
+                self.failed = reason
         if not asked.comparable:
             if not self.cancel.is_set():
                 raise Refused("abilities_nothing_asked", why=", ".join(asked.result().left_out) or 0)
@@ -152,7 +163,10 @@ class _Run:
         if len(set(asked.formats.values())) > 1:
             formats = "; ".join(f"{name}: {form}" for name, form in asked.formats.items())
             self.note(Sentence("abilities/formats_differ", {"formats": formats}, "evaluation").said(options.lang))
-        return self._finish(asked, left_out)
+        status = self._finish(asked, left_out)
+        if self.failed is not None:
+            raise self.failed
+        return status
 
     def _told(self, names: Sequence[str], stage: str, model: str, done: int, total: int) -> None:
         self.tick(stage, names.index(model) * total + done, len(names) * total, model)
@@ -174,7 +188,7 @@ class _Run:
             items += read.items
             for why, count in read.left_out.items():
                 left_out[why] = left_out.get(why, 0) + count
-        if not items and not options.lm_eval:
+        if not items and not self.tasks:
             raise Refused("abilities_nothing_wanted")
         return items, left_out
 
@@ -205,19 +219,18 @@ class _Run:
         )  # fmt: skip
         return models, names
 
-    def _lm_eval(self, asked: Abilities, models: ModelsOnBase, names: Sequence[str]) -> None:
+    def _lm_eval(self, asked: Abilities, models: ModelsOnBase, names: Sequence[str]) -> dict[str, int]:
+        """What was left out."""
         from pipeline.evaluation.lm_eval_tasks import run_lm_eval
 
-        tasks = [task.strip() for given in self.options.lm_eval for task in given.split(",") if task.strip()]
-        made = run_lm_eval(
-            tasks, {name: models.placed[name].files for name in names}, device=models.device, dtype=models.dtype,
-            limit=self.most, batch_size=self.batch, cancel=self.cancel,
+        ran = run_lm_eval(
+            self.tasks, {name: models.placed[name] for name in names}, device=models.device, dtype=models.dtype,
+            limit=self.most, batch_size=self.batch, folder=self.options.lm_eval_folder, cancel=self.cancel,
             told=lambda model, done: self.tick("lm_eval", done, len(names), model),
         )  # fmt: skip
-        if made is None:
-            asked.interrupted = True
-        else:
-            asked.outside += made
+        asked.outside += ran.tasks
+        asked.interrupted |= ran.interrupted
+        return ran.left_out
 
     def _place_is_free(self) -> None:
         """Raises Refused for a place that can't be written, or holds anything but a former result of this."""

@@ -29,7 +29,7 @@ def account_text(result: AbilitiesResult, lang: str, written: Sequence[str] = ()
         head.append(said("left_out", why=why))
     if result.interrupted:
         head.append(said("interrupted"))
-    verdicts = [_verdict(result, after, words, said) for after in afters]
+    verdicts = [*(_verdict(result, after, words, said) for after in afters), *_shown(result, said)]
     blocks = [head, verdicts, _table(result, before, afters, words), _lost(result, said),
               [said("written", path=path) for path in written]]  # fmt: skip
     return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
@@ -56,6 +56,19 @@ def _verdict(result: AbilitiesResult, after: str, words: Mapping[str, Any], said
     if by["cannot_tell"]:
         parts.append(said("at_chance", n=len(by["cannot_tell"]), of=len(result.abilities)))
     return "\n  ".join([str(line), *parts])
+
+
+def _shown(result: AbilitiesResult, said: Any) -> list[str]:
+    """From which loss on one can be told at all."""
+    own = [change.shown_loss for ability in result.abilities for change in ability.changes if change.difference]
+    least = [loss for loss in own if loss is not None]
+    whole = [loss for change in result.overall.values() if (loss := change.shown_loss) is not None]
+    if not own or not whole:
+        return []
+    if not least:
+        return [str(said("shown_loss_all", all=f"{100 * max(whole):.1f}"))]
+    span = [f"{100 * loss:.0f}" for loss in (min(least), max(least))]
+    return [str(said("shown_loss", one="–".join(dict.fromkeys(span)), all=f"{100 * max(whole):.1f}"))]
 
 
 def _table(

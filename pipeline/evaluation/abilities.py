@@ -1,8 +1,12 @@
 """What models can do before and after: the same questions to each, right answers counted, differences paired.
 
 Of an item with options the model's answer is the option with the highest log-likelihood per byte behind the question
-(`acc_norm` of lm-evaluation-harness, https://github.com/EleutherAI/lm-evaluation-harness), so that models that follow
+(`acc_bytes` of lm-evaluation-harness, https://github.com/EleutherAI/lm-evaluation-harness), so that models that follow
 no instruction can be measured too. Items without options are answered greedily and checked.
+
+Of sixteen abilities one would often seem lost by chance. So an ability is called lost or gained only where its interval
+says so at a level corrected for their number (Bonferroni), or where it does uncorrected and all languages of the
+ability together do at one corrected for the number of those. The interval that is told is the uncorrected one.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.load_model import LoadedModel
 
 SAMPLE_ROWS = 32
+_MOST_LOST = 64  # items that show a loss for any number of abilities
 Told = Callable[[str, str, int, int], None]
 """Of how far it is: stage (`loading`, `answering`), model, items done, items in all."""
 
@@ -219,18 +224,23 @@ class Abilities:
     def result(self) -> AbilitiesResult:
         """Of what has been answered so far."""
         before, *afters = self.names
-        abilities, every = [], list[_Asked]()
-        for (name, lang, source), items in groups(self.items):
-            asked = [_Asked(item.question, item.answer, item.chance, item.number,
-                            {model: self.answers[model].get(item.number) for model in self.names}) for item in items]
-            abilities.append(_ability(name, lang, source, asked, self.names))
-            every += asked
+        by_ability: list[tuple[tuple[str, str, str], list[_Asked]]] = []
+        for kind, items in groups(self.items):
+            by_ability.append((kind, [
+                _Asked(item.question, item.answer, item.chance, item.number,
+                       {model: self.answers[model].get(item.number) for model in self.names}) for item in items
+            ]))  # fmt: skip
         for one in self.outside:
-            asked = [_Asked(question, expected, one.chance, place,
-                            {model: held[place] for model, held in one.answers.items()})
-                     for place, (question, expected) in enumerate(zip(one.questions, one.expected, strict=True))]
-            abilities.append(_ability(one.ability, "", one.source, asked, self.names))
-            every += asked
+            by_ability.append(((one.ability, "", one.source), [
+                _Asked(question, expected, one.chance, place,
+                       {model: held[place] for model, held in one.answers.items()})
+                for place, (question, expected) in enumerate(zip(one.questions, one.expected, strict=True))
+            ]))  # fmt: skip
+        every = [asked for _, some in by_ability for asked in some]
+        together = _all_languages(by_ability)
+        of, of_together = len(by_ability), len(together)
+        abilities = [_ability(kind, asked, self.names, of, together.get((kind[0], kind[2]), ()), of_together)
+                     for kind, asked in by_ability]
         overall = {after: change(every, before, after, whole=True) for after in afters}
         problems = Counter(f"{model}: {answered.problem}" for model, held in self.answers.items()
                            for answered in held.values() if answered.problem)  # fmt: skip
@@ -299,7 +309,23 @@ class _Asked:
         return None if held is None else held.right
 
 
-def _ability(name: str, lang: str, source: str, asked: Sequence[_Asked], names: Sequence[str]) -> Ability:
+def _all_languages(
+    by_ability: Sequence[tuple[tuple[str, str, str], list[_Asked]]]
+) -> dict[tuple[str, str], list[_Asked]]:  # fmt: skip
+    """By name and source, of abilities that are asked in several languages."""
+    kinds = Counter((name, source) for (name, _, source), _ in by_ability)
+    found: dict[tuple[str, str], list[_Asked]] = {}
+    for (name, _, source), asked in by_ability:
+        if kinds[name, source] > 1:
+            found.setdefault((name, source), []).extend(asked)
+    return found
+
+
+def _ability(
+    kind: tuple[str, str, str], asked: Sequence[_Asked], names: Sequence[str], of: int, together: Sequence[_Asked],
+    of_together: int,
+) -> Ability:  # fmt: skip
+    """of: abilities in all. together: the same ability in all languages, of so many."""
     from pipeline.evaluation.intervals import share_of
 
     before, *afters = names
@@ -309,8 +335,9 @@ def _ability(name: str, lang: str, source: str, asked: Sequence[_Asked], names: 
         if told:
             scores[model] = share_of(sum(told), len(told))
     chance = math.fsum(one.chance for one in asked) / len(asked)
-    changes = tuple(change(asked, before, after) for after in afters)
-    return Ability(name, lang, source, len(asked), chance, scores, changes, _lost(asked, before, afters))
+    changes = tuple(change(asked, before, after, of=of, together=together, of_together=of_together)
+                    for after in afters)  # fmt: skip
+    return Ability(*kind, len(asked), chance, scores, changes, _lost(asked, before, afters))
 
 
 def _lost(asked: Sequence[_Asked], before: str, afters: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
@@ -324,33 +351,73 @@ def _lost(asked: Sequence[_Asked], before: str, afters: Sequence[str]) -> tuple[
     ][:CASES])  # fmt: skip
 
 
-def change(asked: Sequence[_Asked], before: str, after: str, *, whole: bool = False) -> AbilityChange:
-    """whole: of all items together, where smaller losses can be ruled out. The interval: Tango's, as of a win rate."""
-    from pipeline.evaluation.intervals import win_rate
+def change(
+    asked: Sequence[_Asked], before: str, after: str, *, whole: bool = False, of: int = 1,
+    together: Sequence[_Asked] = (), of_together: int = 1,
+) -> AbilityChange:  # fmt: skip
+    """whole: of all items together, where smaller losses can be ruled out. of: abilities among which this is one, for
+    which its verdict is corrected; together, of_together: as of `_ability`. The interval: Tango's, as of a win rate."""
+    from pipeline.evaluation.intervals import bonferroni
 
-    pairs = [(one.right(before), one.right(after), one.chance) for one in asked]
-    told = [(was, now_is, luck) for was, now_is, luck in pairs if was is not None and now_is is not None]
+    told = _told(asked, before, after)
     if not told:
         return AbilityChange(after, None, "cannot_tell")
+    apart = sure = _difference(told)
+    if of > 1:
+        sure = _difference(told, bonferroni(of))
+        if together and _same_side(apart, _difference(_told(together, before, after), bonferroni(of_together))):
+            sure = apart
+    chance = math.fsum(luck for *_, luck in told) / len(told)
+    known = above_chance(sum(was for was, *_ in told), len(told), chance)
+    knows = above_chance(sum(is_now for _, is_now, _ in told), len(told), chance)
+    return AbilityChange(after, apart, verdict(apart, known, knows, whole=whole, sure=sure), shown_loss(len(told), of))
+
+
+def _told(asked: Sequence[_Asked], before: str, after: str) -> list[tuple[bool, bool, float]]:
+    """Of items that both answered: right before, right after, chance."""
+    pairs = [(one.right(before), one.right(after), one.chance) for one in asked]
+    return [(was, now_is, luck) for was, now_is, luck in pairs if was is not None and now_is is not None]
+
+
+def _difference(told: Sequence[tuple[bool, bool, float]], confidence: float | None = None) -> Difference:
+    from pipeline.evaluation.intervals import win_rate
+
     gained = sum(now_is and not was for was, now_is, _ in told)
     lost = sum(was and not now_is for was, now_is, _ in told)
-    share = win_rate(gained, len(told) - gained - lost, lost)
-    difference = Difference(2 * share.value - 1, 2 * share.low - 1, 2 * share.high - 1, len(told))
-    chance = math.fsum(luck for *_, luck in told) / len(told)
-    known = above_chance(sum(bool(was) for was, *_ in told), len(told), chance)
-    knows = above_chance(sum(bool(is_now) for _, is_now, _ in told), len(told), chance)
-    return AbilityChange(after, difference, verdict(difference, known, knows, whole=whole))
+    share = win_rate(gained, len(told) - gained - lost, lost, confidence=confidence)
+    return Difference(2 * share.value - 1, 2 * share.low - 1, 2 * share.high - 1, len(told))
 
 
-def verdict(difference: Difference, known: bool, knows: bool, *, whole: bool = False) -> str:
-    """known, knows: whether the model before, after is above chance."""
-    if difference.low > 0 and knows:
+def _same_side(one: Difference, other: Difference) -> bool:
+    return (one.high < 0 and other.high < 0) or (one.low > 0 and other.low > 0)
+
+
+def verdict(
+    difference: Difference, known: bool, knows: bool, *, whole: bool = False, sure: Difference | None = None
+) -> str:  # fmt: skip
+    """known, knows: whether the model before, after is above chance. sure: with the interval at the level that a loss
+    or gain needs, where that is another."""
+    sure = sure or difference
+    if sure.low > 0 and knows:
         return "gained"
     if not known:
         return "cannot_tell"
-    if difference.high < 0:
+    if sure.high < 0:
         return "lost"
     return "kept" if difference.low > -_limit("kept_within_all" if whole else "kept_within") else "no_difference"
+
+
+def shown_loss(n: int, of: int = 1) -> float | None:
+    """Smallest share of n items that, lost and none gained, is called a loss of one of so many abilities by its own
+    items. None: not even all of them."""
+    import numpy as np
+
+    from pipeline.evaluation.intervals import bonferroni, win_rate_limits
+
+    lost = np.arange(1, min(n, _MOST_LOST) + 1)
+    _, high = win_rate_limits(np.zeros(len(lost)), n - lost, lost, confidence=bonferroni(of))
+    shown = np.flatnonzero(high < 0.5)
+    return float(lost[shown[0]] / n) if len(shown) else None
 
 
 def above_chance(right: int, n: int, chance: float) -> bool:
