@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from pipeline.evaluation.bundles import (
     bundle_recipe,
     bundles_root,
     create_bundle,
+    keep_replay,
     list_bundles,
     open_bundle,
     remove_bundle,
 )
 from pipeline.evaluation.replay_cases import read_cases
-from pipeline.evaluation.results import read_result_file
+from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, read_result_file, to_json, write_result_file
 from pipeline.refusal import Refused
 from pipeline.training.job_folder import Job, Status, new_job, write_status
 
@@ -143,9 +145,36 @@ def test_runs_are_remembered_and_replayed(
     [result] = open_bundle("a").replays
     assert read_result_file(result)["rows"] == told["rows"] and result.with_name(Path(told["output"]).name).is_file()
     shutil.rmtree(kept.folder)  # a job that was deleted leaves the bundle readable
+    elsewhere = [*("replay", "--model", model, "--cases", str(bundle.cases)), "--output", str(bundle.folder.parent / "r.xlsx"),
+                 "--greedy", "--max-new-tokens", "9", "--device", "cpu"]  # fmt: skip
+    assert main([*elsewhere, "--bundle", "none"]) == 2 and "none" in capsys.readouterr().err
+    assert main([*elsewhere, "--bundle", "a"]) in (0, 1)
+    first, second = open_bundle("a").replays
+    assert second == result and read_result_file(first)["bundle"] == "a" and first.with_name(f"{first.name.split('.')[0]}.xlsx").is_file()
     assert [run.state for run in open_bundle("a").runs] == ["gone", "refused"] and open_bundle("a").trained() == []
     assert main(["bundle", "list", "--lang", "zh"]) == 0
-    assert "a：3 个案例，3 个偏好对，2 次训练，1 次回放" in capsys.readouterr().out
+    assert "a：3 个案例，3 个偏好对，2 次训练，2 次回放" in capsys.readouterr().out
     assert main(["bundle", "remove", "a"]) == 2 and "--yes" in capsys.readouterr().err
     assert main(["bundle", "remove", "a", "--yes"]) == 0 and list_bundles() == []
     assert main(["bundle", "list"]) == 0 and "no bundle yet" in capsys.readouterr().out
+
+
+def test_kept_replay_is_a_copy_that_stays_one(pairs: Path, tmp_path: Path) -> None:
+    made = create_bundle("a", pairs=pairs)
+    row = Replayed(0, "base", "q", "a", "b", "wrong", False)
+    result = ReplayResult((ModelNamed("base", "b", "base"),), (), (row,), cases=1, created="2026-01-02T03:04:05Z",
+                          rows_file="out.rows.jsonl")  # fmt: skip
+    for name, text in (("out.xlsx", "book"), ("out.rows.jsonl", "rows"), ("other.json", "{}")):
+        (tmp_path / name).write_text(text)
+    write_result_file(result, tmp_path / "out.replay.json")
+    place = keep_replay(made, tmp_path / "out.replay.json")
+    assert keep_replay(made, tmp_path / "out.replay.json") == place and made.replays == [place]
+    held, stem = read_result_file(place), place.name.split(".")[0]
+    assert held["bundle"] == "a" and held["rows"] == to_json(result)["rows"] and "-20260102-" in stem or "-20260101-" in stem
+    assert place.with_name(f"{stem}.xlsx").read_text() == "book" and place.with_name(held["rows_file"]).read_text() == "rows"
+    write_result_file(replace(result, cases=2, summary=()), tmp_path / "out.replay.json")
+    write_result_file(replace(result, created="", rows_file="../../etc"), tmp_path / "alone.json")
+    with pytest.raises(Refused, match="other.json"):
+        keep_replay(made, tmp_path / "other.json")
+    assert not list(made.folder.glob(f"replays/{keep_replay(made, tmp_path / 'alone.json').name.split('.')[0]}.xlsx"))
+    assert len(made.replays) == 2 and made.changed > 0

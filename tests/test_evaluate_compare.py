@@ -32,6 +32,7 @@ from pipeline.evaluation.results import (
 from pipeline.evaluation.task_check import TaskCheck
 from ui import (
     evaluate_abilities,
+    evaluate_case,
     evaluate_compare,
     evaluate_compare_view,
     evaluate_contests,
@@ -207,7 +208,8 @@ def test_a_worse_model_is_called_worse_and_too_few_prompts_nothing(tmp_path: Pat
 def test_without_a_judge_there_is_no_verdict_but_measures(tmp_path: Path) -> None:
     shown = comparison(tmp_path, answers(tmp_path, "sft", 0.9), answers(tmp_path, "dpo", 0.4), check="none")
     page = evaluate_compare_view.view(shown, "en")
-    assert "Nothing has judged" in page and "characters" in page and "dd-votes" in page
+    assert "Nothing has judged" in page and "characters" in page
+    assert "dd-votes" in evaluate_compare_view.cases(shown, "en")
     assert evaluate_compare_view.headline(shown.result, "zh").line == "未评判"
 
 
@@ -215,10 +217,13 @@ def test_of_several_models_each_can_be_looked_at(tmp_path: Path) -> None:
     one = comparison(tmp_path, answers(tmp_path, "sft", 0.5), answers(tmp_path, "dpo", 0.9, seed=1),
                      answers(tmp_path, "harmful", 0.1, seed=2))  # fmt: skip
     page = evaluate_compare_view.view(one, "en")
-    assert 'data-ask="after"' in page and "dpo is better" in page
-    other = evaluate_compare.another(one, {"value": "harmful"}, "en")["parts"]["compare"]
-    assert "harmful is worse than sft" in other and "dpo is better" not in other
-    assert re.search(r'data-value="harmful" aria-pressed="true"', other)
+    assert 'data-ask="after"' in page and "harmful is worse than sft" in page  # what the findings are of comes first
+    assert "harmful" in evaluate_compare_view.cases(one, "en") and "dpo is better" not in page
+    parts = evaluate_compare.another(one, {"value": "dpo"}, "en")["parts"]
+    other = parts["compare"]
+    assert "dpo" in parts["cases"] and ">harmful<" not in parts["cases"]
+    assert "dpo is better" in other and "harmful is worse" not in other
+    assert re.search(r'data-value="dpo" aria-pressed="true"', other)
     assert evaluate_compare_view.headline(one.result, "en").tone == "problems"
 
 
@@ -229,7 +234,8 @@ def test_names_and_answers_are_only_text(tmp_path: Path) -> None:
     one = comparison(tmp_path, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
     result = json.loads(json.dumps(one.result).replace('"b"', json.dumps(HOSTILE)))
     hostile = Shown("x", "comparison", result, None, tmp_path, one.rows)
-    for page in (evaluate_compare_view.view(one, "en"), evaluate_compare_view.view(hostile, "zh")):
+    for page in (evaluate_compare_view.view(one, "en"), evaluate_compare_view.view(hostile, "zh"),
+                 evaluate_compare_view.cases(one, "en"), evaluate_compare_view.cases(hostile, "zh")):  # fmt: skip
         assert "<img" not in page and "__i18n__" not in page
 
 
@@ -240,6 +246,7 @@ def test_names_and_answers_are_only_text(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_a_result_that_is_not_as_it_should_be_is_still_a_page(broken: dict[str, Any]) -> None:
     assert evaluate_compare_view.view(Shown("x", "comparison", broken), "en")
+    evaluate_compare_view.cases(Shown("x", "comparison", broken), "en")
     evaluate_compare_view.headline(broken, "zh")
     evaluate_abilities.view(Shown("x", "abilities", broken), "en")
     evaluate_abilities.headline(broken, "en")
@@ -265,17 +272,17 @@ def test_broken_lines_of_the_rows_are_left_out(better: Shown) -> None:
     with open(better.rows, "ab") as file:
         file.write(b"{broken\n[1]\n\xff\xfe\n" + b'{"after": "dpo", "row": "x", "scores": [], "outcome": 3}\n{"after": "dp')
     assert len(cases_of(better)) == 121
-    assert evaluate_compare_view.view(better, "en")
+    assert evaluate_compare_view.view(better, "en") and evaluate_compare_view.cases(better, "en")
 
 
 def test_pages_of_cases_and_a_point(better: Shown) -> None:
     fields = {"after": "dpo", "outcome": "loss", "category": "", "search": ""}
-    first = evaluate_compare.filtered(better, {"fields": fields}, "en")["parts"]["cases"]
+    first = evaluate_compare.filtered(better, {"fields": fields}, "en")["parts"]["listed"]
     assert first.count("dd-outcome-chip") == min(5, int(re.search(r"of (\d+)", first).group(1)))  # type: ignore[union-attr]
-    later = evaluate_compare.turned(better, {"fields": {"after": "dpo"}, "value": "115"}, "en")["parts"]["cases"]
+    later = evaluate_compare.turned(better, {"fields": {"after": "dpo"}, "value": "115"}, "en")["parts"]["listed"]
     assert "Cases 116–120 of 120" in later
-    assert "Cases 116–120" in evaluate_compare.turned(better, {"fields": {}, "value": "1e9"}, "en")["parts"]["cases"]
-    assert "Cases 1–5" in evaluate_compare.turned(better, {"value": HOSTILE}, "en")["parts"]["cases"]
+    assert "Cases 116–120" in evaluate_compare.turned(better, {"fields": {}, "value": "1e9"}, "en")["parts"]["listed"]
+    assert "Cases 1–5" in evaluate_compare.turned(better, {"value": HOSTILE}, "en")["parts"]["listed"]
     case = evaluate_compare.case(better, {"row": 10, "set": "task"}, "en")["parts"]["case"]
     assert "10 加 3 等于几？" in case and "dd-loop" in case and "data-close-case" in case
     gone = evaluate_compare.case(better, {"row": 999}, "en")["parts"]["case"]
@@ -349,8 +356,9 @@ def test_a_stored_report_still_shows_its_cases(better: Shown) -> None:
     assert better.folder is not None
     report = diagnose_evaluation(better.folder / evaluate_compare.RESULT)
     stored = Shown("x", "comparison", report.curves["result"], report)
-    page = evaluate_compare_view.view(stored, "en")
-    assert "dpo is better than sft" in page and "dd-compare-case" in page and "dd-votes" not in page
+    cases = evaluate_compare_view.cases(stored, "en")
+    assert "dpo is better than sft" in evaluate_compare_view.view(stored, "en")
+    assert "dd-compare-case" in cases and "dd-votes" not in cases
     loss = next(sample for sample in report.samples if sample["kind"] == "loss")
     assert str(loss["sides"][0]["text"]).strip() in evaluate_compare.case(stored, {"row": loss["row"], "set": "task"}, "en")["parts"]["case"]
 
@@ -374,10 +382,83 @@ def test_form_becomes_a_command(tmp_path: Path) -> None:
         assert 'name="before"' in evaluate_compare.form({}, lang) and 'name="after"' in evaluate_abilities.form({}, lang)
 
 
+@pytest.mark.parametrize(("form", "options"), [
+    ({}, ()), ({"temperature": "0.7", "num_beams": "3", "samples": "2"}, ()),  # of the ways that aren't chosen
+    ({"decoding": "beam"}, ("--num-beams", "5")), ({"decoding": "beam", "num_beams": "3"}, ("--num-beams", "3")),
+    ({"decoding": "sampling"}, ("--temperature", "1")),
+    ({"decoding": "sampling", "temperature": "0.7", "top_p": "0.9", "samples": "4", "max_new_tokens": "32", "seed": "5"},
+     ("--temperature", "0.7", "--top-p", "0.9", "--samples", "4", "--max-new-tokens", "32", "--seed", "5")),
+])  # fmt: skip
+def test_how_models_answer_is_the_command(form: dict[str, str], options: tuple[str, ...]) -> None:
+    given = {"before": "demo:healthy_decoder", "after": "demo:undertrained_decoder", **form}
+    found = evaluate_compare.checked(given, "en")
+    assert not found.problems and found.arguments[5:-3] == options
+    assert _parsed(found.arguments).temperature == (options[1] if "--temperature" in options else None)
+
+
+def _parsed(arguments: tuple[str, ...]) -> Any:
+    """As the command reads them, which refuses an option that it doesn't have."""
+    import argparse
+
+    from pipeline.commands import abilities, compare
+
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    compare.add_parser(commands)
+    abilities.add_parser(commands)
+    return parser.parse_args(arguments)
+
+
+def test_names_columns_and_a_database_are_taken_as_the_command_takes_them(tmp_path: Path) -> None:
+    one = answers(tmp_path, "one", 0.5, n=3)
+    (tmp_path / "shop.sqlite").write_bytes(b"")
+    given = {"before": f"OLD={one}", "after": f"NEW=demo:healthy_t5\nx=y={one}\n对齐后={one}", "check": "sql", "category": "k",
+             "database": str(tmp_path / "shop.sqlite"), "columns": "prompt=q\nanswer=text", "base": "demo:healthy_decoder"}  # fmt: skip
+    found = evaluate_compare.checked(given, "en")
+    assert set(found.problems) == {"after"}  # there is no file y=...
+    found = evaluate_compare.checked({**given, "after": f"NEW=demo:healthy_t5\n对齐后={one}"}, "en")
+    assert not found.problems and found.name == "OLD → NEW, 对齐后"
+    read = _parsed(found.arguments)
+    assert (read.before, read.after) == (f"OLD={one}", ["NEW=demo:healthy_t5", f"对齐后={one}"])
+    assert read.column == ["prompt=q", "answer=text"] and read.database.endswith("shop.sqlite") and read.base == "demo:healthy_decoder"
+    assert set(evaluate_compare.checked({**given, "columns": "q"}, "zh").problems) == {"columns", "after"}
+    kept = evaluate_abilities.checked({"before": "A=demo:healthy_t5", "after": f"B={tmp_path}"}, "en")
+    assert not kept.problems and _parsed(kept.arguments).after == [f"B={tmp_path}"] and kept.name == "A → B"
+
+
+def test_a_name_stays_with_what_is_made_a_path_of(tmp_path: Path, demo: DemoFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ui import uploads
+
+    token, names, _ = uploads.keep_logs([str(answers(tmp_path, "one", 0.5, n=3))])
+    for given, of in ((f"NEW=upload:{token}/{names[0]}", uploads.files(token)[0]), ("NEW=demo:healthy_decoder", None)):
+        assert evaluate_case.is_named(given)
+        named, _, path = evaluate_case.resolved(given).partition("=")
+        assert named == "NEW" and Path(path).exists() and of in (None, path)
+    assert not evaluate_case.is_named("prompt=question") and evaluate_case.resolved("a=b") == "a=b"
+
+
+def test_a_name_hides_no_large_model_from_a_public_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
+    asked: list[str] = []
+    monkeypatch.setattr(evaluate_case, "open_checkpoint", lambda named: asked.append(named) or _large())
+    for given in ("owner/large", "SMALL=owner/large"):
+        with pytest.raises(BadCase) as refused:
+            evaluate_case.check_public(["compare", "--before", given])
+        assert refused.value.entry == "evaluate_too_large" and asked.pop() == "owner/large"
+
+
+def _large() -> Any:
+    from types import SimpleNamespace
+
+    return SimpleNamespace(tensors={"w": SimpleNamespace(numel=evaluate_case.PUBLIC_PARAMETERS + 1)})
+
+
 @pytest.mark.parametrize(("change", "place"), [
     ({"before": ""}, "before"), ({"after": "\n"}, "after"), ({"after": "./nowhere/at all"}, "after"), ({"after": "demo:unheard"}, "after"),
     ({"check": "regex:"}, "pattern"), ({"judge": "file:///etc"}, "judge"), ({"max_samples": "none"}, "max_samples"),
-    ({"reward_model": "job:0"}, "reward_model"),
+    ({"reward_model": "job:0"}, "reward_model"), ({"after": "NEW=./nowhere"}, "after"), ({"before": "OLD=demo:unheard"}, "before"),
+    ({"top_p": "2"}, "top_p"), ({"samples": "0"}, "samples"), ({"num_beams": "1"}, "num_beams"), ({"base": "./nowhere"}, "base"),
+    ({"database": "./nowhere.db"}, "database"),
 ])  # fmt: skip
 def test_form_says_what_is_wrong_at_its_field(change: dict[str, str], place: str) -> None:
     given = {"before": "demo:healthy_decoder", "after": "demo:undertrained_decoder", **change}
@@ -388,9 +469,10 @@ def test_form_says_what_is_wrong_at_its_field(change: dict[str, str], place: str
 def test_in_public_no_address_and_no_path_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
     path = str(answers(tmp_path, "one", 0.5, n=3))
-    given = {"before": path, "after": "http://127.0.0.1:1/v1", "judge": "http://169.254.169.254/", "max_new_tokens": "100000"}
+    given = {"before": path, "after": "X=http://127.0.0.1:1/v1", "judge": "http://169.254.169.254/", "max_new_tokens": "100000",
+             "samples": "5", "database": path}  # fmt: skip
     found = evaluate_compare.checked(given, "en")
-    assert {"before", "after", "max_new_tokens"} <= set(found.problems)
+    assert {"before", "after", "max_new_tokens", "samples"} <= set(found.problems)
     assert not any("http" in one or one == path for one in found.arguments)
     assert "--max-samples" in found.arguments
 
@@ -416,10 +498,26 @@ def abilities(name: str = "arithmetic") -> Shown:
 def test_a_lost_ability_is_named_with_its_questions() -> None:
     page = evaluate_abilities.view(abilities(), "en")
     assert "dpo can no longer do all that sft could" in page and "arithmetic (Chinese)" in page
-    assert "1 questions right before" in page and "<img" not in page and "left:25.0%" in page  # chance
+    assert "Right before, wrong now: 1" in page and "<img" not in page and "left:25.0%" in page  # chance
     assert "dd-tone-bad" in page and "dd-measured-lost" in page and "dd-measured-kept" in page
     assert evaluate_abilities.headline(abilities().result, "zh").tone == "problems"
     assert "<img" not in evaluate_abilities.view(abilities(HOSTILE), "zh")
+
+
+def test_where_the_model_guessed_before_nothing_is_said_to_be_lost() -> None:
+    def guessing(name: str, verdict: str, shown_loss: float | None) -> dict[str, Any]:
+        share = {"value": 0.5, "low": 0.3, "high": 0.7, "n": 6}
+        return {"name": name, "lang": "en", "n": 6, "chance": 0.25, "scores": {"sft": share, "dpo": share},
+                "changes": [{"after": "dpo", "verdict": verdict, "shown_loss": shown_loss}],
+                "lost_items": [{"item": "1", "prompt": "q", "model": "dpo", "answer": "x"}]}  # fmt: skip
+
+    result = {"models": [{"name": "sft"}, {"name": "dpo", "role": "after"}], "overall": {"dpo": {"after": "dpo", "verdict": "cannot_tell"}},
+              "abilities": [guessing("facts", "cannot_tell", 0.5), guessing("code", "no_difference", 0.5), guessing("reading", "no_difference", None)]}  # fmt: skip
+    page = evaluate_abilities.view(Shown("x", "abilities", result), "en")
+    assert "sft hardly does better than guessing" in page and "In 1 of 3 abilities" in page
+    assert "dd-is-lost" not in page and "dd-is-lost" in evaluate_abilities.view(abilities(), "en")
+    assert page.count("a loss shows from 50% of them on") == 1 and page.count("too few to show a loss") == 1
+    assert "guessed before" in page and evaluate_abilities.headline(result, "zh").tone == "neutral"
 
 
 # --- in the browser ----------------------------------------------------------------------------------------------
@@ -446,8 +544,8 @@ def test_files_are_compared_looked_at_and_voted_on(tab: Callable[..., Any], tmp_
     page.wait_for_selector(".dd-compare .dd-verdict h2", timeout=60_000)
     assert page.inner_text(".dd-compare .dd-verdict h2") == "dpo is better than sft"
     page.click(".dd-outcome[data-value=loss]")
-    page.wait_for_function("document.querySelector('[data-part=cases] select[name=outcome]')?.value === 'loss'")
-    assert set(page.locator("[data-part=cases] .dd-outcome-chip").all_inner_texts()) == {"worse"}
+    page.wait_for_function("document.querySelector('[data-part=listed] select[name=outcome]')?.value === 'loss'")
+    assert set(page.locator("[data-part=listed] .dd-outcome-chip").all_inner_texts()) == {"worse"}
     page.click("[data-ask=votes][data-value=open]")
     page.wait_for_selector(".dd-votes-open")
     count = ".dd-votes-open .dd-move .dd-dim"
@@ -505,8 +603,9 @@ def test_two_models_of_the_demo_are_compared(tab: Callable[..., Any], demo: Demo
     page = tab()
     page.fill("[name=before]", "demo:healthy_decoder")
     page.fill("[name=after]", "demo:never_stops_decoder")
-    page.click(".dd-evaluate-more > summary")
+    page.click("#dd-evaluate-more > summary")
     page.fill("[name=max_samples]", "8")
+    page.click("#dd-evaluate-answers > summary")
     page.fill("[name=max_new_tokens]", "12")
     page.click("#dd-evaluate-start")
     page.wait_for_selector(".dd-compare .dd-verdict h2", timeout=90_000)

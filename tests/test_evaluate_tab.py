@@ -7,19 +7,24 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_in_browser import Server
+from app_in_browser import Server, serve
 from tiny_answering_models import ROWS, TEMPLATE, _tokenizer, train
 
 from diagnostics import report_store
 from diagnostics.diagnose_evaluation import diagnose_evaluation
+from pipeline.evaluation.bundles import create_bundle, list_bundles, open_bundle
 from pipeline.evaluation.results import (
+    AbilitiesResult,
     Accuracy,
+    ComparisonCase,
+    ComparisonResult,
     Difference,
+    LengthBias,
     ModelNamed,
     Replayed,
     ReplayResult,
@@ -32,7 +37,7 @@ from pipeline.evaluation.results import (
     to_json,
     write_result_file,
 )
-from ui import evaluate_replay, evaluate_requests, evaluate_runs, evaluate_scores
+from ui import evaluate_replay, evaluate_requests, evaluate_runs, evaluate_scores, evaluate_tab
 from ui.command_runs import write_object
 from ui.evaluate_panel import Shown
 from ui.evaluate_panels import panels
@@ -50,8 +55,11 @@ def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def scores(n: int = 40, *, right: int = 30, text: str = "Which?") -> ScoresResult:
     accuracy = Accuracy(Share(right / n, right / n - 0.1, min(1.0, right / n + 0.1), n), right, 0, n - right)
     suspects = (Suspect(3, 4, -2.5, 0.08, text, "yes", "no"),)
-    one = ScoredSet(text, "data", "/somewhere/pairs.jsonl", "pairs", n, n, {}, {}, accuracy, Spread(1.0, 0.5, n),
-                    Spread(0.2, 0.5, n), None, Difference(0.8, 0.6, 1.0, n), suspect_count=1, suspects=suspects)  # fmt: skip
+    one = ScoredSet(
+        name=text, role="data", path="/somewhere/pairs.jsonl", holds="pairs", rows=n, scored=n, accuracy=accuracy,
+        chosen=Spread(1.0, 0.5, n), rejected=Spread(0.2, 0.5, n), margin=Difference(0.8, 0.6, 1.0, n), suspect_count=1,
+        suspects=suspects,
+    )  # fmt: skip
     return ScoresResult(ModelNamed(text, "/somewhere/model", "reward"), "chat_template", (one,), rows_file="rows.jsonl")
 
 
@@ -124,6 +132,8 @@ def test_replay_form_tells_adapters_from_models(tmp_path: Path, own_home: Path) 
     given = evaluate_replay.checked(form, "en").arguments
     assert given[given.index("--adapter") + 1].endswith("lora") and given[given.index("--also") + 1].endswith("whole")
     assert given[given.index("--temperature") + 1] == "0.7" and given[given.index("--check") + 1] == "exact"
+    for options in ("beams=3", "top_k=-1", "top_k", "length_penalty=x"):
+        assert set(evaluate_replay.checked({**form, "options": options}, "zh").problems) == {"options"}
 
 
 @pytest.mark.parametrize(("form", "field"), [
@@ -148,10 +158,13 @@ def test_a_form_that_is_not_filled_in_yet_is_not_scolded(own_home: Path) -> None
 def test_strangers_name_no_path_of_the_machine(monkeypatch: pytest.MonkeyPatch, own_home: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
     monkeypatch.setattr(evaluate_runs._runs, "start", lambda *given: pytest.fail("something was started"))
-    for kind, fields in (("scores", ("reward_model", "data", "train", "base")), ("replay", ("model", "others", "cases", "database"))):
+    for kind, fields in (("scores", ("reward_model", "data", "train", "base")), ("replay", ("model", "others", "cases", "database")),
+                         ("comparison", ("before", "after", "prompts", "reward_model", "base")), ("abilities", ("before", "after", "items"))):
         for field in fields:
-            for value in ("/etc/passwd", str(tmp_path), "configs/words", "job:x", "../x"):
-                form = {"reward_model": "owner/name", "data": "demo:pairs", "model": "demo:healthy_t5", "cases": "demo:repetition", field: value}
+            names = ("A=/etc", "A=configs/words", "A=job:x") if field in ("before", "after") else ()
+            for value in ("/etc/passwd", str(tmp_path), "configs/words", "job:x", "../x", *names):
+                form = {"reward_model": "owner/name", "data": "demo:pairs", "model": "demo:healthy_t5", "cases": "demo:repetition",
+                        "before": "demo:healthy_t5", "after": "demo:healthy_decoder", field: value}
                 answer = evaluate_requests.evaluate_start({"kind": kind, "form": form, "lang": "en"})
                 assert field in answer["problems"], (field, value)
 
@@ -205,12 +218,25 @@ def test_page_of_a_replay(lang: str, own_home: Path) -> None:
 
     def listed(**fields: str) -> list[str]:
         made = evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "cases", "fields": fields})
-        return re.findall(r'data-case="(\d+)"', made["parts"]["cases"])
+        return re.findall(r'data-case="(\d+)"', made["parts"]["listed"])
 
     assert listed(change="fixed") == ["0"] and listed(status="wrong") == ["1"] and listed(change="nonsense") == ["1", "0"]
     assert listed(status="repeats", of_model="dpo") == [] and listed(search="SO SO") == ["0"]
     case = evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "case", "row": 0, "set": "cases"})["parts"]["case"]
     assert "seven" in case and "<img" not in case and 'data-way="next"' in case
+
+
+@pytest.mark.parametrize(("counts", "entry", "tone"), [
+    ({"fixed": 3, "still_bad": 1, "still_good": 6}, "fixes 3 of 4 bad cases and breaks none", "healthy"),
+    ({"fixed": 3, "broken": 1, "still_bad": 1, "still_good": 5}, "fixes 3 of 4 bad cases, but breaks 1 of 6 good ones", "warnings"),
+    ({"fixed": 1, "broken": 2, "still_bad": 3, "still_good": 4}, "breaks 2 of 6 good cases and fixes 1 of 4 bad ones", "problems"),
+    ({"broken": 1, "still_good": 9}, "breaks 1 of 10 cases; all were good before", "problems"),
+    ({"still_bad": 4, "still_good": 6}, "fixes none of the 4 bad cases", "warnings"),
+    ({"still_good": 10}, "answers as well as the base", "healthy"),
+])  # fmt: skip
+def test_headline_of_a_replay_counts_what_it_says(counts: dict[str, int], entry: str, tone: str) -> None:
+    told = evaluate_replay.headline({"summary": [{"model": "base"}, {"model": "dpo", **counts}]}, "en")
+    assert entry in told.line and told.tone == tone and "{" not in evaluate_replay.headline({"summary": [{}, counts]}, "zh").line
 
 
 def test_replay_from_its_report_alone(own_home: Path, tmp_path: Path) -> None:
@@ -241,6 +267,138 @@ def test_result_of_another_shape_leaves_the_page_alive(own_home: Path) -> None:
     assert answer["state"] == "open" and answer["parts"]["view"]
     place.write_text("{")
     assert evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})["bad"] is True
+
+
+@pytest.mark.parametrize("kind", ["scores", "comparison", "replay"])
+def test_every_kind_is_read_in_one_order(kind: str, own_home: Path) -> None:
+    made: Any = {"scores": scores(), "replay": replayed(), "comparison": ComparisonResult(
+        (ModelNamed("sft", "s", "before"), ModelNamed("dpo", "d", "after")), None, None, (),
+        cases=(ComparisonCase(0, "Which?", "dpo", answers={"sft": "a", "dpo": "b"}),),
+    )}[kind]  # fmt: skip
+    parts = evaluate_requests.evaluate_open({"id": run_of(made, kind), "lang": "en"})["parts"]
+    assert [name for name in parts if name in ("view", "findings", "cases")] == ["view", "findings", "cases"]
+    assert "Which?" in parts["cases"] and "Which?" not in re.sub(r"dd-figure.*?</dd-figure>", "", parts["view"])
+    places = [evaluate_tab._lower().index(f'data-part="{name}"') for name in ("view", "findings", "cases")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("kind", "result", "tone"), [
+    ("scores", scores(right=39), "dd-healthy"), ("replay", replayed(), "dd-warnings"),
+    ("abilities", AbilitiesResult((ModelNamed("a", "a", "before"), ModelNamed("b", "b", "after")), (), {}), "dd-neutral"),
+])  # fmt: skip
+def test_list_colours_a_run_by_what_came_out(kind: str, result: Any, tone: str, own_home: Path) -> None:
+    run_id = run_of(result, kind)
+    evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})
+    listed = evaluate_requests.evaluate_open({"lang": "en"})["parts"]["recent"]
+    assert re.findall(r"dd-judged (dd-\w+)", listed) == [tone]
+
+
+# --- bundles ---
+
+
+def replay_run(tmp_path: Path, result: ReplayResult | None = None, **asked: str) -> str:
+    """A finished replay of a file of two cases."""
+    cases = [{"q": "What is 3 plus 4?", "standard_answer": "seven"}, {"q": "Which?", "standard_answer": "seven"},
+             {"q": "not replayed", "standard_answer": ""}]  # fmt: skip
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    form = {"model": "demo:healthy_decoder", "others": "demo:never_stops_decoder", "cases": str(tmp_path / "cases.json"),
+            "columns": "text=q", "max_samples": "2", "check": "exact", "decoding": "beam", "num_beams": "3",
+            "max_new_tokens": "48", "options": "no_repeat_ngram_size=3", **asked}  # fmt: skip
+    run_id = run_of(result or replayed(), "replay")
+    folder = evaluate_runs.folder_of(run_id)
+    write_object(folder / "about.json", {**json.loads((folder / "about.json").read_text()), "asked": form})
+    (folder / "replay.xlsx").write_bytes(b"PK")
+    return run_id
+
+
+def keep(run_id: str, name: str) -> dict[str, Any]:
+    return evaluate_requests.evaluate_panel({"id": run_id, "lang": "en", "does": "keep", "fields": {"bundle": name}})
+
+
+def test_finished_replay_becomes_a_bundle_and_its_next_form(own_home: Path, tmp_path: Path) -> None:
+    assert "data-bundle" not in evaluate_requests.evaluate_open({"kind": "replay", "lang": "en"})["parts"]["bundles"]
+    run_id = replay_run(tmp_path)
+    assert 'data-ask="keep"' in evaluate_requests.evaluate_open({"id": run_id, "lang": "zh"})["parts"]["cases"]
+    assert 'data-bundle="loops"' in keep(run_id, "loops")["parts"]["bundle"]
+    held = open_bundle("loops")
+    assert [case["text"] for case in json.loads(held.cases.read_text())] == ["What is 3 plus 4?", "Which?"]
+    assert held.settings.decoding == {"num_beams": 3, "max_new_tokens": 48, "no_repeat_ngram_size": 3}
+    keep(run_id, "loops")
+    assert len(held.replays) == 1 and held.replays[0].with_name(held.replays[0].name.replace(".replay.json", ".xlsx")).is_file()
+    assert 'data-ask="keep"' not in evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})["parts"]["cases"]
+
+    form = evaluate_requests.evaluate_bundle_form({"bundle": "loops", "lang": "en"})["form"]
+    found = evaluate_replay.checked(form, "en")
+    assert not found.problems and found.name == "healthy_decoder · loops"
+    given = found.arguments
+    assert given[given.index("--cases") + 1] == str(held.cases) and given[given.index("--bundle") + 1] == "loops"
+    assert given[given.index("--num-beams") + 1] == "3" and given[given.index("--no-repeat-ngram-size") + 1] == "3"
+    opened = evaluate_requests.evaluate_open({"kind": "replay", "bundle": "loops", "lang": "en"})["parts"]
+    assert "What is 3 plus 4?" in opened["start"] and 'data-bundle="loops"' in opened["bundles"]
+    named = re.search(r'data-value="(loops/[^"]+)"', opened["start"])
+    assert named is not None
+    shown = evaluate_requests.evaluate_bundle_replay({"replay": named.group(1), "lang": "en"})["id"]
+    page = evaluate_requests.evaluate_open({"id": shown, "lang": "en"})["parts"]
+    assert "in the bundle loops" in page["head"] and 'data-case="1"' in page["cases"] and report_store.load(shown)
+    assert evaluate_requests.evaluate_bundle_remove({"bundle": "loops", "lang": "en"})["removed"]
+    assert list_bundles() == [] and 'data-ask="keep"' in evaluate_requests.evaluate_open({"id": run_id, "lang": "en"})["parts"]["cases"]
+
+
+def test_bundle_of_cases_that_are_gone_takes_those_of_the_result(own_home: Path, tmp_path: Path) -> None:
+    run_id = replay_run(tmp_path, check="pattern", pattern="s.v", decoding="sampling", options="")
+    (tmp_path / "cases.json").unlink()
+    assert not keep(run_id, "loops").get("bad")
+    [one, _] = json.loads(open_bundle("loops").cases.read_text())
+    assert one == {"text": "Which?", "standard_answer": "seven", "check": "pattern", "pattern": "s.v"}
+    assert open_bundle("loops").settings.decoding == {"temperature": 1, "max_new_tokens": 48}
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", ".x", HOSTILE, "/etc"])
+def test_no_bundle_is_named_like_this(name: str, own_home: Path, tmp_path: Path) -> None:
+    run_id = replay_run(tmp_path)
+    assert keep(run_id, name)["bad"]
+    for ask in (evaluate_requests.evaluate_bundle, evaluate_requests.evaluate_bundle_form, evaluate_requests.evaluate_bundle_remove):
+        assert ask({"bundle": name, "lang": "en"})["bad"]
+    for replay in (name, f"{name}/x", "loops/../x"):
+        assert evaluate_requests.evaluate_bundle_replay({"replay": replay, "lang": "zh"})["bad"]
+    assert list_bundles() == []
+
+
+def test_hostile_bundle_is_only_text(own_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "cases.json").write_text(json.dumps([{"text": HOSTILE, "standard_answer": HOSTILE}]))
+    (tmp_path / "pairs.json").write_text(json.dumps([{"instruction": HOSTILE, "input": "", "chosen": HOSTILE, "rejected": "x"}]))
+    bundle = create_bundle("loops", cases=tmp_path / "cases.json", pairs=tmp_path / "pairs.json", note=HOSTILE, model=HOSTILE)
+    (bundle.folder / "replays" / "replay-1.replay.json").write_text("{")
+    write_result_file(replayed(HOSTILE), bundle.folder / "replays" / "replay-2.replay.json")
+    for lang in ("en", "zh"):
+        parts = evaluate_requests.evaluate_open({"kind": "replay", "bundle": "loops", "lang": lang})["parts"]
+        page = parts["start"] + parts["bundles"]
+        assert "<img" not in page and "__i18n__" not in page and "dd-bundle-holds" in page
+
+
+def test_strangers_meet_no_bundle(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = replay_run(tmp_path)
+    keep(run_id, "loops")
+    monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
+    opened = evaluate_requests.evaluate_open({"kind": "replay", "bundle": "loops", "lang": "en"})["parts"]
+    assert opened["bundles"] == "" and "dd-bundle" not in opened["start"]
+    for ask in (evaluate_requests.evaluate_bundle, evaluate_requests.evaluate_bundle_form, evaluate_requests.evaluate_bundle_remove):
+        assert ask({"bundle": "loops", "lang": "en"})["bad"]
+    form = {"model": "demo:healthy_t5", "cases": "bundle:loops"}
+    assert "cases" in evaluate_requests.evaluate_start({"kind": "replay", "form": form, "lang": "en"})["problems"]
+    assert list_bundles()
+
+
+def test_doubts_about_labels_lengths_and_prompts_are_shown(own_home: Path) -> None:
+    bare = scores()
+    noise, longer, shorter = Share(0.09, 0.05, 0.14, 40), Share(0.6, 0.5, 0.7, 20), Share(0.9, 0.8, 0.95, 20)
+    length = LengthBias(0.5, 0.5, 0.5, None, 0.5, None, None, None, right_for_longer=longer, right_for_shorter=shorter)
+    doubted = replace(bare, sets=(replace(bare.sets[0], prompts=8, label_noise=noise, length=length),))
+    for result, there in ((bare, False), (doubted, True)):
+        one = evaluate_runs.shown(run_of(result, "scores", PAIR_ROWS))
+        assert ("8 different prompts" in evaluate_scores.view(one, "en")) == there
+        assert ("Right where it prefers the longer" in evaluate_scores.view(one, "en")) == there
+        assert ("9.0% of all labels" in evaluate_scores.suspects(one, "en")) == there
 
 
 def test_suspects_go_to_pairs(own_home: Path) -> None:
@@ -286,8 +444,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def tab(server: Server, visit: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    def opened(kind: str, **context: Any) -> Any:
-        page = visit(server.url, **context)
+    def opened(kind: str, address: str = server.url, **context: Any) -> Any:
+        page = visit(address, **context)
         page.set_default_timeout(60_000)
         page.click(TAB)
         page.wait_for_selector("#dd-evaluate-form [data-kind]")
@@ -303,7 +461,7 @@ def evaluated(page: Any, **fields: str) -> None:
     for name, value in fields.items():
         place = f"#dd-evaluate-form [name={name}]"
         if not page.is_visible(place):
-            page.click("#dd-evaluate-more summary")
+            page.locator("#dd-evaluate-form details", has=page.locator(f"[name={name}]")).locator("summary").click()
         (page.select_option if page.evaluate("(at) => document.querySelector(at).tagName", place) == "SELECT" else page.fill)(place, value)
     page.click("#dd-evaluate-start")
     page.wait_for_selector("#dd-evaluate-body[data-state=open]", state="attached")
@@ -381,3 +539,84 @@ def test_run_that_fails_says_why_and_leads_back_to_its_form(tab: Callable[..., A
     page.click("#dd-evaluate-body .dd-run-do [data-again]")
     page.wait_for_selector("#dd-evaluate-body[data-state=start]")
     assert page.input_value("#dd-evaluate-form [name=cases]") == str(tmp_path / "empty.jsonl")
+
+
+def test_replay_is_kept_in_a_bundle_and_replayed_again(
+    visit: Callable[..., Any], server: Server, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_HOME", str(server.home))
+    result = replayed()
+    there = (result.models[0], replace(result.models[1], source=str(models["sound"])))
+    run_id = replay_run(tmp_path, replace(result, models=there), model=str(models["endless"]), decoding="greedy",
+                        max_new_tokens="20", options="")  # fmt: skip
+    page = visit(f"{server.url}?evaluate={run_id}", ready="#dd-evaluate-body .dd-evaluate-verdict")
+    page.set_default_timeout(60_000)
+    page.fill("#dd-evaluate-lower [name=bundle]", "loops")
+    page.click("#dd-evaluate-lower [data-ask=keep]")
+    page.click("#dd-evaluate-lower [data-bundle=loops]")
+    page.wait_for_selector(".dd-bundle-head h2")
+    assert page.locator(".dd-evaluate-start-box [data-ask=bundle_replay]").count() == 1
+    page.click("[data-bundle-form=loops]")
+    page.wait_for_function("document.querySelector('#dd-evaluate-form [name=cases]')?.value === 'bundle:loops'")
+    assert page.input_value("#dd-evaluate-form [name=others]") == str(models["sound"])
+    assert page.evaluate("document.querySelector('#dd-evaluate-form [name=decoding]').value") == "greedy"
+    evaluated(page)
+    page.click("#dd-evaluate-lower [data-bundle=loops]")
+    page.wait_for_selector(".dd-bundle-head h2")
+    assert page.locator(".dd-evaluate-start-box [data-ask=bundle_replay]").count() == 2
+    page.click("#dd-lang label:nth-of-type(2)")
+    page.wait_for_function("document.querySelector('.dd-bundle-head')?.textContent.includes('回放')")
+    page.locator(".dd-evaluate-start-box [data-ask=bundle_replay]").last.click()
+    page.wait_for_selector("#dd-evaluate-body .dd-evaluate-verdict")
+    assert "loops" in page.inner_text(".dd-evaluate-head") and page.locator(".dd-replay-list [data-case]").count() == 2
+    page.click("#dd-evaluate-body [data-new]")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("[data-bundle-remove=loops]")
+    page.wait_for_selector(".dd-evaluate-intro")
+    assert not page.is_visible("[data-bundle=loops]")
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("public")
+    running = serve(folder / "home", DPO_DOCTOR_PUBLIC="1", TMPDIR=str(folder))
+    yield running
+    running.stop()
+
+
+def test_visitor_compares_files_of_their_own_and_sees_nobody_elses(
+    tab: Callable[..., Any], visit: Callable[..., Any], public: Server, tmp_path: Path
+) -> None:
+    for name, right in (("sft", 2), ("dpo", 1)):
+        rows = [{"prompt": f"What is {n} plus {n}?", "response": str(2 * n if n % 3 >= right else 1), "label": str(2 * n)} for n in range(30)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = tab("comparison", address=public.url)
+    assert page.is_visible(".dd-evaluate-intro .dd-banner") and not page.is_visible("[data-part=bundles] .dd-card")
+    for name in ("judge", "judge_model", "database"):
+        assert page.locator(f"#dd-evaluate-form [name={name}]").count() == 0
+    for path in (str(tmp_path / "sft.jsonl"), "OLD=/etc", "configs/words", "http://127.0.0.1:9/v1"):
+        page.fill("#dd-evaluate-form [name=before]", path)
+        page.wait_for_function("document.querySelector('#dd-evaluate-form [data-problem=before]').textContent")
+        page.click("#dd-evaluate-start")
+        page.wait_for_function("!document.querySelector('#dd-evaluate-body[data-busy]')")
+        assert page.is_visible("#dd-evaluate-form [data-problem=before]") and page.get_attribute("#dd-evaluate-body", "data-state") == "start"
+        page.fill("#dd-evaluate-form [name=before]", "")
+        page.wait_for_function("!document.querySelector('#dd-evaluate-form [data-problem=before]').textContent")
+    for field, name in (("before", "sft"), ("after", "dpo")):
+        page.fill(f"#dd-evaluate-form [name={field}]", "")
+        page.set_input_files("#dd-evaluate-upload input[type=file]", str(tmp_path / f"{name}.jsonl"))
+        page.wait_for_function(f"/^upload:.*{name}/.test(document.querySelector('#dd-evaluate-form [name={field}]').value)")
+    evaluated(page, prompts="")
+    assert page.inner_text(".dd-compare .dd-verdict h2") == "dpo is better than sft"
+    shown = page.inner_text("#dd-evaluate-body")
+    assert str(tmp_path) not in shown and str(public.home.parent) not in shown and not page.is_visible("#dd-evaluate-log")
+    link = page.url
+    page.click("#dd-evaluate-body [data-new]")
+    page.wait_for_selector("#dd-evaluate-body [data-open]")
+    assert page.locator("#dd-evaluate-body [data-open]").count() == 1
+
+    stranger = tab("abilities", address=public.url)
+    assert not stranger.is_visible("#dd-evaluate-body [data-open]")
+    assert stranger.locator("#dd-evaluate-form [name=tasks]").count() == 0
+    given = visit(link, ready=".dd-compare .dd-verdict h2")
+    assert given.inner_text(".dd-compare .dd-verdict h2") == "dpo is better than sft"

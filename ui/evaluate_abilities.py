@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ui import evaluate_case
+from ui.allowed_paths import is_public
 from ui.charts import finite_number
 from ui.evaluate_case import Problems, number_field, text_field
 from ui.evaluate_contests import names_of
@@ -13,6 +14,7 @@ from ui.evaluate_panel import FOLDER, Checked, Form, Headline, Panel, Shown
 from ui.evaluate_plots import Bar, interval_bars, number
 from ui.interface_words import words
 from ui.safe_html import prose, tag, text, with_specials
+from ui.visitor_case import named_lines
 
 RESULT = "abilities.json"
 BEFORE, AFTER = "demo:healthy_decoder", "demo:undertrained_decoder"
@@ -36,7 +38,7 @@ def form(given: Form, lang: str) -> str:
         text_field("items", values, lang, "abilities_items", file=True),
         evaluate_case.more_fields(
             lang,
-            text_field("tasks", values, lang, "abilities_tasks"),
+            "" if is_public() else text_field("tasks", values, lang, "abilities_tasks"),
             number_field("max_samples", values, lang, "abilities_max", "", min=1, step=1),
         ),
     ))  # fmt: skip
@@ -45,13 +47,17 @@ def form(given: Form, lang: str) -> str:
 def checked(given: Form, lang: str) -> Checked:
     """As a command of `abilities`."""
     problems = Problems(lang)
-    before, after = problems.model("before", given), problems.models("after", given)
+    sides = {name: problems.compared(name, given) for name in ("before", "after")}
+    for name in sides:
+        if not named_lines(given.get(name, "")):
+            problems.wrong(name, "evaluate_no_model")
+    before, after = "".join(sides["before"][:1]), sides["after"]
     arguments = ["abilities", "--before", before]
     for one in after:
         arguments += ["--after", one]
     if items := problems.data("items", given, required=False):
         arguments += ["--items", items]
-    for task in given.get("tasks", "").replace("，", ",").split(","):
+    for task in () if is_public() else given.get("tasks", "").replace("，", ",").split(","):
         if task := task.strip():
             arguments += [f"--lm-eval={task}"]
     if most := problems.number("max_samples", given, 1, 10**6):
@@ -97,7 +103,7 @@ def verdict(result: Mapping[str, Any], after: str, lang: str) -> str:
     of = _abilities(result)
     lost = [_named(a, lang) for a in of if _verdict(a, after) == "lost"]
     gained = [_named(a, lang) for a in of if _verdict(a, after) == "gained"]
-    kept = sum(_verdict(a, after) == "kept" for a in of)
+    kept, guessed = (sum(_verdict(a, after) == found for a in of) for found in ("kept", "cannot_tell"))
     whole = _overall(result, after)
     named = {"before": before, "after": after}
     if lost or whole == "lost":
@@ -105,13 +111,15 @@ def verdict(result: Mapping[str, Any], after: str, lang: str) -> str:
     elif whole in ("kept", "gained"):
         entry, tone = f"abilities_{whole}", "healthy"
     else:
-        entry, tone = "abilities_unknown", "neutral"
+        entry, tone = "abilities_guessing" if whole == "cannot_tell" else "abilities_unknown", "neutral"
     lines = []
     for which, names in (("lost", lost), ("gained", gained)):
         if names:
             listed = ("、" if lang == "zh" else ", ").join(names)
             lines.append(str(said[f"abilities_which_{which}"]).format(names=listed))
     lines.append(str(said["abilities_counts"]).format(kept=kept, n=len(of)))
+    if guessed:
+        lines.append(str(said["abilities_guessed"]).format(n=guessed, of=len(of), before=before))
     n = sum(int(finite_number(a.get("n")) or 0) for a in of)
     eyebrow = tag("p", "dd-eyebrow", text(str(said["abilities_eyebrow"]).format(**named, n=f"{n:,}", of=len(of))))
     notes = [tag("p", "dd-banner", text(said["compare_interrupted"]))] if result.get("interrupted") else []
@@ -166,24 +174,33 @@ def _ability(ability: Mapping[str, Any], result: Mapping[str, Any], lang: str) -
         value = finite_number(share.get("value")) if isinstance(share, Mapping) else None
         if value is None or not isinstance(share, Mapping):
             continue
-        tone = "even" if name == before else TONES.get(_verdict(ability, name), "plain")
-        bars.append(Bar(name, value, share.get("low"), share.get("high"), "", tone))
-    for name in afters:
-        found = _verdict(ability, name)
-        if found:
-            line = said["abilities_verdicts"].get(found, found)
-            line = f"{name}: {line}" if len(afters) > 1 else line
+        found = "" if name == before else _verdict(ability, name)
+        line = str(said["abilities_verdicts"].get(found, found))
+        tone = "even" if name == before else TONES.get(found, "plain")
+        bars.append(Bar(name, value, share.get("low"), share.get("high"), line if len(afters) > 1 else "", tone))
+        if found and len(afters) == 1:
             chips.append(tag("span", f"dd-measured dd-measured-{found}", text(line)))
     n = str(said["abilities_items_n"]).format(n=f"{int(finite_number(ability.get('n')) or 0):,}")
     luck = str(said["abilities_chance"]).format(share=number(chance, percent=True, whole=True)) if chance else ""
-    facts = tag("span", "dd-dim", text(" · ".join(part for part in (n, luck) if part)))
+    facts = tag("span", "dd-dim", text(" · ".join(part for part in (n, luck, _shown_loss(ability, said)) if part)))
     head = tag("div", "dd-ability-head", tag("h4", "", text(_named(ability, lang, False))), facts, *chips)
     return tag("article", "dd-ability", head, interval_bars(bars, lang, middle=chance or None, filled=True),
-               _lost(ability, before, lang))  # fmt: skip
+               _lost(ability, before, any(_verdict(ability, name) == "lost" for name in afters), lang))  # fmt: skip
 
 
-def _lost(ability: Mapping[str, Any], before: str, lang: str) -> str:
-    """What was right before and is wrong now."""
+def _shown_loss(ability: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    """How much would have to be lost to be called so; empty where nothing is there to lose, or was found to be."""
+    held = [c for c in ability.get("changes") or () if isinstance(c, Mapping) and c.get("verdict") == "no_difference"]
+    if not held or "shown_loss" not in held[0]:
+        return ""
+    share = finite_number(held[0]["shown_loss"])
+    if share is None:
+        return str(said["abilities_too_few"])
+    return str(said["abilities_shown_loss"]).format(share=number(share, percent=True, whole=True))
+
+
+def _lost(ability: Mapping[str, Any], before: str, is_lost: bool, lang: str) -> str:
+    """What was right before and is wrong now. is_lost: whether that is more than chance."""
     said = words(lang)
     items = [item for item in ability.get("lost_items") or () if isinstance(item, Mapping)]
     if not items:
@@ -204,7 +221,8 @@ def _lost(ability: Mapping[str, Any], before: str, lang: str) -> str:
     note = tag("p", "dd-dim", text(str(said["abilities_more_items"]).format(n=more))) if more > 0 else ""
     title = tag("summary", "", text(str(said["abilities_lost_items"]).format(n=len(items))))
     key = f"dd-lost-{ability.get('lang', '')}-{ability.get('name', '')}"
-    return tag("details", "dd-more-facts", title, tag("ul", "dd-lost", *rows), note, id=key)
+    css = "dd-more-facts dd-is-lost" if is_lost else "dd-more-facts"
+    return tag("details", css, title, tag("ul", "dd-lost", *rows), note, id=key)
 
 
 def _first(item: Mapping[str, Any], *names: str) -> str:

@@ -1,7 +1,8 @@
 """From a form of the tab Evaluate to names that may be read here: fields, choices, what is wrong with them, paths.
 
 A model is named by `demo:NAME`, `job:ID` (what a run of the tab Train made), a path or a Hub id; data by `demo:NAME`,
-`pairs:ID` (a set of the tab Pairs), `upload:TOKEN/NAME` (a dropped file), a path or a Hub id. What can take long, such
+`pairs:ID` (a set of the tab Pairs), `upload:TOKEN/NAME` (a dropped file), a path or a Hub id; cases of a replay also by
+`bundle:NAME`. What can take long, such
 as training a model of the demo, is done when the run starts. In public no path of the machine is named.
 """
 
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import HUB_ID, PathNotFound, open_checkpoint
+from pipeline.commands.named_model import name_and_path
 from pipeline.demo.build import STAGES
 from pipeline.demo.demo_names import PREFIX as DEMO
+from pipeline.evaluation.bundles import open_bundle
 from pipeline.refusal import Refused
 from pipeline.training.job_folder import RECIPE, Job, all_jobs, find_job, read_status
 from ui import examples, train_case, train_view, uploads
@@ -29,10 +32,12 @@ from ui.pair_case import check_size
 from ui.safe_html import tag, text
 from ui.visitor_case import BadCase, named_lines
 
-JOB, PAIRS, UPLOAD = "job:", train_case.PAIRS, train_case.UPLOAD
+JOB, PAIRS, UPLOAD, BUNDLE = "job:", train_case.PAIRS, train_case.UPLOAD, "bundle:"
 MAX_FIELDS, MAX_TEXT = 60, 20_000  # of a form: fields, characters of one
 MAX_JOBS = 40
 PUBLIC_PARAMETERS = 60_000_000  # of a model of the Hub that a public machine runs
+PUBLIC_ROWS, PUBLIC_TOKENS, PUBLIC_SAMPLES = 100, 96, 4  # that models answer there: prompts, tokens, answers to each
+MOST_BEAMS = 64
 Tell = Callable[[str], None]
 
 
@@ -87,13 +92,17 @@ def select_field(name: str, form: Form, lang: str, entry: str, choices: Sequence
     return tag("div", "dd-evaluate-field", label, tag("span", "dd-dim", text(about)) if about else "", problem(name))
 
 
-def number_field(name: str, form: Form, lang: str, entry: str, default: float | str, **bounds: float) -> str:
-    """A number; `default` where the form has none. bounds: min, max, step."""
+def number_field(
+    name: str, form: Form, lang: str, entry: str, default: float | str, *, when: str = "", **bounds: float
+) -> str:
+    """A number; `default` where the form has none. when: the decoding that it belongs to, shown with that one only.
+    bounds: min, max, step."""
     said = words(lang)
     box = tag("input", "", type="number", name=name, value=form.get(name, "") or default, **bounds)
     about = said.get(f"{entry}_info", "")
     label = tag("label", "dd-above", tag("span", "dd-above-name", text(said[entry])), box)
-    return tag("div", "dd-evaluate-field", label, tag("span", "dd-dim", text(about)) if about else "", problem(name))
+    return tag("div", "dd-evaluate-field", label, tag("span", "dd-dim", text(about)) if about else "", problem(name),
+               data_when=when or None)  # fmt: skip
 
 
 def check_field(name: str, form: Form, lang: str, entry: str, *, default: bool = False) -> str:
@@ -103,11 +112,30 @@ def check_field(name: str, form: Form, lang: str, entry: str, *, default: bool =
     return tag("div", "dd-evaluate-field", tag("label", "dd-check", box, text(words(lang)[entry])), problem(name))
 
 
-def more_fields(lang: str, *fields: str, open: bool = False) -> str:
-    """Settings that most leave as they are."""
-    line = tag("summary", "", text(words(lang)["evaluate_more"]))
-    return tag("details", "dd-evaluate-more", line, tag("div", "dd-evaluate-fields", *fields), id="dd-evaluate-more",
-               open=open)  # fmt: skip
+def more_fields(lang: str, *fields: str, entry: str = "evaluate_more") -> str:
+    """Settings that most leave as they are, folded away under one line."""
+    line = tag("summary", "", text(words(lang)[entry]))
+    return tag("details", "dd-evaluate-more", line, tag("div", "dd-evaluate-fields", *fields),
+               id=f"dd-{entry.replace('_', '-')}")  # fmt: skip
+
+
+def answer_fields(form: Form, lang: str, ways: Sequence[str], *more: str, samples: bool = False) -> str:
+    """How models answer, folded away. ways: of decoding, the usual one first. samples: whether several answers to a
+    prompt can be drawn. more: fields at the end."""
+    said = words(lang)
+    shown = [Choice(name, str(said["replay_decodings"][name])) for name in ways]
+    several = number_field("samples", form, lang, "evaluate_samples", "", when="sampling", min=1, step=1)
+    return more_fields(
+        lang,
+        select_field("decoding", form, lang, "replay_decoding", shown),
+        number_field("num_beams", form, lang, "replay_beams", "", when="beam", min=2, max=MOST_BEAMS, step=1),
+        number_field("temperature", form, lang, "replay_temperature", "", when="sampling", min=0, max=5, step=0.1),
+        number_field("top_p", form, lang, "evaluate_top_p", "", when="sampling", min=0, max=1, step=0.05),
+        several if samples else "",
+        number_field("max_new_tokens", form, lang, "replay_tokens", "", min=1, step=1),
+        number_field("seed", form, lang, "compare_seed", "", min=0, step=1),
+        *more, entry="evaluate_answers",
+    )  # fmt: skip
 
 
 def problem(name: str) -> str:
@@ -120,6 +148,9 @@ def known_name(value: str, lang: str) -> str:
     if value.startswith(JOB):
         with suppress(BadCase):
             return tag("span", "dd-known-name", text(train_view.title(train_view.job_of(value.removeprefix(JOB)))))
+    if value.startswith(BUNDLE):
+        line = str(words(lang)["bundle_cases_of"]).format(name=value.removeprefix(BUNDLE))
+        return tag("span", "dd-known-name", text(line))
     told = train_case.data_said(value)
     return tag("span", "dd-known-name", text(str(words(lang)[told[0]]).format(**told[1]))) if told else ""
 
@@ -207,6 +238,58 @@ class Problems:
             self.wrong(name, "evaluate_no_model")
         return [named for one in given if (named := self._named(name, one, "", self._model))]
 
+    def compared(self, name: str, form: Form, other: Callable[[str], str | None] = lambda line: None) -> list[str]:
+        """What a field names to be compared, one a line, each also as NAME=MODEL as the command takes it. other: what a
+        line that is no model stands for, empty where it is wrong, None for a model."""
+        found = []
+        for line in named_lines(form.get(name, "")):
+            called, source = name_and_path(line)
+            taken = other(source)
+            taken = self.model(name, {name: source}) if taken is None else taken
+            if taken:
+                found.append(f"{called}={taken}" if called else taken)
+        return found
+
+    def columns(self, name: str, form: Form) -> list[str]:
+        """The options --column that a field stands for, one NAME=COLUMN a line."""
+        found = []
+        for line in (one.strip() for one in form.get(name, "").splitlines()):
+            named, equals, column = line.partition("=")
+            if line and not (equals and named and column):
+                self.wrong(name, "evaluate_bad_column")
+            elif line:
+                found += ["--column", line]
+        return found
+
+    def answers(self, form: Form, ways: Sequence[str], beams: int) -> list[str]:
+        """The options of a command that `answer_fields` stands for. ways: as there; the first needs no option. beams:
+        where none are typed."""
+        way = form.get("decoding", "")
+        way, found = way if way in ways else ways[0], []
+        given = {name: self.number(name, form, low, high, whole=whole) for name, low, high, whole in (
+            ("num_beams", 2, MOST_BEAMS, True), ("temperature", 0, 5, False), ("top_p", 0, 1, False),
+            ("samples", 1, PUBLIC_SAMPLES if is_public() else 1000, True),
+        )}  # fmt: skip
+        if way == "sampling":
+            found = ["--temperature", given["temperature"] if given["temperature"] not in ("", "0") else "1"]
+            found += [part for name in ("top_p", "samples") if given[name]
+                      for part in ("--" + name.replace("_", "-"), given[name])]  # fmt: skip
+        elif way == "beam" and (given["num_beams"] or way != ways[0]):
+            found = ["--num-beams", given["num_beams"] or str(beams)]
+        elif way == "greedy" and way != ways[0]:
+            found = ["--greedy"]
+        tokens = self.number("max_new_tokens", form, 1, PUBLIC_TOKENS if is_public() else 10**6)
+        if tokens or is_public():
+            found += ["--max-new-tokens", tokens or str(PUBLIC_TOKENS)]
+        if seed := self.number("seed", form, 0, 2**32 - 1):
+            found += ["--seed", seed]
+        return found
+
+    def rows(self, form: Form) -> list[str]:
+        """How many rows at most; in public never more than a public machine answers."""
+        most = self.number("max_samples", form, 1, PUBLIC_ROWS if is_public() else 10**9)
+        return ["--max-samples", most or str(PUBLIC_ROWS)] if most or is_public() else []
+
     def number(self, name: str, form: Form, low: float, high: float, *, whole: bool = True) -> str:
         """A number as the command takes it, empty where none was typed."""
         given = form.get(name, "").strip()
@@ -251,6 +334,11 @@ class Problems:
                 return True
             self.wrong(name, "rejects_no_demo", names=", ".join(DEMO + n for n in demo_data_names()))
             return False
+        if named.startswith(BUNDLE):
+            with suppress(Refused, BadCase):
+                return bool(_path_of(named, None))
+            self.wrong(name, "bundles_gone")
+            return False
         if named.startswith((PAIRS, UPLOAD)):
             told = train_case.data_said(named)
             if told is None or told[0].endswith("_gone"):
@@ -274,11 +362,19 @@ class Problems:
 
 def is_named(argument: str) -> bool:
     """Whether it has to be made a path of before a command can read it."""
-    return argument.startswith((DEMO, JOB, PAIRS, UPLOAD))
+    return name_and_path(argument)[1].startswith((DEMO, JOB, PAIRS, UPLOAD, BUNDLE))
 
 
 def resolved(argument: str, tell: Tell | None = None) -> str:
-    """The path that a name stands for; the argument itself where it is none. Raises BadCase, Refused, OSError."""
+    """The path that a name stands for, as NAME=PATH where it was given so; the argument itself where it is none. Raises
+    BadCase, Refused, OSError."""
+    called, source = name_and_path(argument)
+    if called is not None and is_named(source):
+        return f"{called}={_path_of(source, tell)}"
+    return _path_of(argument, tell)
+
+
+def _path_of(argument: str, tell: Tell | None) -> str:
     from pipeline.demo.demo_names import demo_model
     from pipeline.training.demo_data import demo_data
 
@@ -293,6 +389,10 @@ def resolved(argument: str, tell: Tell | None = None) -> str:
         if made is None:
             raise BadCase("evaluate_job_gone")
         return str(made)
+    if argument.startswith(BUNDLE):
+        if is_public():
+            raise BadCase("bundles_gone")
+        return str(open_bundle(argument.removeprefix(BUNDLE)).cases)
     if argument.startswith(PAIRS):
         return str(train_case.pairs_file(argument.removeprefix(PAIRS)))
     if argument.startswith(UPLOAD):
@@ -306,14 +406,17 @@ def resolved(argument: str, tell: Tell | None = None) -> str:
 
 
 def short(named: str) -> str:
-    """A name as a list shows it: its last part."""
+    """A name as a list shows it: the one it was given, else its last part."""
+    called, _ = name_and_path(named)
+    if called is not None:
+        return called[:80]
     if named.startswith(JOB):
         with suppress(BadCase):
             return train_view.title(train_view.job_of(named.removeprefix(JOB)))
     if named.startswith(PAIRS):
         told = train_case.data_said(named)
         return str(told[1].get("name", named)) if told else named
-    return named.removeprefix(DEMO).rstrip("/").rpartition("/")[2][:80] or named[:80]
+    return named.removeprefix(DEMO).removeprefix(BUNDLE).rstrip("/").rpartition("/")[2][:80] or named[:80]
 
 
 def is_adapter(named: str) -> bool:
@@ -331,7 +434,8 @@ def check_public(arguments: Sequence[str]) -> None:
     """Raises BadCase where a model of the Hub is larger than a public machine runs. Asks the Hub."""
     if not is_public():
         return
-    for named in arguments:
+    for argument in arguments:
+        named = name_and_path(argument)[1]
         if is_named(named) or HUB_ID.match(named) is None or os.path.lexists(named):
             continue
         try:

@@ -9,13 +9,14 @@ from typing import Any
 from diagnostics import report_store
 from pipeline.candidates.reward_functions import NAMES as CHECKS
 from pipeline.candidates.reward_functions import REGEX
+from pipeline.config_files import load_config
 from ui import evaluate_case, evaluate_head, evaluate_runs, evaluate_votes
 from ui import evaluate_compare_view as shown_as
 from ui.allowed_paths import is_public
 from ui.charts import finite_number
 from ui.evaluate_case import Choice, Problems, number_field, select_field, text_field
 from ui.evaluate_cases import OUTCOMES, Cases, Wanted, cases_of
-from ui.evaluate_contests import deciding, names_of
+from ui.evaluate_contests import deciding, first_shown, names_of
 from ui.evaluate_panel import FOLDER, Answer, Asked, Checked, Form, Panel, Shown
 from ui.interface_words import words
 from ui.safe_html import tag, text
@@ -26,7 +27,7 @@ MOST_SEARCH = 200
 BEFORE, AFTER, PROMPTS = "demo:healthy_decoder", "demo:undertrained_decoder", "demo:pairs_held_out"
 SHOWN_JOBS, SHOWN_DEMO = 5, (BEFORE, AFTER, "demo:never_stops_decoder")  # to be added by a click
 ADDRESSES = ("http://", "https://")
-PUBLIC_ROWS, PUBLIC_TOKENS = 100, 96
+DECODING = ("greedy", "beam", "sampling")
 
 
 # --- the form ----------------------------------------------------------------------------------------------------
@@ -40,8 +41,8 @@ def form(given: Form, lang: str) -> str:
     values = dict(given) or {"before": BEFORE, "after": AFTER, "prompts": PROMPTS}
     checks = [Choice(name, str(said["compare_checks"][name])) for name in ("auto", *CHECKS, "none")]
     checks.append(Choice(REGEX, str(said["compare_checks"]["regex"])))
-    judge = "" if is_public() else text_field("judge", values, lang, "compare_judge")
-    judge_model = "" if is_public() else text_field("judge_model", values, lang, "compare_judge_model")
+    of_machine = {"judge": "compare_judge", "judge_model": "compare_judge_model", "database": "replay_database"}
+    own = [] if is_public() else [text_field(name, values, lang, entry) for name, entry in of_machine.items()]
     return "".join((
         text_field("before", values, lang, "compare_before", choices=[*trained, *demo], file=True),
         text_field("after", values, lang, "compare_after", choices=few, file=True, lines=2),
@@ -50,31 +51,30 @@ def form(given: Form, lang: str) -> str:
         text_field("reward_model", values, lang, "compare_reward_model",
                    choices=evaluate_case.jobs(lang, reward=True)),
         select_field("check", values, lang, "compare_check", checks),
+        evaluate_case.answer_fields(values, lang, DECODING, samples=True),
         evaluate_case.more_fields(
             lang,
-            text_field("pattern", values, lang, "compare_pattern"),
-            judge, judge_model,
+            text_field("pattern", values, lang, "compare_pattern"), *own,
+            text_field("base", values, lang, "evaluate_base", choices=demo),
             text_field("category", values, lang, "evaluate_category"),
+            text_field("columns", values, lang, "compare_columns", lines=2),
             number_field("max_samples", values, lang, "evaluate_max_samples", "", min=1, step=1),
-            number_field("max_new_tokens", values, lang, "compare_max_new_tokens", "", min=1, step=1),
-            number_field("seed", values, lang, "compare_seed", "", min=0, step=1),
         ),
     ))  # fmt: skip
 
 
 def sides(problems: Problems, name: str, given: Form) -> list[str]:
     """Models, files of answers and servers that a field names, one a line."""
-    lines = list(named_lines(given.get(name, "")))
-    if not lines:
+    if not named_lines(given.get(name, "")):
         problems.wrong(name, "compare_no_side")
-    found = []
-    for line in lines:
+
+    def other(line: str) -> str | None:
         if line.startswith(ADDRESSES) and not is_public():
-            found.append(line)
-        else:
-            is_file = line.startswith((evaluate_case.PAIRS, evaluate_case.UPLOAD))
-            found.append((problems.data if is_file else problems.model)(name, {name: line}))
-    return [one for one in found if one]
+            return line
+        held = line.startswith((evaluate_case.PAIRS, evaluate_case.UPLOAD))
+        return problems.data(name, {name: line}) if held else None
+
+    return problems.compared(name, given, other)
 
 
 def checked(given: Form, lang: str) -> Checked:
@@ -102,16 +102,14 @@ def checked(given: Form, lang: str) -> Checked:
             problems.wrong("judge", "compare_bad_address")
         name = given.get("judge_model", "").strip()
         arguments += ["--judge", f"{judge}#{name}" if name and "#" not in judge else judge]
+    for name, option in (("database", "--database"), ("base", "--base")):
+        check_named = problems.data if name == "database" else problems.model
+        if (name != "database" or not is_public()) and (named := check_named(name, given, required=False)):
+            arguments += [option, named]
     if category := given.get("category", "").strip():
         arguments += ["--category", category]
-    most = problems.number("max_samples", given, 1, PUBLIC_ROWS if is_public() else 10**9)
-    if most or is_public():
-        arguments += ["--max-samples", most or str(PUBLIC_ROWS)]
-    tokens = problems.number("max_new_tokens", given, 1, PUBLIC_TOKENS if is_public() else 10**6)
-    if tokens or is_public():
-        arguments += ["--max-new-tokens", tokens or str(PUBLIC_TOKENS)]
-    if seed := problems.number("seed", given, 0, 2**32 - 1):
-        arguments += ["--seed", seed]
+    arguments += [*problems.columns("columns", given), *problems.rows(given)]
+    arguments += problems.answers(given, DECODING, int(load_config("evaluation.yaml")["replay"]["num_beams"]))
     arguments += ["--output", f"{FOLDER}/{RESULT}", "--overwrite"]
     shown = [evaluate_case.short(one) for one in (*before, *after)]
     return Checked(tuple(arguments), problems.found, " → ".join((shown[0], ", ".join(shown[1:]))) if shown else "")
@@ -131,7 +129,7 @@ def _after(one: Shown, asked: Asked) -> str:
     named = _fields(asked).get("after")
     if not afters:
         raise BadCase("pairs_no_answer")
-    return named if isinstance(named, str) and named in afters else afters[0]
+    return named if isinstance(named, str) and named in afters else first_shown(one.result)
 
 
 def _wanted(one: Shown, asked: Asked, **more: str) -> Wanted:
@@ -147,13 +145,13 @@ def _wanted(one: Shown, asked: Asked, **more: str) -> Wanted:
 
 def _cases(one: Shown, asked: Asked, lang: str, offset: int = 0, **more: str) -> Answer:
     page = shown_as.cases_page(cases_of(one), one, _wanted(one, asked, **more), offset, lang)
-    return {"parts": {"cases": page}}
+    return {"parts": {"listed": page}}
 
 
 def another(one: Shown, asked: Asked, lang: str) -> Answer:
     """Another of the models."""
     after = _after(one, {"fields": {"after": asked.get("value")}})
-    return {"parts": {"compare": shown_as.compared(one, after, lang), "case": ""}}
+    return {"parts": {"compare": shown_as.compared(one, after, lang), "cases": shown_as.cases(one, lang, after)}}
 
 
 def filtered(one: Shown, asked: Asked, lang: str) -> Answer:
@@ -229,7 +227,8 @@ def votes(one: Shown, asked: Asked, lang: str) -> Answer:
         made = evaluate_runs.shown(one.id)
         if made.report is not None:
             report_store.save(made.report, one.id)
-        parts = {"view": shown_as.view(made, lang), "findings": evaluate_head.findings(made, lang), "case": ""}
+        parts = {"view": shown_as.view(made, lang), "findings": evaluate_head.findings(made, lang),
+                 "cases": shown_as.cases(made, lang, after)}  # fmt: skip
         return {"parts": parts, "toast": words(lang)["votes_put_in"]}
     return {"parts": {"votes": evaluate_votes.arena(one, cast, lang)}}
 
@@ -248,7 +247,7 @@ def files(one: Shown) -> list[tuple[str, Path]]:
 
 
 PANEL = Panel(
-    "comparison", RESULT, form, checked, shown_as.headline, shown_as.view,
+    "comparison", RESULT, form, checked, shown_as.headline, shown_as.view, shown_as.cases,
     {"case": case, "after": another, "filter": filtered, "outcome": of_outcome, "category": of_category, "page": turned,
      "vote": vote, "votes": votes}, files,
 )  # fmt: skip

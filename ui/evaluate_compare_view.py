@@ -10,7 +10,7 @@ from pipeline.repetition import longest_loop
 from ui import evaluate_votes
 from ui.charts import finite_number
 from ui.evaluate_cases import OUTCOMES, Cases, Wanted, cases_of
-from ui.evaluate_contests import contests_of, deciding, disagreeing, is_judged, names_of, objects
+from ui.evaluate_contests import contests_of, deciding, disagreeing, first_shown, is_judged, names_of, objects
 from ui.evaluate_panel import Headline, Shown
 from ui.evaluate_plots import Bar, Points, histogram, interval_bars, number, scatter
 from ui.interface_words import words
@@ -26,7 +26,7 @@ ORDER_OF_CASES = ("loss", "win", "tie")
 MOST_CATEGORIES = 60
 FEW_VALUES = 4  # different scores of one judge: with no more than that a scatter is a handful of spots
 SAME_POINTS = ("length_free_reward",)  # that differ from another judge's by a little only
-DECODING = ("strategy", "temperature", "top_p", "num_beams", "max_new_tokens", "samples")
+DECODING = ("temperature", "top_p", "num_beams", "max_new_tokens", "samples")
 LOOP = 4.0  # times that a stretch has to be said to be marked
 LOOP_SHARE = 0.2  # of the answer, so that `...` and the like aren't
 
@@ -61,10 +61,8 @@ def headline(result: Mapping[str, Any], lang: str) -> Headline:
 
 
 def view(one: Shown, lang: str) -> str:
-    """The whole result; of several models the first, with the others to be chosen."""
-    _, afters = names_of(one.result)
-    after = afters[0] if afters else ""
-    return tag("div", "dd-compare", compared(one, after, lang), data_part="compare")
+    """The whole result; of several models one, with the others to be chosen."""
+    return tag("div", "dd-compare", compared(one, first_shown(one.result), lang), data_part="compare")
 
 
 def overview(one: Shown, after: str, lang: str) -> str:
@@ -87,22 +85,28 @@ def overview(one: Shown, after: str, lang: str) -> str:
 
 
 def compared(one: Shown, after: str, lang: str) -> str:
-    """Which models there are, and one of them against the one before it."""
-    cases = cases_of(one)
-    decided = deciding(one.result, after)
-    by = str(decided.get("by", "")) if decided is not None else ""
+    """Which models there are, and one of them against the one before it in figures."""
     hidden = tag("input", "", type="hidden", name="after", value=after) + tag("input", "", type="hidden", name="voter")
     parts = (
         overview(one, after, lang),
         verdict(one, after, lang),
         win_rates(one.result, after, lang),
-        *scatters(one, cases, after, lang),
+        *scatters(one, cases_of(one), after, lang),
+        tag("div", "", data_part="case"),
         categories(one.result, after, lang),
         measures(one.result, after, lang),
-        tag("div", "dd-compare-votes", evaluate_votes.card(one, after, lang), data_part="votes"),
-        tag("div", "dd-compare-cases", cases_page(cases, one, Wanted(after, by), 0, lang), data_part="cases"),
     )
-    return tag("div", "dd-compare-one", hidden, *parts, data_fields=True)
+    return tag("div", "dd-compare-one", hidden, *parts)
+
+
+def cases(one: Shown, lang: str, after: str = "") -> str:
+    """The blind vote and the cases of one model, by default the one that `view` opens with."""
+    after = after or first_shown(one.result)
+    decided = deciding(one.result, after)
+    by = str(decided.get("by", "")) if decided is not None else ""
+    listed = cases_page(cases_of(one), one, Wanted(after, by), 0, lang)
+    return tag("div", "dd-compare", tag("div", "", evaluate_votes.card(one, after, lang), data_part="votes"),
+               tag("div", "dd-compare-cases", listed, data_part="listed"))  # fmt: skip
 
 
 def verdict(one: Shown, after: str, lang: str) -> str:
@@ -151,9 +155,17 @@ def facts(result: Mapping[str, Any], lang: str) -> str:
         shown.append(str(said["compare_by_position"]))
     decoding = result.get("decoding")
     if isinstance(decoding, Mapping) and decoding:
-        plain = [f"{name} {decoding[name]}" for name in DECODING if isinstance(decoding.get(name), (str, int, float))]
-        shown += [", ".join(plain)] if plain else []
+        shown += _decoding(decoding, said)
     return tag("p", "dd-facts", text(" · ".join(shown))) if shown else ""
+
+
+def _decoding(decoding: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
+    """How models answered: the way, then its numbers by the names that options have."""
+    way = decoding.get("strategy")
+    plain = [str(said["replay_decodings"].get(way, way))] if isinstance(way, str) else []
+    plain += [f"{name} {decoding[name]}" for name in DECODING
+              if isinstance(decoding.get(name), (int, float)) and (name, decoding[name]) != ("samples", 1)]  # fmt: skip
+    return [", ".join(plain)] if plain else []
 
 
 def win_rates(result: Mapping[str, Any], after: str, lang: str) -> str:
@@ -300,7 +312,8 @@ def measures(result: Mapping[str, Any], after: str, lang: str) -> str:
     """What needs no judge: before, after, their difference and what that means."""
     said = words(lang)
     mine = [m for m in objects(result.get("measures")) if m.get("after_name") == after]
-    rows = []
+    rows: list[str] = []
+    alike: list[str] = []
     for one in mine:
         name = str(one.get("name", ""))
         wanted = said["compare_wanted"].get(one.get("wanted"), "")
@@ -310,14 +323,20 @@ def measures(result: Mapping[str, Any], after: str, lang: str) -> str:
         told = tag("span", f"dd-measured dd-measured-{found}", text(said["compare_verdicts"].get(found, found)))
         cells = [tag("td", "dd-num", text(number(_get(one, side, "mean")))) for side in ("before", "after")]
         cells += [tag("td", "dd-num", text(_difference(one.get("difference")))), tag("td", "dd-left", told)]
-        rows.append(tag("tr", "", label, *cells))
-    if not rows:
+        (alike if found == "no_difference" else rows).append(tag("tr", "", label, *cells))
+    if not mine:
         return ""
     head = [said["compare_measure"], mine[0].get("before_name", ""), after, said["compare_difference"],
             said["compare_verdict"]]  # fmt: skip
     title = tag("h3", "dd-h", text(said["compare_measures_title"]))
     about = tag("p", "dd-dim", text(said["compare_measures_info"]))
-    return tag("section", "dd-card", title, about, _table(head, rows, left=(4,)))
+    shown = _table(head, rows, left=(4,)) if rows else ""
+    rest = ""
+    if alike:
+        line = str(said["compare_measures_alike"]).format(n=len(alike))
+        rest = tag("details", "dd-more-facts", tag("summary", "", text(line)), _table(head, alike, left=(4,)),
+                   id="dd-compare-alike")  # fmt: skip
+    return tag("section", "dd-card", title, about, shown, rest)
 
 
 def _table(head: Sequence[Any], rows: Sequence[str], left: Sequence[int] = ()) -> str:

@@ -29,6 +29,13 @@ def names_of(result: Mapping[str, Any]) -> tuple[str, list[str]]:
     return str(models[0].get("name", "")) if models else "", list(dict.fromkeys(afters))
 
 
+def first_shown(result: Mapping[str, Any]) -> str:
+    """The model that a page opens with: the first that is worse, which a diagnosis speaks of, else the first."""
+    _, afters = names_of(result)
+    verdicts = {after: (deciding(result, after) or {}).get("verdict") for after in afters}
+    return next((after for after in afters if verdicts[after] == "worse"), afters[0] if afters else "")
+
+
 def contests_of(result: Mapping[str, Any], after: str) -> list[Mapping[str, Any]]:
     """Contests of one model that have a win rate, the one that decides first, then by ORDER."""
     own = [c for c in objects(result.get("contests")) if c.get("after") == after]

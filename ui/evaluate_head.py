@@ -93,7 +93,8 @@ def _outcome(run_id: str, status: Status, told: Headline | None, said: Mapping[s
     if told is None:
         return tag("span", f"dd-run-state dd-state-{status.state}", state_sign(status),
                    text(said[f"rejects_state_{status.state}"]))  # fmt: skip
-    return tag("span", f"dd-judged dd-{evaluate_runs.tone(run_id) or told.tone}", text(told.line))
+    judged = evaluate_runs.tone(run_id)  # sound figures may still leave the question open
+    return tag("span", f"dd-judged dd-{told.tone if judged in ('', 'healthy') else judged}", text(told.line))
 
 
 def gone(lang: str) -> str:
@@ -128,9 +129,11 @@ def stored_head(one: Shown, lang: str) -> str:
     """The same of a report whose folder is gone."""
     said = words(lang)
     created = one.report.created.replace("T", " ").removesuffix("Z") + " UTC" if one.report else ""
-    facts = " · ".join(
-        part for part in (said[f"evaluate_kind_{one.kind}"], created, said["evaluate_report_only"]) if part
-    )
+    bundle = one.result.get("bundle")
+    left = said["evaluate_report_only"]
+    if evaluate_runs.is_elsewhere(one.id):
+        left = str(said["bundle_kept_in"]).format(name=bundle) if bundle else ""
+    facts = " · ".join(part for part in (said[f"evaluate_kind_{one.kind}"], created, left) if part)
     return _head(one.report.subject.name if one.report else "", facts, _always(said))
 
 

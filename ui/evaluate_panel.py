@@ -7,11 +7,12 @@ A panel's HTML stands between `tag("section", "dd-card", ...)` as everywhere. In
 
 - figures of ui/evaluate_plots.py: a click on a point (`dd-point`, with its set and row) asks `Panel.requests["case"]`
   with `set` and `row`, and so does a button with `data-case=ROW` and `data-set=SET`.
-- `<div data-part="NAME">`: a place that an answer to a request may fill: {"parts": {NAME: html}}. The tab owns `case`
-  (below the plots: one case side by side, which the script scrolls to) and `view`.
+- `<div data-part="NAME">`: a place that an answer to a request may fill: {"parts": {NAME: html}}. The tab owns `view`,
+  `findings` and `cases`, in this order in every kind. `case` takes one case side by side, which the script scrolls to;
+  a panel that shows any has this place in its view or its cases.
 - `data-ask="WHAT"` on a button, select or input, with any further `data-value`: asks `Panel.requests[WHAT]` with
-  `value` (of the field, or of the attribute) and `fields` (name -> value of all named fields within the closest
-  `[data-fields]`). A script of a panel asks by `window.ddEvaluate.ask(WHAT, {...})`, which gives the answer.
+  `value` (of the field, or of the attribute) and `fields` (name -> value of all named fields of the result, whichever
+  part they stand in). A script of a panel asks by `window.ddEvaluate.ask(WHAT, {...})`, which gives the answer.
 - `data-share`, `data-again`, `data-remove`, `data-stop`, `data-new`, `data-open=ID`: what the tab does for all.
 - an answer may hold `toast`, `bad`, `parts`, `set` (id of a set of the tab Pairs, which is opened) and whatever a
   script of the panel reads; requests raise BadCase or Refused, which are said as a toast.
@@ -75,10 +76,11 @@ class Headline:
 class Panel:
     """kind: of its results. result: name of the result document in the run's folder. form: the fields with their values
     (evaluate_case.text_field and the like make them). checked: raises nothing, its problems say what is wrong.
-    headline: for the list and the head. view: HTML of the whole result, between the head and the findings, which the
-    tab makes. requests: what is asked about a result. files: (entry of interface.yaml, file) to download beside the
-    report. while_running: HTML of what a run has found so far, from its folder; nothing by default.
-    shows_cause: whether its view says the likeliest cause itself (evaluate_head.verdict does)."""
+    headline: for the list and the head. view: HTML of verdict, figures and plots, above the findings, which the tab
+    makes. cases: HTML below the findings, of the single cases. requests: what is asked about a result. files: (entry of
+    interface.yaml, file) to download beside the report. while_running: HTML of what a run has found so far, from its
+    folder; nothing by default. shows_cause: whether its view says the likeliest cause itself (evaluate_head.verdict
+    does)."""
 
     kind: str
     result: str
@@ -86,6 +88,7 @@ class Panel:
     checked: Callable[[Form, str], Checked]
     headline: Callable[[Mapping[str, Any], str], Headline]
     view: Callable[[Shown, str], str]
+    cases: Callable[[Shown, str], str] | None = None
     requests: Mapping[str, Callable[[Shown, Asked, str], Answer]] = field(default_factory=dict)
     files: Callable[[Shown], list[tuple[str, Path]]] | None = None
     while_running: Callable[[Path, str], str] | None = None

@@ -245,8 +245,13 @@ def histogram(
     }  # fmt: skip
     layout = plain_layout(label_text(x_title), height=height)
     shapes = [] if middle is None else [_line(x=middle)]
-    layout["yaxis"] |= {"rangemode": "tozero", "title": {"text": words(lang)["plot_count"], "font": {"size": 12}}}
+    layout["yaxis"] |= {"rangemode": "tozero", **_beside(words(lang)["plot_count"])}
     return figure([trace], layout | {"shapes": shapes, "bargap": 0.04, "showlegend": False}, label or x_title, lang)
+
+
+def _beside(title: str) -> dict[str, Any]:
+    """The name of an upright axis, clear of its numbers."""
+    return {"automargin": True, "title": {"text": label_text(title), "font": {"size": 12}, "standoff": 8}}
 
 
 def binned(ordered: Sequence[float], middle: float | None) -> tuple[list[float], list[int]]:
@@ -283,7 +288,7 @@ def calibration(bins: Sequence[Mapping[str, Any]], lang: str, *, label: str = ""
     low = min(0.5, *(finite_number(s.get("low")) or 0.5 for _, _, s in dots))
     layout["xaxis"] |= {"range": [0.48, 1.02], "tickformat": ".0%"}
     layout["yaxis"] |= {"range": [max(-0.02, low - 0.04), 1.04], "tickformat": ".0%",
-                        "title": {"text": said["plot_calibration_y"], "font": {"size": 12}}}  # fmt: skip
+                        **_beside(said["plot_calibration_y"])}  # fmt: skip
     return figure([ideal, trace], layout | {"showlegend": False}, label or said["plot_calibration_label"], lang)
 
 
@@ -301,7 +306,7 @@ def length_bins(bins: Sequence[Mapping[str, Any]], lang: str, *, label: str = ""
     layout["xaxis"] |= {"tickmode": "array", "tickvals": places, "ticktext": names, "showgrid": False,
                         "range": [-0.6, len(kept) - 0.4], "tickangle": "auto"}  # fmt: skip
     layout["yaxis"] |= {"range": [-0.02, 1.04], "tickformat": ".0%",
-                        "title": {"text": said["plot_length_y"], "font": {"size": 12}}}  # fmt: skip
+                        **_beside(said["plot_length_y"])}  # fmt: skip
     return figure([trace], layout | {"showlegend": False, "shapes": [_line(y=0.5)]}, label or said["plot_length_label"],
                   lang)  # fmt: skip
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.candidates.strategies import run_number
 from pipeline.evaluation.replay_cases import CHECKS
-from ui import evaluate_case, evaluate_head, evaluate_plots
+from pipeline.refusal import Refused
+from ui import evaluate_bundles, evaluate_case, evaluate_head, evaluate_plots
 from ui.allowed_paths import is_public
 from ui.charts import finite_number
-from ui.evaluate_case import Choice, Problems, number_field, select_field, text_field
+from ui.evaluate_case import BUNDLE, Choice, Problems, number_field, select_field, text_field
 from ui.evaluate_panel import FOLDER, Answer, Asked, Checked, Form, Headline, Panel, Shown
 from ui.evaluate_plots import Bar, number
 from ui.interface_words import words
@@ -23,6 +25,7 @@ RESULT = "replay.replay.json"
 MODEL, CASES = "demo:never_stops_decoder", "demo:repetition"
 ALSO = "demo:healthy_decoder"
 DECODING = ("beam", "greedy", "sampling")
+OPTIONS = ("top_k", "repetition_penalty", "no_repeat_ngram_size", "length_penalty")
 STATUSES = ("right", "unchecked", "wrong", "repeats", "unended", "empty", "failed")
 CHANGES = ("broken", "fixed", "still_bad", "still_good")  # as cases are listed
 TOLD = ("fixed", "broken", "still_bad")
@@ -45,7 +48,6 @@ def form(given: Form, lang: str) -> str:
     values = {"model": MODEL, "cases": CASES, **(first if not given else {}), **given}
     trained, demo = evaluate_case.jobs(lang), evaluate_case.demo_models()
     rows = evaluate_case.demo_rows("repetition", "held_out", "verifiable", "text2sql")
-    decodings = [Choice(name, str(said["replay_decodings"][name])) for name in DECODING]
     checks = [Choice(name, str(said["replay_checks"].get(name, name))) for name in ("auto", *CHECKS)]
     database = "" if is_public() else text_field("database", values, lang, "replay_database")
     return "".join((
@@ -53,12 +55,10 @@ def form(given: Form, lang: str) -> str:
         text_field("others", values, lang, "replay_others", choices=[*trained[:6], *_picks(demo)], lines=3),
         text_field("cases", values, lang, "replay_cases", choices=rows, file=True),
         select_field("check", values, lang, "replay_check", checks),
+        evaluate_case.answer_fields(values, lang, DECODING,
+                                    text_field("options", values, lang, "replay_options", lines=2)),
         evaluate_case.more_fields(
             lang,
-            select_field("decoding", values, lang, "replay_decoding", decodings),
-            number_field("num_beams", values, lang, "replay_beams", "", min=2, max=64, step=1),
-            number_field("temperature", values, lang, "replay_temperature", "", min=0, max=5, step=0.1),
-            number_field("max_new_tokens", values, lang, "replay_tokens", "", min=1, max=8192, step=1),
             number_field("max_samples", values, lang, "replay_max", "", min=1, step=1),
             text_field("pattern", values, lang, "replay_pattern"),
             database,
@@ -80,16 +80,9 @@ def checked(given: Form, lang: str) -> Checked:
     arguments = ["replay", "--model", model]
     for other in others:
         arguments += ["--adapter" if evaluate_case.is_adapter(other) else "--also", other]
-    arguments += ["--cases", cases]
-    decoding = given.get("decoding") or DECODING[0]
-    beams = problems.number("num_beams", given, 2, 64)
-    heat = problems.number("temperature", given, 0, 5, whole=False)
-    if decoding == "greedy":
-        arguments += ["--greedy"]
-    elif decoding == "sampling":
-        arguments += ["--temperature", heat if heat not in ("", "0") else "1"]
-    elif beams:
-        arguments += ["--num-beams", beams]
+    bundle = cases.removeprefix(BUNDLE) if cases.startswith(BUNDLE) else ""
+    arguments += ["--cases", evaluate_case.resolved(cases), "--bundle", bundle] if bundle else ["--cases", cases]
+    arguments += [*problems.answers(given, DECODING, 0), *_options(problems, given)]
     check = given.get("check") or "auto"
     if check in CHECKS:
         arguments += ["--check", check]
@@ -100,20 +93,26 @@ def checked(given: Form, lang: str) -> Checked:
         problems.wrong("pattern", "replay_no_pattern")
     if database := problems.data("database", given, required=False):
         arguments += ["--database", database]
-    for name, option, low, high in (
-        ("max_new_tokens", "--max-new-tokens", 1, 8192),
-        ("max_samples", "--max-samples", 1, 10**6),
-    ):
-        if value := problems.number(name, given, low, high):
-            arguments += [option, value]
-    for line in given.get("columns", "").splitlines():
-        name, equals, column = line.strip().partition("=")
-        if line.strip() and not (equals and name and column):
-            problems.wrong("columns", "evaluate_bad_column")
-        elif line.strip():
-            arguments += ["--column", line.strip()]
+    arguments += [*problems.rows(given), *problems.columns("columns", given)]
     arguments += ["--output", f"{FOLDER}/{WORKBOOK}"]
     return Checked(tuple(arguments), problems.found, f"{evaluate_case.short(model)} · {evaluate_case.short(cases)}")
+
+
+def _options(problems: Problems, given: Form) -> list[str]:
+    """Options of decoding that hardly anybody needs, one NAME=VALUE a line."""
+    found = []
+    for line in (one.strip() for one in given.get("options", "").splitlines()):
+        name, _, value = (part.strip() for part in line.partition("="))
+        if line and name not in OPTIONS:
+            problems.wrong("options", "replay_no_option", names=", ".join(OPTIONS))
+        elif line:
+            option = "--" + name.replace("_", "-")
+            try:
+                run_number(option, name, value)
+            except Refused as refused:
+                problems.found.setdefault("options", refused.said(problems.lang))
+            found += [option, value]
+    return found
 
 
 # --- figures -----------------------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ def _n(one: Json, name: str) -> int:
     return int(finite_number(one.get(name)) or 0)
 
 
-def _best(result: Json) -> Json | None:
+def best_of(result: Json) -> Json | None:
     """The one beside the base that gains most."""
     others = _summaries(result)[1:]
     return max(others, key=lambda one: _n(one, "fixed") - _n(one, "broken")) if others else None
@@ -135,7 +134,7 @@ def _best(result: Json) -> Json | None:
 
 def headline(result: Json, lang: str) -> Headline:
     """What became of the cases with the model that gains most."""
-    said, best, all_of = words(lang), _best(result), _summaries(result)
+    said, best, all_of = words(lang), best_of(result), _summaries(result)
     if not all_of:
         return Headline(str(said["evaluate_no_result"]))
     if best is None:
@@ -148,30 +147,36 @@ def headline(result: Json, lang: str) -> Headline:
         "fixed": f"{fixed:,}",
         "broken": f"{broken:,}",
         "bad": f"{fixed + still:,}",
+        "good": f"{broken + _n(best, 'still_good'):,}",
     }
-    entry = "worse" if broken > fixed else "both" if broken else "fixed" if fixed else "nothing"
+    entry = "both" if broken else "fixed" if fixed else "nothing"
+    if broken > fixed:
+        entry = "worse" if fixed + still else "breaks"
     if entry == "nothing" and not still:
         entry = "clean"
-    return Headline(str(said[f"replay_verdict_{entry}"]).format(**shown))
+    tone = {"breaks": "problems", "worse": "problems", "both": "warnings", "nothing": "warnings"}.get(entry, "healthy")
+    return Headline(str(said[f"replay_verdict_{entry}"]).format(**shown), tone)
 
 
 def view(one: Shown, lang: str) -> str:
-    """Verdict and figures, models against counts, then the cases."""
+    """Verdict and figures, then models against counts."""
     said, result = words(lang), one.result
     if not _summaries(result):
         return tag("section", "dd-card", tag("p", "", text(said["evaluate_no_result"])))
     inner = _figures(result, lang) + _notes(result, lang)
-    verdict = evaluate_head.verdict(one, headline(result, lang), inner, lang)
-    return (
-        verdict
-        + _models(result, lang)
-        + tag("div", "", data_part="case")
-        + tag("div", "dd-replay-cases", _cases_page(one, {}, lang), data_part="cases")
-    )
+    return evaluate_head.verdict(one, headline(result, lang), inner, lang) + _models(result, lang)
+
+
+def listed(one: Shown, lang: str) -> str:
+    """The case that is read, the first of all cases, and the bundle that keeps them."""
+    if not _summaries(one.result):
+        return ""
+    places = (("case", ""), ("listed", _cases_page(one, {}, lang)), ("bundle", evaluate_bundles.invitation(one, lang)))
+    return "".join(tag("div", "", inner, data_part=name) for name, inner in places)
 
 
 def _figures(result: Json, lang: str) -> str:
-    said, best, base = words(lang), _best(result), _summaries(result)[0]
+    said, best, base = words(lang), best_of(result), _summaries(result)[0]
     cells = []
     if best is not None:
         for name in TOLD:
@@ -185,8 +190,8 @@ def _figures(result: Json, lang: str) -> str:
             between = str(said["score_interval"]).format(
                 low=number(share.get("low"), True), high=number(share.get("high"), True)
             )
-            name = str(said["replay_good_of"]).format(model=summary.get("model", ""))
-            cells.append(evaluate_case.big(name, number(share.get("value"), True), between))
+            below = f"{summary.get('model', '')} · {between}"
+            cells.append(evaluate_case.big(said["replay_good"], number(share.get("value"), True), below))
     return tag("div", "dd-figures", *cells)
 
 
@@ -237,11 +242,12 @@ def _models(result: Json, lang: str) -> str:
         name = tag("th", "", tag("div", "dd-replay-model", tag("b", "", text(one.get("model", ""))), role),
                    tag("div", "dd-shares dd-replay-bar", *parts), scope="row")  # fmt: skip
         cells = [_count(one, n, lang, place > 0) for n in TOLD if changed]
-        cells += [tag("td", "", text(f"{_n(one, n):,}")) for n in there]
-        cells += [tag("td", "", text(number(finite_number(one.get(n)), n == "similarity"))) for n in measured]
+        cells += [tag("td", "", text(f"{_n(one, n):,}"), data_of=said["replay_statuses"][n]) for n in there]
         rep = one.get("rep")
         value = finite_number(rep.get("rep_4")) if isinstance(rep, Mapping) else None
-        cells.append(tag("td", "", text(number(value, True))))
+        figures = [(n, number(finite_number(one.get(n)), n == "similarity")) for n in measured]
+        cells += [tag("td", "", text(shown), data_of=said[f"replay_head_{n}"])
+                  for n, shown in (*figures, ("rep", number(value, True)))]  # fmt: skip
         rows.append(tag("tr", "", name, *cells))
     table = tag(
         "table", "dd-evaluate-table dd-replay-table", tag("thead", "", tag("tr", "", *heads)), tag("tbody", "", *rows)
@@ -258,11 +264,11 @@ def _models(result: Json, lang: str) -> str:
 
 
 def _count(one: Json, name: str, lang: str, told: bool) -> str:
-    n = _n(one, name)
+    n, of = _n(one, name), words(lang)["replay_changes"][name]
     if not told:
-        return tag("td", "dd-dim", "–")
+        return tag("td", "dd-dim", "–", data_of=of)
     tone = {"fixed": " dd-good", "broken": " dd-bad"}.get(name, "") if n else ""
-    return tag("td", f"dd-replay-n{tone}", text(f"{n:,}"))
+    return tag("td", f"dd-replay-n{tone}", text(f"{n:,}"), data_of=of)
 
 
 def _bar_tone(one: Json) -> str:
@@ -371,9 +377,7 @@ def _cases_page(one: Shown, asked: Asked, lang: str) -> str:
         numbers = {"n": f"{len(all_cases):,}", "of": f"{_n(one.result, 'cases'):,}"}
         note = tag("p", "dd-dim", text(str(said["replay_some_cases"]).format(**numbers)))
     bar = _filters(wanted, names, len(listed), offset, len(all_cases), lang)
-    return tag(
-        "section", "dd-card", tag("h3", "dd-h", text(said["replay_all_cases"])), note, bar, body, data_fields=True
-    )
+    return tag("section", "dd-card", tag("h3", "dd-h", text(said["replay_all_cases"])), note, bar, body)
 
 
 def _filters(wanted: Wanted, names: Sequence[str], n: int, offset: int, total: int, lang: str) -> str:
@@ -392,7 +396,8 @@ def _filters(wanted: Wanted, names: Sequence[str], n: int, offset: int, total: i
         tag("input", "", type="search", name="search", value=wanted.search, data_ask="cases",
             placeholder=said["replay_search"], aria_label=said["replay_search"]),
     ]  # fmt: skip
-    shown = str(said["replay_matching"]).format(n=f"{n:,}", of=f"{total:,}")
+    entry = "replay_matching" if n < total else "replay_cases_n"
+    shown = str(said[entry]).format(n=f"{n:,}", of=f"{total:,}")
     moves = ""
     if n > PAGE:
         steps = (("previous", offset - PAGE, offset == 0), ("next", offset + PAGE, offset + PAGE >= n))
@@ -402,20 +407,22 @@ def _filters(wanted: Wanted, names: Sequence[str], n: int, offset: int, total: i
 
 def _step(way: str, to: int, off: bool, lang: str) -> str:
     """To another page."""
-    return tag("button", "dd-small", text(words(lang)[f"case_{way}"]), type="button", data_ask="page",
-               data_value=max(0, to), disabled=off)  # fmt: skip
+    line = words(lang)[f"compare_{way}"]
+    return tag("button", "dd-small", {"previous": "‹", "next": "›"}[way], type="button", data_ask="page",
+               data_value=max(0, to), disabled=off, aria_label=line, title=line)  # fmt: skip
 
 
 def _case_row(case: Case, one: Shown, lang: str) -> str:
     shown = text(f"{case.number + 1} · {_short(case.prompt)}")
     link = tag("button", "dd-link", shown, type="button", data_case=case.number, data_set="cases")
-    cells = [
-        tag("th", "dd-left", link, scope="row"),
-        tag("td", "dd-left dd-dim", text(_short(case.standard or "–", 70))),
-    ]
+    standard = text(_short(case.standard or "–", 70))
+    cells = [tag("th", "dd-left", link, scope="row"),
+             tag("td", "dd-left dd-dim", standard, data_of=words(lang)["replay_head_standard"])]  # fmt: skip
     for summary in _summaries(one.result):
-        row = case.rows.get(str(summary.get("model", "")))
-        cells.append(tag("td", "dd-left", _chips(row, lang) if row is not None else tag("span", "dd-dim", "–")))
+        name = str(summary.get("model", ""))
+        row = case.rows.get(name)
+        chips = _chips(row, lang) if row is not None else tag("span", "dd-dim", "–")
+        cells.append(tag("td", "dd-left", chips, data_of=name))
     return tag("tr", "", *cells)
 
 
@@ -438,7 +445,7 @@ def _short(line: str, most: int = 90) -> str:
 
 def cases(one: Shown, asked: Asked, lang: str) -> Answer:
     """The cases that a filter takes, or another page of them."""
-    return {"parts": {"cases": _cases_page(one, asked, lang)}}
+    return {"parts": {"listed": _cases_page(one, asked, lang)}}
 
 
 # --- one case ----------------------------------------------------------------------------------------------------
@@ -528,6 +535,6 @@ def files(one: Shown) -> list[tuple[str, Path]]:
 
 
 PANEL = Panel(
-    "replay", RESULT, form, checked, headline, view, {"case": case, "cases": cases, "page": cases}, files,
-    shows_cause=True,
+    "replay", RESULT, form, checked, headline, view, listed,
+    {"case": case, "cases": cases, "page": cases, "keep": evaluate_bundles.keep}, files, shows_cause=True,
 )  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from ui import evaluate_case, evaluate_head, evaluate_runs
+from pipeline.refusal import Refused
+from ui import evaluate_bundles, evaluate_case, evaluate_head, evaluate_runs
 from ui.evaluate_panel import Answer, Asked, Checked, Form, Shown
 from ui.evaluate_panels import panels
 from ui.interface_words import words
@@ -13,7 +15,8 @@ from ui.running_diagnosis import one_line
 from ui.visitor_case import BadCase
 
 FIRST = "scores"
-EMPTY = {"head": "", "now": "", "view": "", "findings": "", "log": ""}
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # a result of another version, or edited by hand
+EMPTY = {"head": "", "now": "", "view": "", "findings": "", "cases": "", "log": ""}
 
 
 @guarded
@@ -27,10 +30,23 @@ def evaluate_open(asked: Asked, lang: str) -> Answer:
                 raise
     kind = _kind(asked)
     form = evaluate_case.form_of(asked.get("form"))
-    start = (evaluate_head.gone(lang) if asked.get("id") else "") + evaluate_head.intro(kind, lang)
-    parts = {"form": evaluate_head.case(kind, form, lang), "start": start,
-             "recent": evaluate_head.recent(names_of(asked.get("seen")), lang)}  # fmt: skip
+    start = (evaluate_head.gone(lang) if asked.get("id") else "") + _beside(asked, kind, lang)
+    recent = evaluate_head.recent(names_of(asked.get("seen")), lang)
+    parts = {"form": evaluate_head.case(kind, form, lang), "start": start, "recent": recent,
+             "bundles": _bundles(kind, lang)}  # fmt: skip
     return {"state": "gone" if asked.get("id") else "start", "parts": parts, "kind": kind, "now": {"live": False}}
+
+
+def _beside(asked: Asked, kind: str, lang: str) -> str:
+    """What stands beside the form: the bundle that is open, else what this kind of evaluation tells."""
+    with suppress(BadCase, Refused):
+        if asked.get("bundle"):
+            return evaluate_bundles.page(asked["bundle"], lang)
+    return evaluate_head.intro(kind, lang)
+
+
+def _bundles(kind: str, lang: str) -> str:
+    return evaluate_bundles.listed(lang, invite=kind == "replay")
 
 
 def _kind(asked: Asked) -> str:
@@ -67,17 +83,13 @@ def _page(run_id: str, lang: str) -> Answer:
 
 
 def _result(one: Shown, lang: str) -> dict[str, str]:
+    """In the order in which every kind is read: what came out, what is wrong and what to do, the cases."""
+    panel = panels()[one.kind]
     try:
-        view = panels()[one.kind].view(one, lang)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ) as odd:  # of another version, or edited by hand
-        view = evaluate_head.unreadable(one_line(odd), lang)
-    return {"view": view, "findings": evaluate_head.findings(one, lang)}
+        view, cases = panel.view(one, lang), panel.cases(one, lang) if panel.cases is not None else ""
+    except _ODD as odd:
+        view, cases = evaluate_head.unreadable(one_line(odd), lang), ""
+    return {"view": view, "findings": evaluate_head.findings(one, lang), "cases": cases}
 
 
 @guarded
@@ -104,8 +116,9 @@ def evaluate_kind(asked: Asked, lang: str) -> Answer:
     """The form of another kind."""
     kind = _kind(asked)
     form = evaluate_case.form_of(asked.get("form"))
-    return {"kind": kind, "parts": {"form": evaluate_head.case(kind, form, lang),
-                                    "start": evaluate_head.intro(kind, lang)}}  # fmt: skip
+    parts = {"form": evaluate_head.case(kind, form, lang), "start": _beside(asked, kind, lang),
+             "bundles": _bundles(kind, lang)}  # fmt: skip
+    return {"kind": kind, "parts": parts}
 
 
 @guarded
@@ -166,6 +179,35 @@ def evaluate_again(asked: Asked, lang: str) -> Answer:
     return {"form": known.asked, "kind": known.kind}
 
 
+# --- bundles -----------------------------------------------------------------------------------------------------
+
+
+@guarded
+def evaluate_bundle(asked: Asked, lang: str) -> Answer:
+    """What a bundle holds."""
+    return {"parts": {"start": evaluate_bundles.page(asked.get("bundle"), lang)}}
+
+
+@guarded
+def evaluate_bundle_form(asked: Asked, lang: str) -> Answer:
+    """The form of its next replay."""
+    return {"form": evaluate_bundles.form_of(evaluate_bundles.named(asked.get("bundle"))), "kind": "replay"}
+
+
+@guarded
+def evaluate_bundle_replay(asked: Asked, lang: str) -> Answer:
+    """One of its replays, as an evaluation. replay: NAME/FILE."""
+    return {"id": evaluate_bundles.replay_in(asked.get("replay"))}
+
+
+@guarded
+def evaluate_bundle_remove(asked: Asked, lang: str) -> Answer:
+    """Delete it with all that lies in it."""
+    evaluate_bundles.removed(asked.get("bundle"))
+    kind = _kind(asked)
+    return {"parts": {"start": evaluate_head.intro(kind, lang), "bundles": _bundles(kind, lang)}, "removed": True}
+
+
 @guarded
 def evaluate_panel(asked: Asked, lang: str) -> Answer:
     """What only the panel of this kind knows: one case, a page of rows. `does`: which."""
@@ -179,5 +221,6 @@ def evaluate_panel(asked: Asked, lang: str) -> Answer:
 
 REQUESTS = [
     evaluate_open, evaluate_now, evaluate_kind, evaluate_form, evaluate_start, evaluate_stop, evaluate_repeat,
-    evaluate_remove, evaluate_again, evaluate_panel,
+    evaluate_remove, evaluate_again, evaluate_panel, evaluate_bundle, evaluate_bundle_form, evaluate_bundle_replay,
+    evaluate_bundle_remove,
 ]  # fmt: skip

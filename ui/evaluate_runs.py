@@ -7,6 +7,8 @@ in `progress.json`. A finished run's report is stored under the run's own id, so
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -196,6 +198,12 @@ def has_result(run_id: Any) -> bool:
 
 
 def _stored(run_id: Any) -> Shown:
+    if isinstance(run_id, str) and is_elsewhere(run_id):
+        path = _elsewhere[run_id]
+        with suppress(OSError, ValueError, Refused):
+            found = _read(path, path.stat().st_mtime_ns, path.stat().st_size)
+            if found is not None:
+                return Shown(run_id, str(found[0]["kind"]), *found)
     try:
         report = report_store.load(run_id)
     except ReportNotFound:
@@ -204,6 +212,29 @@ def _stored(run_id: Any) -> Shown:
     if report.subject.kind not in panels() or not isinstance(result, Mapping):
         raise BadCase("evaluations_gone")
     return Shown(str(run_id), report.subject.kind, result, report)
+
+
+_elsewhere: dict[str, Path] = {}  # results that are no run's, by the id that they are shown under
+
+
+def opened_elsewhere(path: Path) -> str:
+    """An id under which the page shows a result that is no run's. Its report is stored, so that the link lasts. Raises
+    BadCase, OSError, Refused."""
+    there = path.stat()
+    found = _read(path, there.st_mtime_ns, there.st_size)
+    if found is None:
+        raise BadCase("evaluate_no_result")
+    told = hashlib.blake2b(f"{path}\0{there.st_mtime_ns}".encode(), digest_size=16).digest()
+    made = base64.urlsafe_b64encode(told).decode().rstrip("=")
+    if found[1] is not None and made not in _elsewhere:
+        report_store.save(found[1], made)
+    _elsewhere[made] = path
+    return made
+
+
+def is_elsewhere(run_id: str) -> bool:
+    """Whether it is a result that is no run's and still there."""
+    return run_id in _elsewhere and _elsewhere[run_id].is_file()
 
 
 def is_evaluation(report_id: Any) -> bool:

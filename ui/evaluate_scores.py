@@ -71,12 +71,7 @@ def checked(given: Form, lang: str) -> Checked:
         arguments += ["--base", base]
     if category := given.get("category", "").strip():
         arguments += ["--category", category]
-    for line in given.get("columns", "").splitlines():
-        name, equals, column = line.strip().partition("=")
-        if line.strip() and not (equals and name and column):
-            problems.wrong("columns", "evaluate_bad_column")
-        elif line.strip():
-            arguments += ["--column", line.strip()]
+    arguments += problems.columns("columns", given)
     if most := problems.number("max_samples", given, 1, 10**9):
         arguments += ["--max-samples", most]
     arguments += ["--output", f"{FOLDER}/{ROWS}", "--suspects", f"{FOLDER}/{SUSPECTS}", "--overwrite"]
@@ -112,17 +107,24 @@ def headline(result: Json, lang: str) -> Headline:
         return Headline(str(said["score_verdict_answers"]).format(n=f"{sets[0].get('scored', 0):,}"))
     shown = {"share": number(share["value"], True), "n": f"{share['n']:,}"}
     entry = "below" if share["high"] < 0.5 else "chance" if share["low"] <= 0.5 else ""
-    return Headline(str(said[f"score_verdict_{entry}" if entry else "score_verdict"]).format(**shown))
+    line = str(said[f"score_verdict_{entry}" if entry else "score_verdict"]).format(**shown)
+    return Headline(line, "problems" if entry else "healthy")
 
 
 def view(one: Shown, lang: str) -> str:
-    """Verdict and figures, then the plots, then doubtful labels."""
+    """Verdict and figures, then the plots."""
     sets = _sets(one.result)
     if not sets:
         return tag("section", "dd-card", tag("p", "", text(words(lang)["evaluate_no_result"])))
     inner = _figures(sets[0], one.result, lang) + _notes(sets[0], one.result, lang)
     verdict = evaluate_head.verdict(one, headline(one.result, lang), inner, lang)
-    return verdict + _plots(one, sets, lang) + _suspects(one, sets[0], lang)
+    return verdict + _plots(one, sets, lang)
+
+
+def suspects(one: Shown, lang: str) -> str:
+    """Doubtful labels of the set that is judged."""
+    sets = _sets(one.result)
+    return _suspects(one, sets[0], lang) if sets else ""
 
 
 def _figures(one: Json, result: Json, lang: str) -> str:
@@ -162,6 +164,9 @@ def _notes(one: Json, result: Json, lang: str) -> str:
     form = said["score_forms"].get(result.get("form"))
     if form:
         lines.append(str(said["score_form"]).format(form=form))
+    asked, share = finite_number(one.get("prompts")), _accuracy(one)
+    if asked is not None and share is not None and asked < share["n"]:
+        lines.append(str(said["score_prompts"]).format(n=f"{asked:,.0f}"))
     for name, entry in (("left_out", "score_left_rows"), ("unscored", "score_unscored")):
         held = one.get(name)
         for reason, n in list(held.items())[:6] if isinstance(held, Mapping) else []:
@@ -243,6 +248,12 @@ def _length(one: Json, length: Json, lang: str) -> str:
             bars.append(
                 Bar(said[f"score_length_{entry}"], share["value"], share["low"], share["high"], f"{share['n']:,}")
             )
+    sides = [(entry, share) for entry in ("right_for_longer", "right_for_shorter")
+             if (share := _share(length.get(entry))) is not None]  # fmt: skip
+    if len(sides) == 2:
+        bars += [
+            Bar(said[f"score_length_{entry}"], s["value"], s["low"], s["high"], f"{s['n']:,}") for entry, s in sides
+        ]
     lines = []
     for entry in ("slope", "within"):
         value = finite_number(length.get(entry))
@@ -360,13 +371,19 @@ def _suspects(one: Shown, held: Json, lang: str) -> str:
     for s in found[:SHOWN_SUSPECTS]:
         link = tag("button", "dd-link", text(_short(str(s.get("prompt", "")))), type="button",
                    data_case=s.get("row"), data_set=held["role"])  # fmt: skip
-        rows.append(tag("tr", "", tag("td", "dd-left", link), tag("td", "", text(number(s.get("margin")))),
+        rows.append(tag("tr", "", tag("td", "dd-left dd-suspect-prompt", link),
+                        tag("td", "", text(number(s.get("margin")))),
                         tag("td", "", text(number(s.get("probability"), True)))))  # fmt: skip
     heads = (tag("th", css, text(said[f"score_suspect_{name}"]), scope="col")
              for name, css in (("prompt", "dd-left"), ("margin", ""), ("probability", "")))  # fmt: skip
     table = tag("table", "dd-evaluate-table", tag("thead", "", tag("tr", "", *heads)), tag("tbody", "", *rows))
     entry = "score_suspects_info" if count != 1 else "score_suspects_info_one"
-    info = tag("p", "dd-dim", text(str(said[entry]).format(n=f"{count:,}")))
+    lines = [str(said[entry]).format(n=f"{count:,}")]
+    noise = _share(held.get("label_noise"))
+    if noise is not None:
+        shares = {name: number(noise[name], True) for name in ("value", "low", "high")}
+        lines.append(str(said["score_label_noise"]).format(**shares))
+    info = tag("p", "dd-dim", text(" ".join(lines)))
     return tag("section", "dd-card", tag("div", "dd-evaluate-card-head", tag("div", "", title, info), button),
                tag("div", "dd-scroll", table, tabindex=0))  # fmt: skip
 
@@ -522,6 +539,6 @@ def files(one: Shown) -> list[tuple[str, Path]]:
 
 
 PANEL = Panel(
-    "scores", RESULT, form, checked, headline, view, {"case": case, "points": points, "to_pairs": to_pairs}, files,
-    shows_cause=True,
+    "scores", RESULT, form, checked, headline, view, suspects,
+    {"case": case, "points": points, "to_pairs": to_pairs}, files, shows_cause=True,
 )  # fmt: skip

@@ -32,8 +32,8 @@ from ui.safe_html import tag, text
 from ui.visitor_case import BadCase
 
 NOTHING: dict[str, Any] = {"id": ""}
-TOP_PARTS = ("start", "command", "recent", "head", "now")
-LOWER_PARTS = ("view", "case", "findings", "log")
+TOP_PARTS = ("start", "command", "recent", "bundles", "head", "now")
+LOWER_PARTS = ("view", "findings", "cases", "log")
 SCRIPT_WORDS = ("pairs_no_answer_came",)
 FORMS = ("json", "md", "html")  # of a report
 MOST_FILES = 5  # beside the report
@@ -82,8 +82,7 @@ def build(labels: Labels, lang: gr.Radio) -> EvaluateTab:
     tab.report, tab.work = [anchor], work
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    drop.upload(_keep_files, [lang, drop], [kept], **quiet).then(None, js="() => window.ddEvaluate?.uploaded()")
-    drop.clear(lambda: "", None, [kept], **quiet)
+    drop.upload(_keep_files, [lang, drop], [kept, drop], **quiet).then(None, js="() => window.ddEvaluate?.uploaded()")
     given = work.files(_files, [lang], files, trigger_mode="multiple", **quiet)
     given.then(None, js="() => window.ddEvaluate?.handed()")
     return tab
@@ -100,7 +99,7 @@ def _skeleton() -> str:
 def _lower() -> str:
     """Below the files to take along, which are components of their own."""
     parts = (tag("div", f"dd-evaluate-{name}-box", data_part=name) for name in LOWER_PARTS)
-    return tag("div", "dd-pairs dd-evaluate dd-evaluate-result", *parts)
+    return tag("div", "dd-pairs dd-evaluate dd-evaluate-result", *parts, data_fields=True)
 
 
 def _anchor(run_id: str, lang: str) -> str:
@@ -125,15 +124,15 @@ def in_language(shown: dict[str, Any], lang: str) -> list[Any]:
     return [_anchor(shown["id"], lang)]
 
 
-def _keep_files(lang: str, dropped: Any) -> str:
-    """Dropped files are copied at once: the page's own copies go when the page does."""
+def _keep_files(lang: str, dropped: Any) -> tuple[str, None]:
+    """Dropped files are copied at once: the page's own copies go when the page does. The place takes the next one."""
     files = [dropped] if isinstance(dropped, str) else list(dropped or [])
     try:
         token, names, _ = uploads.keep_logs(files)
     except OSError as error:
-        return tag("p", "", text(error.strerror or error))
+        return tag("p", "", text(error.strerror or error)), None
     line = text(words(lang)["upload_kept"].format(names=", ".join(names)))
-    return tag("p", "", line, data_value=f"{UPLOAD}{token}/{names[0]}" if names else None)
+    return tag("p", "", line, data_value=f"{UPLOAD}{token}/{names[0]}" if names else None), None
 
 
 def _files(lang: str, event: gr.EventData) -> list[Any]:

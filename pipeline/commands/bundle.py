@@ -216,21 +216,13 @@ def _show(options: argparse.Namespace, bundle: Bundle) -> int:
 
 
 def _json(bundle: Bundle) -> dict[str, Any]:
+    from pipeline.evaluation.bundles import rows_in
+
     return {
-        **asdict(bundle.settings), "folder": str(bundle.folder), "pairs": _rows(bundle.pairs),
-        "cases": _rows(bundle.cases), "runs": [asdict(one) for one in bundle.runs],
+        **asdict(bundle.settings), "folder": str(bundle.folder), "pairs": rows_in(bundle.pairs),
+        "cases": rows_in(bundle.cases), "runs": [asdict(one) for one in bundle.runs],
         "replays": [str(path) for path in bundle.replays],
     }  # fmt: skip
-
-
-def _rows(path: Path) -> int:
-    """Rows of a file of a bundle, 0 where it isn't there or can't be read."""
-    from pipeline.record_files import Unreadable, records
-
-    try:
-        return sum(record.value is not None for record in records(path)) if path.is_file() else 0
-    except (OSError, Unreadable):
-        return 0
 
 
 def _said(entry: str, lang: str, **params: Any) -> str:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,12 @@ class Bundle:
     def runs(self) -> list[BundleRun]:
         """Its trainings as they stand now, the oldest first."""
         return [self._run(job) for job in self.settings.runs]
+
+    @property
+    def changed(self) -> float:
+        """When anything in it was written last, in seconds since 1970."""
+        files = (self.folder / FILE, self.pairs, self.cases, *self.replays)
+        return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
 
     def _run(self, named: str) -> BundleRun:
         from pipeline.training.job_folder import find_job, read_status
@@ -283,28 +290,80 @@ def add_run(bundle: Bundle, named: str) -> Bundle:
     return changed_bundle(bundle, runs=(*runs, job.id), outputs={**bundle.settings.outputs, job.id: str(job.output)})
 
 
-def next_replay(bundle: Bundle) -> Path:
-    """Where its next replay goes: replays/replay-DATE.xlsx. Raises Refused."""
+def next_replay(bundle: Bundle, at: float | None = None) -> Path:
+    """Where its next replay goes: replays/replay-DATE.xlsx. at: seconds since 1970, by default now. Raises Refused."""
     folder = bundle.folder / REPLAYS
     try:
         folder.mkdir(exist_ok=True)
     except OSError as failed:
         raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
-    return _free(folder, f"replay-{time.strftime('%Y%m%d-%H%M%S')}", ".xlsx")
+    stem = f"replay-{time.strftime('%Y%m%d-%H%M%S', time.localtime(at))}"
+    return _free(folder, stem, ".xlsx", also=".replay.json")
+
+
+def keep_replay(bundle: Bundle, result: Path) -> Path:
+    """A copy of the result of a replay among the bundle's, with the workbook and the rows that lie beside it; one that
+    is there already stays as it is. Returns the place. Raises Refused."""
+    from pipeline.evaluation.results import read_result_file
+
+    try:
+        document = read_result_file(result)
+        if document["kind"] != "replay":
+            raise Refused("result_unreadable", path=result, why=document["kind"])
+        document["bundle"] = bundle.name
+        same = ("created", "models", "summary", "bundle")
+        for there in bundle.replays:
+            with suppress(Refused, OSError):
+                held = read_result_file(there)
+                if all(held.get(name) == document.get(name) for name in same):
+                    return there
+        book = next_replay(bundle, _seconds(document.get("created")))
+        place = book.with_name(f"{book.stem}.replay.json")
+        rows = document.get("rows_file")
+        if isinstance(rows, str) and rows and Path(rows).name == rows and (result.parent / rows).is_file():
+            document["rows_file"] = f"{book.stem}.rows.jsonl"
+            shutil.copyfile(result.parent / rows, place.with_name(document["rows_file"]))
+        workbook = result.with_name(result.name.removesuffix(".json").removesuffix(".replay") + ".xlsx")
+        if workbook.is_file():
+            shutil.copyfile(workbook, book)
+        text = json.dumps(document, ensure_ascii=False, indent=1)
+        with written_whole(place, mode=0o666) as temporary:
+            temporary.write_bytes(text.encode("utf-8", errors="replace"))
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
+    return place
+
+
+def _seconds(created: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(created).timestamp()
+    except (TypeError, ValueError):
+        return None
 
 
 def _new_run(bundle: Bundle) -> Path:
     return _free(bundle.folder / RUNS, f"{time.strftime('%Y%m%d-%H%M%S')}", "")
 
 
-def _free(folder: Path, stem: str, suffix: str) -> Path:
-    path, number = folder / f"{stem}{suffix}", 2
-    while path.exists():
-        path, number = folder / f"{stem}-{number}{suffix}", number + 1
-    return path
+def _free(folder: Path, stem: str, suffix: str, also: str = "") -> Path:
+    """also: ending of a file beside it that may not be there either."""
+    name, number = stem, 2
+    while any((folder / f"{name}{end}").exists() for end in {suffix, also or suffix}):
+        name, number = f"{stem}-{number}", number + 1
+    return folder / f"{name}{suffix}"
 
 
 # --- files ---
+
+
+def rows_in(path: Path) -> int:
+    """Rows of a file of a bundle, 0 where it isn't there or can't be read."""
+    from pipeline.record_files import Unreadable, records
+
+    try:
+        return sum(record.value is not None for record in records(path)) if path.is_file() else 0
+    except (OSError, Unreadable):
+        return 0
 
 
 def _write_pairs(source: Path, path: Path) -> None:

@@ -26,7 +26,7 @@
     if (field) field.value = voter();
     if (hit?.dataset.value === "open") whenOpen(hit);
     if (event.target.closest?.("[data-ask=outcome], [data-ask=category]")) {
-      event.target.closest("[data-fields]")?.querySelector("[data-part=cases]")?.scrollIntoView({ block: "start", behavior: "smooth" });
+      event.target.closest("[data-fields]")?.querySelector("[data-part=listed]")?.scrollIntoView({ block: "start", behavior: "smooth" });
     }
   }, { capture: true });
 

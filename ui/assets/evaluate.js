@@ -2,11 +2,11 @@
 // All HTML comes from the server (ui/evaluate_requests.py). What a panel's HTML may ask stands in ui/evaluate_panel.py.
 (() => {
   const POLL = 1000, LIST_POLL = 4000, TYPED = 400; // ms
-  const CLEARED = ["head", "now", "view", "case", "findings", "log", "start", "recent", "command"];
+  const CLEARED = ["head", "now", "view", "findings", "cases", "log", "start", "recent", "bundles", "command"];
   let root = null, server = null, events = null, anchored = null, named = "", words = {};
   let state = { lang: "en" };
   state = fresh("");
-  let kind = "";
+  let kind = "", bundle = ""; // bundle: the one that is open beside the form
   let forms = {}; // fields by kind, as they were typed
   let chain = Promise.resolve(), asking = 0, pollTimer = 0, typedTimer = 0;
   let fileField = ""; // the field that a dropped file goes into
@@ -31,7 +31,7 @@
     const quiet = name === "now" || name === "form";
     if (!quiet) body().dataset.busy = String(++asking);
     let answer = null;
-    try { answer = await server["evaluate_" + name]({ id, lang, kind, form: forms[kind] ?? {}, seen: seen(), ...more }); } catch {}
+    try { answer = await server["evaluate_" + name]({ id, lang, kind, bundle, form: forms[kind] ?? {}, seen: seen(), ...more }); } catch {}
     if (!quiet && --asking === 0) delete body().dataset.busy;
     if (id !== state.id || lang !== state.lang) return null; // something else was opened meanwhile
     if (!answer) {
@@ -222,22 +222,16 @@
   // --- one case ---
 
   function openCase(row, set) {
-    return inTurn(() => ask("panel", { does: "case", row: Number(row), set, fields: filters() })).then((answer) => {
+    return inTurn(() => ask("panel", { does: "case", row: Number(row), set, fields: fields() })).then((answer) => {
       if (!answer?.parts?.case) return;
       for (const figure of body().querySelectorAll("dd-figure[data-set]")) if (figure.mark && figure.dataset.set === set) figure.mark(Number(row));
       part("case").scrollIntoView({ block: "nearest", behavior: "smooth" });
     });
   }
 
-  function filters() { // as they stand in the list that cases are gone through by
-    const place = part("view").querySelector("[data-fields]");
-    return place ? fieldsIn(place) : {};
-  }
+  const fields = () => fieldsIn(document.querySelector("#dd-evaluate-lower [data-fields]")); // which model, and filters as they stand
 
-  function asked(at, value) {
-    const fields = at.closest("[data-fields]");
-    return inTurn(() => ask("panel", { does: at.dataset.ask, value, fields: fields ? fieldsIn(fields) : {} }));
-  }
+  const asked = (at, value) => inTurn(() => ask("panel", { does: at.dataset.ask, value, fields: fields() }));
 
   // --- events ---
 
@@ -255,6 +249,7 @@
     if (at.name === "kind" && at.closest("[data-part=form]")) {
       keep();
       choose(at.value);
+      bundle = "";
       inTurn(async () => { await ask("kind"); keep(); await ask("form"); });
     } else if (at.matches("[data-ask]:not(button)")) asked(at, at.type === "checkbox" ? (at.checked ? at.value : "") : at.value);
   }
@@ -268,20 +263,35 @@
     else if (at("[data-new]")) enter("");
     else if (at("[data-stop]")) inTurn(() => ask("stop")).then(poll);
     else if (at("[data-repeat]")) inTurn(() => ask("repeat")).then(() => { handOut(); address(); poll(); });
-    else if (at("[data-again]")) inTurn(() => ask("again")).then((answer) => {
-      if (!answer?.form) return;
-      forms[answer.kind] = answer.form;
-      store("dd-evaluate-forms", forms);
-      enter("");
-    });
+    else if (at("[data-again]")) inTurn(() => ask("again")).then(fillIn);
+    else if ((hit = at("[data-bundle]"))) openBundle(hit.dataset.bundle);
+    else if (at("[data-bundle-form]")) inTurn(() => ask("bundle_form")).then(fillIn);
+    else if ((hit = at("[data-ask=bundle_replay]"))) inTurn(() => ask("bundle_replay", { replay: hit.dataset.value })).then((answer) => { if (answer?.id) enter(answer.id); });
+    else if ((hit = at("[data-bundle-remove]"))) {
+      if (confirm(hit.dataset.sure)) inTurn(() => ask("bundle_remove")).then((answer) => { if (answer?.removed) bundle = ""; });
+    }
     else if ((hit = at("[data-remove]"))) {
       if (confirm(hit.dataset.remove)) inTurn(() => ask("remove")).then((answer) => { if (answer && !answer.bad) enter(""); });
     }
     else if ((hit = at("[data-share]"))) window.ddCopy?.(window.ddLink(state.link, state.id), hit);
     else if ((hit = at("[data-case]"))) openCase(hit.dataset.case, hit.dataset.set ?? "");
-    else if (at("[data-close-case]")) { part("case").innerHTML = ""; filled.delete(part("case")); }
+    else if (at("[data-close-case]")) { const place = part("case"); place.innerHTML = ""; filled.delete(place); }
     else if ((hit = at("[data-recipe]"))) train(hit.dataset.recipe);
     else if ((hit = at("button[data-ask]"))) asked(hit, hit.dataset.value ?? "");
+  }
+
+  function fillIn(answer) { // a form that was filled in before, or that a bundle fills in
+    if (!answer?.form) return;
+    forms[answer.kind] = answer.form;
+    choose(answer.kind);
+    store("dd-evaluate-forms", forms);
+    enter("").then(() => document.querySelector("#dd-evaluate-case").scrollIntoView({ block: "nearest" }));
+  }
+
+  function openBundle(name) {
+    bundle = name;
+    if (state.state === "open") return enter("");
+    return inTurn(() => ask(name ? "bundle" : "kind")).then(() => root.scrollIntoView({ block: "nearest" }));
   }
 
   async function train(recipe) { // the tab Train with this recipe; it is drawn when it is opened first
@@ -297,7 +307,7 @@
     if (!visible() || state.state !== "open" || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (event.target.closest?.("input, textarea, select, [contenteditable=true], [role=tab], dd-figure")) return;
     const way = { j: "next", k: "previous", ArrowRight: "next", ArrowLeft: "previous", Escape: "close" }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    const button = way === "close" ? part("case").querySelector("[data-close-case]") : way && part("case").querySelector(`[data-way="${way}"]`);
+    const button = way && part("case")?.querySelector(way === "close" ? "[data-close-case]" : `[data-way="${way}"]`);
     if (!button || button.disabled) return;
     event.preventDefault();
     button.click();

@@ -6,6 +6,7 @@
   const ZOOM = 1.6, STEP = 0.12, WAIT = 100; // WAIT: ms
   const NEAR = 14, MOVED = 4; // pixels
   const MANY = 5000; // points: from here on they are counted per pixel
+  const NARROW = 480, LETTER = 9; // px: where the name of an axis may not fit into one line
   const shown = new Map(); // element -> {figure, clicked, place, width, open, points, canvas, ring, tip}
   let loaded = null;
 
@@ -48,6 +49,16 @@
     }
   }
 
+  function narrowed(axis, width) { // its name and its names of places in lines that fit
+    if (axis.title?.text) axis.title.text = inLines(axis.title.text, width / LETTER);
+    if (axis.ticktext) Object.assign(axis, { ticktext: axis.ticktext.map((name) => name.replace(" … ", "<br>… ")), tickangle: 0 });
+  }
+
+  function inLines(line, most) { // broken at its last space that leaves so many letters before it
+    const at = line.length > most ? line.lastIndexOf(" ", most) : -1;
+    return at > 0 ? line.slice(0, at) + "<br>" + line.slice(at + 1) : line;
+  }
+
   async function make(element, it) {
     const { figure } = it, place = it.place = document.createElement("div");
     element.append(place);
@@ -57,6 +68,7 @@
     place.addEventListener("wheel", (event) => { // the page scrolls; with Ctrl, as a pinch is too, the figure zooms
       if (!figure.moves || !(event.ctrlKey || event.metaKey)) event.stopPropagation();
     }, { capture: true });
+    if (element.clientWidth < NARROW) narrowed(layout.xaxis ?? {}, element.clientWidth);
     await Plotly.newPlot(place, structuredClone(figure.data), layout, { displayModeBar: false, displaylogo: false, doubleClick: false, scrollZoom: Boolean(figure.moves) });
     if (shown.get(element) !== it) return;
     it.width = element.clientWidth;
