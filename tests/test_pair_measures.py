@@ -27,6 +27,7 @@ from pipeline.pair_measures.written_signs import (
 )
 from pipeline.pairs.pair import Pair
 from pipeline.record_files import Unreadable
+from pipeline.same_beginning import same_beginning
 from pipeline.written_markers import continues_legitimately, other_turn, starts_with_sentinel, written_end_marker
 
 TOPICS = {
@@ -353,7 +354,7 @@ def test_beginnings_of_two_texts() -> None:
     for _ in range(200):
         one, other = ("".join(rng.choices("ab", k=rng.randint(0, 9))) for _ in range(2))
         same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-        assert pair_table._same_beginning(one, other) == same
+        assert same_beginning(one, other) == same
 
 
 def test_blocks_of_long_rows_are_short_and_fits_are_measured_all_the_same() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.same_beginning import same_beginning
+
 Ids = tuple[int, ...]
 
 
@@ -45,7 +47,7 @@ def rows_of(texts: Sequence[Ids], *, width: int, most: int) -> list[Row]:
     row: Row | None = None
     for place, ids in enumerate(texts):
         if row is not None:
-            shared = min(row.begins, _same(texts[row.texts[0]], ids))
+            shared = min(row.begins, same_beginning(texts[row.texts[0]], ids))
             joined = Row((*row.texts, place), shared, (*row.lengths, len(ids)))
             before, after = row.tokens, joined.tokens
             saved = before + len(ids) - after  # less than `shared` where the row's beginning becomes shorter by it
@@ -77,15 +79,3 @@ def laid_out(rows: Sequence[Row], texts: Sequence[Sequence[Ids]], fill: int) -> 
             sees[at, 0, start:end, row.begins : start] = False
         positions[at, end:] = 0
     return ids, positions, sees
-
-
-def _same(one: Ids, other: Ids) -> int:
-    """How many tokens both begin with."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
     with stoppable(options.lang, 0) as cancel:
         try:
-            with failing_in_one_line(options.output or options.after[0]):
+            with failing_in_one_line(options.output or options.after[0], goes_on="_anew"):
                 return _Run(options, cancel, tick, note)()
         finally:
             line.clear()

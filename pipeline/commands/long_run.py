@@ -179,7 +179,7 @@ def stopped_entry(result: RunResult) -> str:
 @contextmanager
 def failing_in_one_line(path: object, *, goes_on: str = "") -> Iterator[None]:
     """Whatever a library raises becomes Refused, with the path of the output it happened to. goes_on: `_again` for a
-    command that goes on where it was by itself, without --resume."""
+    command that goes on where it was by itself, without --resume; `_anew` for one that begins again."""
     try:
         yield
     except (Refused, BrokenPipeError):

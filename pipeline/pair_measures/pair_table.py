@@ -32,6 +32,7 @@ from pipeline.pair_measures.written_signs import (
 )
 from pipeline.pairs.pair import Message, Pair, Side, content_text, text_of
 from pipeline.record_files import Unreadable
+from pipeline.same_beginning import same_beginning
 
 BLOCK = 500  # rows, fewer where they are long
 _BLOCK_CHARS = 1_000_000  # of a block that are counted: their n-grams take 120 bytes each
@@ -382,7 +383,7 @@ class _Measuring:
                 ):
                     mark(f"personal_{kind}", row)
             if written_in == 2:
-                same = _same_beginning(raw["chosen"][row], raw["rejected"][row])
+                same = same_beginning(raw["chosen"][row], raw["rejected"][row])
                 if same * 2 > min(len(raw["chosen"][row]), len(raw["rejected"][row])):
                     mark("shared_turns", row, raw["chosen"][row][:same])
         self._keep(flags, rows)
@@ -434,18 +435,6 @@ def _plain(text: str) -> str:
     if plain and not plain[0].isprintable() and not any(c.isprintable() and c != " " for c in plain):
         return ""
     return plain
-
-
-def _same_beginning(one: str, other: str) -> int:
-    """How many characters both texts begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _hash(text: str) -> int:
