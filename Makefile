@@ -32,6 +32,10 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/planted_faults.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/log_reading.py
+# evaluations with a known answer, and how often their intervals hold it: some minutes each on two cores
+	$(BIN)/python benchmarks/planted_rewards.py
+	$(BIN)/python benchmarks/planted_comparisons.py
+	$(BIN)/python benchmarks/interval_coverage.py
 
 # LLaMA-Factory trains on what we export; the first time it installs it in the user's cache, which takes minutes
 interop: $(STAMP)

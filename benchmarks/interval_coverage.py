@@ -1,9 +1,11 @@
 """How often the intervals of pipeline/evaluation/intervals.py hold the truth: `python benchmarks/interval_coverage.py
 [--repetitions N]`.
 
-Win rates by simulation: prompts are won, tied or lost independently, or several times each (clusters). Beside ours the
-usual interval where nothing is tied. Means of paired differences for rewards of several shapes, n = 30 to 300:
-Student's interval beside the BCa bootstrap of scipy (of fewer repetitions, it takes a thousand samples each).
+Win rates by simulation: prompts are won, tied or lost independently. Beside ours the usual interval where nothing is
+tied. Win rates of several answers a prompt and accuracies of pairs that share prompts, which differ in how easily they
+are won; win rates at equal length by judges who like length or don't. Means of paired differences for rewards of
+several shapes, n = 30 to 300: Student's interval beside the BCa bootstrap of scipy (of fewer repetitions, it takes a
+thousand samples each).
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.evaluation.intervals import (
-    mean_outcome,
+    contest,
     paired_difference,
     statistics_setting,
     tango_limits,
     win_rate_limits,
 )
 from pipeline.evaluation.length_control import equal_length_win_rate
+from pipeline.evaluation.reward_statistics import accuracy_of
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -56,12 +59,20 @@ def possible(rate: float, tied: float) -> bool:
     return rate - tied / 2 >= -1e-9 and rate + tied / 2 <= 1 + 1e-9
 
 
-def cluster_coverage(prompts: int, times: int, rate: float, repetitions: int, generator: np.random.Generator) -> float:
-    """Prompts differ in how easily they are won (a beta distribution of weight 2), each is drawn so often."""
-    own = generator.beta(2 * rate, 2 * (1 - rate), size=(repetitions, prompts))
-    means = generator.binomial(times, own) / times
-    shares = [mean_outcome(row) for row in means]
-    return float(np.mean([s.low <= rate <= s.high for s in shares]))
+def cluster_coverage(prompts: int, times: int, rate: float, tied: float, repetitions: int,
+                     generator: np.random.Generator) -> tuple[float, float]:  # fmt: skip
+    """Of the win rate of a contest with several answers a prompt, and of the accuracy of as many pairs of a prompt.
+    Prompts differ in how easily they are won (a beta distribution of weight 2); a share of the answers is tied."""
+    own = generator.beta(2 * rate, 2 * (1 - rate), size=(repetitions, prompts, 1))
+    points = (generator.random((repetitions, prompts, times)) < own).astype(float)
+    points[generator.random(points.shape) < tied] = 0.5
+    truth, asked = rate * (1 - tied) + tied / 2, np.repeat(np.arange(prompts), times)
+    even, held = np.full(len(asked), 0.5), np.zeros(2)
+    for row in points.reshape(repetitions, -1):
+        judged = contest(even, row, before_name="", after_name="", by="task", prompts=asked.tolist()).win_rate
+        for at, share in enumerate((judged, accuracy_of(row - 0.5, asked).share)):
+            held[at] += share is not None and share.low <= truth <= share.high
+    return float(held[0] / repetitions), float(held[1] / repetitions)
 
 
 def mean_coverage(shape: str, n: int, repetitions: int, generator: np.random.Generator) -> float:
@@ -81,21 +92,24 @@ def bca_coverage(shape: str, n: int, repetitions: int, generator: np.random.Gene
     return held / repetitions
 
 
-def length_control_coverage(n: int, log_odds: float, slope: float, repetitions: int,
+def length_control_coverage(n: int, log_odds: float, slope: float, tied: float, times: int, repetitions: int,
                             generator: np.random.Generator) -> float:  # fmt: skip
-    """A judge that also likes length by `slope`; the truth is what it would say at equal length."""
-    truth, held = 1 / (1 + np.exp(-log_odds)), 0
-    for i in range(repetitions):
+    """A judge that also likes length by `slope`, ties a share and is asked so often about each prompt; the truth is
+    what it would say at equal length."""
+    truth, held = (1 - tied) / (1 + np.exp(-log_odds)) + tied / 2, 0
+    for _ in range(repetitions):
         ratio = generator.normal(0.2, 0.4, n)
-        points = (generator.random(n) < 1 / (1 + np.exp(-log_odds - slope * np.tanh(ratio / 0.4)))).astype(float)
-        share = equal_length_win_rate(points, ratio, seed=i)
+        won = 1 / (1 + np.exp(-log_odds - slope * np.tanh(ratio / 0.4)))
+        points = (generator.random((times, n)) < won).astype(float)
+        points[generator.random(points.shape) < tied] = 0.5
+        share = equal_length_win_rate(points.mean(axis=0), ratio)
         held += share is not None and share.low <= truth <= share.high
     return held / repetitions
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=10_000)
+    parser.add_argument("--repetitions", type=int, default=5_000)
     repetitions = parser.parse_args().repetitions
     generator = np.random.default_rng(0)
     print(f"Win rate, {repetitions} contests a cell, win rates .3 to .9: mean, least, most, cells within 94 to 96%")
@@ -108,20 +122,23 @@ def main() -> None:
                 print(f"{name:15} n={n:<4} ties {tied:4.0%}  {cells.mean():.4f}  {cells.min():.4f}  {cells.max():.4f}"
                       f"  {within:4.0%}", flush=True)  # fmt: skip
     few = max(repetitions // 10, 10)
-    print(f"\nPrompts that occur several times, {few} contests a cell")
-    for prompts in (30, 100, 300):
-        for times in (2, 4):
-            cells = [cluster_coverage(prompts, times, rate, few, generator) for rate in (0.3, 0.5, 0.7, 0.9)]
-            print(f"{prompts} prompts, {times} times  " + "  ".join(f"{c:.3f}" for c in cells), flush=True)
+    print(f"\nSeveral answers a prompt, win rates .3 .5 .7 .9, {few} sets a cell: contest, accuracy of pairs")
+    for prompts in (30, 100):
+        for times, tied in ((2, 0.0), (4, 0.0), (4, 0.2)):
+            both = [cluster_coverage(prompts, times, rate, tied, few, generator) for rate in (0.3, 0.5, 0.7, 0.9)]
+            told = ("  ".join(f"{pair[at]:.3f}" for pair in both) for at in (0, 1))
+            print(f"{prompts} prompts, {times} times, ties {tied:4.0%}  " + "    ".join(told), flush=True)
     print(f"\nMean of paired differences, {few} sets a cell: Student, BCa bootstrap (a fifth of the sets)")
     for shape in SHAPES:
         for n in (30, 100, 300):
             student = mean_coverage(shape, n, few, generator)
             print(f"{shape:20} n={n:<4} {student:.3f}  {bca_coverage(shape, n, few // 5, generator):.3f}", flush=True)
-    print(f"\nWin rate at equal length, {few // 2} contests a cell, confidence {statistics_setting('confidence'):.0%}")
-    for n in (30, 50, 100, 300):
-        cells = [length_control_coverage(n, *judge, few // 2, generator) for judge in ((0, 1.5), (0.85, 0), (1.5, 1))]
-        print(f"n={n:<4} " + "  ".join(f"{c:.3f}" for c in cells), flush=True)
+    print(f"\nWin rate at equal length, {2 * few} contests a cell, confidence {statistics_setting('confidence'):.0%}")
+    for n in (50, 80, 100, 300):
+        for tied, times in ((0.0, 1), (0.3, 1), (0.0, 4)):
+            held = [length_control_coverage(n, log_odds, slope, tied, times, 2 * few, generator)
+                    for log_odds, slope in ((0.0, 1.5), (0.85, 0.0), (1.5, 1.0), (2.2, 0.5))]  # fmt: skip
+            print(f"n={n:<4} ties {tied:4.0%}, {times} times  " + "  ".join(f"{c:.3f}" for c in held), flush=True)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,11 @@ def lead_sentence(report: Report) -> str:
     return lead.message + (joiner + other.message if other is not None and lead.severity != "error" else "")
 
 
+def is_unjudged(report: Report) -> bool:
+    """An evaluation whose leading check had nothing to judge by."""
+    return any(one.code in _LEADING.get(report.subject.kind, ())[:1] for one in report.skipped)
+
+
 def _worst(findings: Sequence[Finding], besides: Sequence[str]) -> Finding | None:
     return next((f for f in findings if f.severity == "error" and f.code not in besides), None)
 

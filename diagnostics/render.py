@@ -84,8 +84,10 @@ def sentence_without_cause(report: Report, lang: str) -> str:
         return str(words["pairs_too_few"].format(n=int(report.metrics["pairs.rows"])))
     if lead := evaluation_shown.lead_sentence(report):
         return lead
-    own = f"{report.subject.kind}_verdict"
-    return str(words.get(own, words["verdict"]).get(report.verdict, report.verdict))
+    own = words.get(f"{report.subject.kind}_verdict", words["verdict"])
+    if report.verdict == "healthy" and evaluation_shown.is_unjudged(report) and "unjudged" in own:
+        return str(own["unjudged"])
+    return str(own.get(report.verdict, report.verdict))
 
 
 # Checks of a log that need no more than a value or a line.

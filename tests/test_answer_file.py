@@ -34,6 +34,10 @@ MAKERS = {
     "harness": [{"doc_id": 0, "doc": {"question": "x"}, "target": "four", "filter": "none", "resps": [["4"]],
                  "filtered_resps": ["4"], "arguments": {"gen_args_0": {"arg_0": "2+2?", "arg_1": {}}}}],
     "chinese": [{"问题": "2+2?", "回答": "4", "标准答案": "four"}],
+    "chinese spreadsheet": [{"编号": 1, "用户问题": "2+2?", "模型回答": "4", "参考回答": "four"}],
+    "spreadsheet": [{"No": 1, "Question": "2+2?", "Model Answer": "4", "Reference": "four"}],
+    "ms-swift": [{"response": "4", "labels": "four", "logprobs": None,
+                  "messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}],
 }  # fmt: skip
 
 
@@ -49,6 +53,26 @@ def test_an_object_of_answers_by_prompt(tmp_path: Path) -> None:
     found = read_answers(_written(tmp_path, "a.json", {"a b": "one", "c": "two"}))
     assert [row.answers for row in found.rows] == [("one",), ("two",)]
     assert found.with_prompts == 2
+
+
+def test_a_spreadsheet_of_answers_under_a_title(tmp_path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in (["十月汇总"], ["序号", "用户问题", "模型回答", "标准答案"], [1, "3 加 4 等于几？", 7, 7]):
+        sheet.append(row)
+    book.save(tmp_path / "a.xlsx")
+    [row] = read_answers(tmp_path / "a.xlsx").rows
+    assert row.pair is not None
+    assert (text_of(row.pair.prompt), row.answers, row.references, row.line) == ("3 加 4 等于几？", ("7",), ("7",), 3)
+
+
+def test_a_table_of_one_row_is_no_object_of_answers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("fourth,column\n1,2\n", encoding="utf-8")
+    with pytest.raises(Refused, match="fourth, column"):
+        read_answers(tmp_path / "a.csv")
 
 
 def test_several_answers_stops_and_categories(tmp_path: Path) -> None:
@@ -95,6 +119,46 @@ def test_without_prompts_by_position_only_where_the_counts_agree(tmp_path: Path)
     assert [side.references for side in found.sides] == [("1",), ()]
     with pytest.raises(Refused, match=r"2 before, 3 after"):
         match(b, read_answers(_written(tmp_path, "c.json", ["1", "2", "3"])))
+
+
+def _batch(n: int, said: str | None) -> dict[str, object]:
+    message = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "length"}
+    body = {"object": "chat.completion", "choices": [message], "usage": {"total_tokens": 20}}
+    return {"id": f"vllm-{said}", "custom_id": f"request-{n}", "error": None,
+            "response": {"status_code": 200, "body": body} if said is not None else None}  # fmt: skip
+
+
+def test_batch_files_stand_together_by_their_ids_in_whatever_order(tmp_path: Path) -> None:
+    before = _written(tmp_path, "b.jsonl", [_batch(n, f"b{n}") for n in (0, 1, 2)])
+    after = _written(tmp_path, "a.jsonl", [_batch(n, f"a{n}") for n in (2, 0, 1)])
+    asked = [{"custom_id": f"request-{n}", "method": "POST", "body": {"messages": [{"role": "user", "content": f"p{n}"}]}}
+             for n in (1, 0, 2)]  # fmt: skip
+    prompts = read_prompts_file(_written(tmp_path, "p.jsonl", asked))
+    found = match(read_answers(before), read_answers(after), prompts)
+    assert found.by == "id" and found.as_json()["matched_by"] == "id"
+    assert [(side.before, side.after, side.stopped_after) for side in found.sides] == [(f"b{n}", f"a{n}", False) for n in range(3)]
+    assert [text_of(side.pair.prompt) for side in found.sides if side.pair is not None] == ["p0", "p1", "p2"]
+    failed = read_answers(_written(tmp_path, "f.jsonl", [_batch(0, "x"), _batch(1, None)]))
+    assert [row.id for row in failed.rows] == ["request-0"] and failed.left_out == {"no_answer": 1}
+
+
+def test_rows_without_prompts_go_by_their_ids_not_their_place(tmp_path: Path) -> None:
+    rows = [{"id": f"q{n}", "response": str(n)} for n in range(3)]
+    b, a = (read_answers(_written(tmp_path, n, r)) for n, r in (("b.json", rows), ("a.json", [*rows[::-1], {"id": "x", "response": ""}])))
+    found = match(b, a)
+    assert all(side.before == side.after for side in found.sides)
+    assert found.counts == {"matched": 3, "only_before": 0, "only_after": 1, "twice": 0} and found.names == {"after": ["x"]}
+    same = read_answers(_written(tmp_path, "c.json", [{"id": "q", "response": str(n)} for n in range(3)]))
+    assert match(same, same).by == "position"
+
+
+def test_the_first_turn_of_mt_bench(tmp_path: Path) -> None:
+    said = [{"question_id": n, "model_id": "m", "choices": [{"index": 0, "turns": [f"a{n}", "later"]}]} for n in (81, 82)]
+    asked = [{"question_id": n, "category": "math", "turns": [f"p{n}", "again"], "reference": [f"r{n}", ""]} for n in (82, 81)]
+    b, a = (read_answers(_written(tmp_path, name, rows)) for name, rows in (("b.jsonl", said), ("a.jsonl", said[::-1])))
+    assert b.left_out == {"later_turns": 2}
+    found = match(b, a, read_prompts_file(_written(tmp_path, "q.jsonl", asked)))
+    assert [(side.before, side.after, side.references) for side in found.sides] == [("a81", "a81", ("r81",)), ("a82", "a82", ("r82",))]
 
 
 def test_nothing_in_common_is_refused(tmp_path: Path) -> None:

@@ -288,12 +288,24 @@ def test_a_category_that_is_turned_round_or_fails(tmp_path: Path) -> None:
     assert "RWD019" not in found(scores(pairs(np.random.default_rng(1), 300, "data")))
 
 
-def test_missing_rewards_shared_prompts_and_scale() -> None:
+def test_where_nothing_was_judged_nothing_is_called_right(tmp_path: Path) -> None:
+    alone = ScoredSet(name="a", role="data", path="a", holds="answers", rows=40, scored=40,
+                      answers=spread_of(np.random.default_rng(0).normal(0, 1, 40)))  # fmt: skip
+    assert "not judged" in verdict_line(report_of(scores(alone), tmp_path))
+    assert "not judged" in verdict_line(report_of(compared((), prompts={"matched": 40}), tmp_path))
+
+
+def test_missing_rewards_shared_prompts_and_scale(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     one = pairs(rng, 200, "data")
     assert found(scores(replace(one, unscored={"not_finite": 60}, rows=260)))["RWD016"] == ("error", "not_numbers")
     assert found(scores(replace(one, unscored={"too_long": 40}, rows=240)))["RWD016"] == ("warning", "many_missing")
     assert found(scores(replace(one, unscored={"too_long": 1}, rows=201)))["RWD016"] == ("info", "some_missing")
+    # Both answers of 13 pairs are too long: reasons count answers, the share is of rows
+    report = report_of(scores(replace(one, unscored={"too_long": 26}, rows=213)), tmp_path)
+    assert any("13 of 213 rows of data.jsonl lack a reward" in f.message for f in report.findings)
+    assert found(scores(replace(one, left_out={"no_other_side": 50})))["RWD016"] == ("ok", "ok")  # scored all the same
+    assert "RWD012" not in found(scores(pairs(rng, 3, "data")))  # 2 right of 3 is no usual accuracy
     both = pairs(rng, 200, "train"), pairs(rng, 200, "held_out")
     assert found(scores(*both, shared_prompts=80, held_out_prompts=200))["RWD017"] == ("error", "many_shared")
     assert found(scores(*both, shared_prompts=6, held_out_prompts=200))["RWD017"] == ("warning", "some_shared")
@@ -337,6 +349,8 @@ def test_better_is_fine_and_a_small_loss_no_error() -> None:
     assert found(compared((rewards(rng, 300, 0.5),)))["CMP001"] == ("ok", "better")
     assert found(compared((outcomes(4700, 200, 5100),)))["CMP001"] == ("warning", "slightly_worse")
     assert found(compared((outcomes(3, 0, 4),)))["CMP010"] == ("info", "few_prompts")
+    assert found(compared((outcomes(0, 11, 0),)))["CMP010"] == ("info", "all_tied")
+    assert found(compared((outcomes(2, 5, 0),)))["CMP010"] == ("info", "too_few_prompts")
 
 
 def test_a_reward_against_the_tasks(tmp_path: Path) -> None:
@@ -426,6 +440,8 @@ def test_prompts_and_the_judge() -> None:
     assert found(compared((), prompts={"matched": 0, "only_before": 4}))["CMP010"] == ("error", "none_matched")
     judge = {"dpo": {"prompts": 100, "both_orders": 90, "agreed": 30, "first_won": 55, "second_won": 5, "problems": {}}}
     assert found(compared((outcomes(20, 60, 20, by="judge"),), judge=judge))["CMP011"] == ("warning", "by_position")
+    few = {"dpo": judge["dpo"] | {"prompts": 10, "both_orders": 10, "agreed": 4}}  # of a good judge's one in ten so
+    assert found(compared((outcomes(20, 60, 20, by="judge"),), judge=few))["CMP011"] == ("info", "sometimes")
     judge["dpo"] |= {"agreed": 80, "problems": {"no_verdict": 25}}
     assert found(compared((outcomes(20, 60, 20, by="judge"),), judge=judge))["CMP011"] == ("warning", "often_silent")
 
@@ -445,6 +461,8 @@ def test_replays(tmp_path: Path) -> None:
     assert report.causes[0].id == "adapter_empty"
     shown = {sample["kind"] for sample in report_of(replayed("fixed", "broken", "still_bad"), tmp_path).samples}
     assert shown == {"fixed", "broken", "still_bad"}
+    (told_of,) = [one for one in report_of(replayed("fixed", "broken"), tmp_path).findings if one.code == "CMP020"]
+    assert ["broken cases", [2]] in [[one.where, one.value] for one in told_of.evidence]  # counted from 1, as printed
 
 
 def test_failed_cases() -> None:
@@ -550,6 +568,7 @@ def test_what_is_no_result_is_said_in_a_report(raw: bytes, tmp_path: Path) -> No
     (tmp_path / "result.json").write_bytes(raw)
     report = diagnose_evaluation(tmp_path / "result.json", lang="zh")
     assert report.verdict == "not_usable" and [f.code for f in report.findings] == ["CMP040"]
+    assert report.findings[0].message == "这个文件不是评估结果。"  # what the parser said, in English, is evidence
     jsonschema.validate(json.loads(report.dumps()), SCHEMA)
     with pytest.raises(Refused):
         diagnose_evaluation(tmp_path / "absent.json")

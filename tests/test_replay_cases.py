@@ -95,8 +95,31 @@ def test_what_is_no_case_is_counted(tmp_path: Path) -> None:
     assert found.left_out["no_text"] == 4 and sum(found.left_out.values()) == 5
 
 
+def test_sheet_under_a_title_with_names_of_its_own(tmp_path: Path) -> None:
+    import openpyxl
+
+    def saved(*names: str) -> Path:
+        book = openpyxl.Workbook()
+        sheet = book.active
+        assert sheet is not None
+        sheet.append(["坏例汇总"])
+        sheet.merge_cells("A1:D1")
+        sheet.append([*names])
+        sheet.append([1, "法国的首都是哪里？", "伦敦", "巴黎"])
+        book.save(tmp_path / "cases.xlsx")
+        return tmp_path / "cases.xlsx"
+
+    known = read_cases(saved("编号", "用户问题", "模型错误输出", "正确答案")).cases
+    assert [(case.text, case.answers, case.line) for case in known] == [("法国的首都是哪里？", ("巴黎",), 3)]
+    path = saved("No", "Kunde fragt", "Bot", "Soll")
+    with pytest.raises(Refused, match="No, Kunde fragt, Bot, Soll.*--column text="):
+        read_cases(path)
+    given = read_cases(path, columns={"text": "Kunde fragt", "standard_answer": "Soll"}).cases
+    assert [(case.text, case.answers) for case in given] == [("法国的首都是哪里？", ("巴黎",))]
+
+
 @pytest.mark.parametrize(("name", "content", "entry"), [
-    ("a.json", b"[]", "cases_none"), ("b.json", b"", "data_unusable"), ("c.csv", b"a,b\n1,2\n", "cases_none"),
+    ("a.json", b"[]", "cases_none"), ("b.json", b"", "data_unusable"), ("c.csv", b"a,b\n1,2\n", "cases_columns_unknown"),
     ("d.xlsx", b"PK\x03\x04 no zip", "data_unusable"), ("e.bin", b"\0\1\2", "data_unusable"),
     ("f.json", b'[{"text": "q", "check": "bleu"}]', "case_check_unknown"),
 ])  # fmt: skip

@@ -41,7 +41,7 @@ def cases_broken(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
         evidence: list[tuple[str, Any]] = [
             ("fixed, broken, still bad, still good", [one.fixed, one.broken, one.still_bad, one.still_good])
         ]
-        broken = [row.case for row in subject.replay.rows if row.model == one.model and row.change == "broken"]
+        broken = [row.case + 1 for row in subject.replay.rows if row.model == one.model and row.change == "broken"]
         if broken:
             evidence.append(("broken cases", broken[:CASES_NAMED]))
         if one.broken > one.fixed:

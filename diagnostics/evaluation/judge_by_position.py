@@ -20,7 +20,7 @@ def judge_by_position(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         hides differences.
     How it is measured:
         Every prompt is judged in both orders; prompts whose two verdicts name different answers, as a share of those
-        judged twice.
+        judged twice. A warning needs more than half of them, and an interval above what a good judge has.
     Known false alarms:
         Answers that are equally good: then the place is all that is left.
     Fix:
@@ -30,6 +30,8 @@ def judge_by_position(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         https://arxiv.org/abs/2305.17926
     """
     told = {after: subject.comparison.judge.get(after) for after in afters(subject.comparison)}
+    from pipeline.evaluation.intervals import share_of
+
     judged = {after: fields for after, fields in told.items() if isinstance(fields, Mapping)}
     if not judged:
         raise NotMeasured("no_judge")
@@ -44,7 +46,8 @@ def judge_by_position(subject: EvaluationSubject, limits: Thresholds) -> Iterato
             ("the same place won twice: first, second", [count_of(fields, n) for n in ("first_won", "second_won")]),
             ("no verdict", fields.get("problems") or 0),
         ]
-        if both >= limits["compare_judged_least"] and torn > limits["compare_torn_warn"] * both:
+        often = torn > limits["compare_torn_warn"] * both and share_of(torn, both).low > limits["compare_torn_usual"]
+        if both >= limits["compare_judged_least"] and often:
             yield warning("by_position", *evidence, **numbers)
         elif silent >= limits["compare_silent_warn"] * asked and silent > 1:
             yield warning("often_silent", *evidence, **numbers)

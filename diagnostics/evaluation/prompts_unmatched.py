@@ -53,5 +53,10 @@ def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         yield ok("ok", *evidence, **numbers)
     fewest = min(contests, key=lambda c: c.n, default=None)
     if fewest is not None and fewest.n < limits["compare_least_prompts"]:
-        shown_from = fewest.shown_from if fewest.shown_from is not None else float("nan")
-        yield info("few_prompts", n=fewest.n, shown_from=shown_from, after=fewest.after)
+        told = {"n": fewest.n, "after": fewest.after}
+        if fewest.shown_from is not None:
+            yield info("few_prompts", **told, shown_from=fewest.shown_from)
+        elif fewest.ties == fewest.n:
+            yield info("all_tied", **told)
+        else:
+            yield info("too_few_prompts", **told, decided=fewest.n - fewest.ties)

@@ -26,7 +26,7 @@ def result_unreadable(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         https://json-schema.org/draft/2020-12/schema
     """
     if subject.result is None:
-        yield error("unreadable", ("path", str(subject.path)), why=subject.problem)
+        yield error("unreadable", ("path", str(subject.path)), ("reason", subject.problem))
     elif subject.result.interrupted:
         yield info("interrupted")
     else:

@@ -18,7 +18,8 @@ def reward_accuracy_usual(subject: EvaluationSubject, limits: Thresholds) -> Ite
         bad model, and 1.0 on new pairs is more likely a feature that gives the label away.
     How it is measured:
         The accuracy on pairs that were not trained on, as far as the result says, against the band from 0.65 to 0.75
-        that reward models reach on human preferences.
+        that reward models reach on human preferences. Of so few pairs that the interval holds the whole band nothing is
+        said.
     Known false alarms:
         Pairs whose sides differ by construction (correct against wrong answers, generated rejects) are ordered in 0.9
         of the cases and more, as they should be.
@@ -34,6 +35,8 @@ def reward_accuracy_usual(subject: EvaluationSubject, limits: Thresholds) -> Ite
         raise NotMeasured("only_training_pairs")
     assert tested.accuracy is not None
     share = tested.accuracy.share
+    if share.low < limits["score_usual_low"] and share.high > limits["score_usual_high"]:
+        raise NotMeasured("accuracy_too_vague", n=share.n)
     numbers = {**numbers_of(share), "set": tested.name}
     evidence = [(f"accuracy, {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}")]
     if share.value < limits["score_usual_low"]:

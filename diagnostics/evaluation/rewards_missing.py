@@ -19,7 +19,8 @@ def rewards_missing(subject: EvaluationSubject, limits: Thresholds) -> Iterator[
         All figures are of the rows that are left. Long answers are the ones that fail most often, so what is left is
         not like the whole. A reward that is NaN comes from weights or numbers that overflow.
     How it is measured:
-        Counts by reason, as a share of the rows of each set. Rewards that are not numbers are an error from one in ten.
+        Rows that lack the reward of one answer or more, as a share of the rows of each set; the reasons count answers,
+        of which a row may have several. Rewards that are not numbers are an error from one row in ten.
     Known false alarms:
         Rows that are left out on purpose.
     Fix:
@@ -29,16 +30,17 @@ def rewards_missing(subject: EvaluationSubject, limits: Thresholds) -> Iterator[
         https://huggingface.co/docs/trl/reward_trainer
     """
     for one in subject.scores.sets:
-        lost = {**{str(k): int(v) for k, v in one.unscored.items() if v}}
+        lost = {str(reason): int(count) for reason, count in one.unscored.items() if count}
         for reason, count in one.left_out.items():
-            lost[str(reason)] = lost.get(str(reason), 0) + int(count)
-        rows = max(one.rows, one.scored + sum(one.unscored.values()))
-        missing = sum(lost.values())
+            if reason not in SCORED:
+                lost[str(reason)] = lost.get(str(reason), 0) + int(count)
+        rows = max(one.rows, one.scored)
+        missing = rows - one.scored
         share = missing / max(1, rows)
         numbers: dict[str, Any] = {"rows": missing, "of": rows, "percent": percent(share), "set": one.name}
         numbers["reasons"] = lost
         evidence = [(f"{one.name}: {reason}", count) for reason, count in lost.items()]
-        not_numbers = sum(count for reason, count in lost.items() if reason in NOT_NUMBERS)
+        not_numbers = min(missing, sum(count for reason, count in lost.items() if reason in NOT_NUMBERS))
         if not one.scored and rows:
             yield error("none_scored", *evidence, **numbers)
         elif not_numbers and not_numbers >= limits["left_out_error"] * rows:
@@ -54,3 +56,4 @@ def rewards_missing(subject: EvaluationSubject, limits: Thresholds) -> Iterator[
 
 
 NOT_NUMBERS = ("not_finite",)
+SCORED = ("no_other_side",)  # rows that make no pair and have their reward all the same

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.compare_answers import Comparison, Contestant
     from pipeline.evaluation.task_check import TaskCheck
 
-_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".gz")
+_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".gz")
 
 
 def add_parser(commands: Any) -> None:

@@ -159,7 +159,7 @@ def _cases(result: ComparisonResult, afters: Sequence[str], words: _Words) -> li
 
 def _case(one: ComparisonCase, before: str, after: str) -> str:
     said = " | ".join(f"{name}: {_cut(one.answers[name])}" for name in (before, after))
-    return f"  {one.row}: {_cut(one.prompt)} | {said}"
+    return f"  {one.row + 1}: {_cut(one.prompt)} | {said}"
 
 
 def _cut(text: str) -> str:

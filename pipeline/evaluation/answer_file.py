@@ -2,15 +2,16 @@
 
 Known makers: plain columns, alpaca and AlpacaEval (instruction, input, output, generator), LLaMA-Factory's
 generated_predictions.jsonl (prompt, predict, label), samples of lm-evaluation-harness (doc, arguments, resps), this
-project's `generate` (rejected is the model's answer, chosen the right one), talks whose last turn is the answer, and
-one JSON object of answers by prompt. Texts stay as they are; only the key by which prompts are matched has its white
-space made one.
+project's `generate` (rejected is the model's answer, chosen the right one), talks whose last turn is the answer, batch
+files of OpenAI and vLLM (custom_id, response.body or body), MT-Bench (question_id, choices or turns; the first turn of
+each), and one JSON object of answers by prompt. Names of columns are also known in capitals, as spreadsheets have them.
+Texts stay as they are; only the key by which prompts are matched has its white space made one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from pipeline.candidates.row_databases import COLUMNS as DATABASE_COLUMNS
 from pipeline.config_files import load_config
 from pipeline.evaluation.categories import Categories
+from pipeline.evaluation.replay_cases import sheet_rows
 from pipeline.pairs.llamafactory_formats import alpaca_prompt
 from pipeline.pairs.pair import Message, Pair, content_text, text_of
 from pipeline.pairs.turns import NotThisShape, as_turns
@@ -30,13 +32,15 @@ ROLES = ("prompt", "answer", "reference", "category")
 NAMED_LINES = 20
 _TEXTS = ("text", "content", "response", "answer", "completion", "output", "generation")
 _STOPPED = ("finish_reason", "stopped", "stop_reason", "finish_reasons")
+_TABLES = (".csv", ".tsv", ".parquet", ".xlsx")  # of one row are no object of answers by prompt
 _CUT = ("length", "max_tokens", "max_new_tokens", "model_length")
 
 
 @dataclass(slots=True)
 class AnsweredRow:
     """One prompt with its answers. index: place among the rows of its file, from 0; line: in it. key: of the prompt,
-    None where the row has none. stopped: of each answer, None: nobody knows. references: what is right."""
+    None where the row has none. stopped: of each answer, None: nobody knows. references: what is right. id: what its
+    maker calls it, empty for nothing."""
 
     index: int
     line: int
@@ -46,6 +50,7 @@ class AnsweredRow:
     references: tuple[str, ...] = ()
     category: str = ""
     stopped: tuple[bool | None, ...] = ()
+    id: str = ""
 
 
 @dataclass
@@ -130,7 +135,7 @@ def _read(
     held = 0
     seen: list[str] = []
     first_filter = ""
-    for record in _records(path, option):
+    for record in _records(path, option, wanted.columns.values()):
         if most is not None and len(found.rows) >= most:
             break
         if record.value is None and record.problem is not None:
@@ -147,6 +152,8 @@ def _read(
             _leave_out(found, row, record.line)
             continue
         found.rows.append(row)
+        if _has_later_turns(value):
+            _leave_out(found, "later_turns", record.line)
         categories.add(_columns_of(value))
         held += sum(map(len, row.answers)) + sum(map(len, row.references))
         held += 0 if row.pair is None else len(text_of(row.pair.prompt))
@@ -161,17 +168,19 @@ def _read(
     return found
 
 
-def _records(path: Path, option: str) -> Iterator[Record]:
+def _records(path: Path, option: str, given: Collection[str]) -> Iterator[Record]:
     """Of a file, an object of answers by prompt taken apart. Raises Refused."""
     try:
         if path.is_dir():
             raise Refused("compare_no_file", option=option, path=path)
-        source = records(path)
+        sheet = path.suffix.lower() == ".xlsx"
+        source = sheet_rows(path, [*_names("prompt"), *_names("answer"), *given]) if sheet else records(path)
         first = next(source, None)
         if first is None:
             return
         second = next(source, None)
-        if second is None and isinstance(first.value, Mapping) and _by_prompt(first.value):
+        is_table = any(suffix.lower() in _TABLES for suffix in path.suffixes)
+        if second is None and not is_table and isinstance(first.value, Mapping) and _by_prompt(first.value):
             for prompt, answer in first.value.items():
                 yield Record(first.line, {"prompt": prompt, "response": answer})
             return
@@ -215,7 +224,7 @@ def _columns_of(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         return {}
     doc = value.get("doc")
-    return {**doc, **value} if isinstance(doc, Mapping) else value
+    return _lower({**doc, **value} if isinstance(doc, Mapping) else value)
 
 
 @cache
@@ -236,6 +245,7 @@ def _row(record: Record, index: int, wanted: _Wanted) -> AnsweredRow | str:
         return "not_a_row"
     if isinstance(value.get("doc"), Mapping) and "resps" in value:
         value = _of_harness(value)
+    value = _of_mt_bench(_of_batch(_lower(value)))
     turns, from_talk, prompt_columns = _prompt(value, wanted)
     answers: tuple[str, ...] = ()
     answer_column = ""
@@ -259,7 +269,7 @@ def _row(record: Record, index: int, wanted: _Wanted) -> AnsweredRow | str:
             wanted.used.setdefault(role, column)
     return AnsweredRow(
         index, record.line, pair, None if pair is None else prompt_key(pair.prompt), answers, references,
-        stopped=_stopped(value, len(answers)),
+        stopped=_stopped(value, len(answers)), id=_id(value),
     )  # fmt: skip
 
 
@@ -364,6 +374,63 @@ def _of_harness(value: Mapping[str, Any]) -> dict[str, Any]:
     if value.get("target") is not None:
         row["reference"] = str(value["target"])
     return row
+
+
+def _lower(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With `Model Answer` known as `model_answer` too; a name as it stands goes before."""
+    folded = {"_".join(str(name).casefold().split()): held for name, held in value.items()}
+    return {**folded, **value}
+
+
+def _of_batch(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of a batch file (https://platform.openai.com/docs/guides/batch): of what was asked, or of what came."""
+    if "custom_id" not in value:
+        return value
+    asked, came = value.get("body"), value.get("response")
+    row: dict[str, Any] = {"custom_id": value["custom_id"]}
+    if isinstance(asked, Mapping):
+        row |= {name: asked[name] for name in ("messages", "prompt") if name in asked}
+    body = came.get("body") if isinstance(came, Mapping) else None
+    choices = body.get("choices") if isinstance(body, Mapping) else None
+    if not isinstance(choices, list):
+        return row if isinstance(asked, Mapping) or not isinstance(came, str) else value
+    choices = [one for one in choices if isinstance(one, Mapping)]
+    said = [message.get("content") if isinstance(message := one.get("message"), Mapping) else one.get("text")
+            for one in choices]  # fmt: skip
+    row["response"] = ["" if text is None else text for text in said] or None
+    return row | {"finish_reason": [one.get("finish_reason") for one in choices]}
+
+
+def _of_mt_bench(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Answers or questions of MT-Bench. Only the first turn: what is asked next stands on each model's own answer."""
+    if "question_id" not in value:
+        return value
+    row = dict(value)
+    if (said := [turns[0] for turns in _turns_of_choices(value)]) and "response" not in value:
+        row["response"] = said
+    for column, role in (("turns", "prompt"), ("reference", "reference")):
+        held = value.get(column)
+        if "turns" in value and isinstance(held, list) and held and isinstance(held[0], str):
+            row[role] = held[0]
+    return row
+
+
+def _turns_of_choices(value: Mapping[str, Any]) -> list[list[str]]:
+    choices = value.get("choices")
+    found = [one.get("turns") for one in choices if isinstance(one, Mapping)] if isinstance(choices, list) else []
+    return [turns for turns in found if isinstance(turns, list) and turns and isinstance(turns[0], str)]
+
+
+def _has_later_turns(value: Any) -> bool:
+    if not isinstance(value, Mapping) or "question_id" not in value:
+        return False
+    asked = value.get("turns")
+    return any(len(turns) > 1 for turns in _turns_of_choices(value)) or (isinstance(asked, list) and len(asked) > 1)
+
+
+def _id(value: Mapping[str, Any]) -> str:
+    held = next((value[name] for name in _names("id") if value.get(name) is not None), "")
+    return str(held) if isinstance(held, (str, int)) else ""
 
 
 def _stopped(value: Mapping[str, Any], n: int) -> tuple[bool | None, ...]:

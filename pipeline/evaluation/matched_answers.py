@@ -1,4 +1,5 @@
-"""Which answer of one file stands beside which of another: by prompt, repeated ones in order, or by position."""
+"""Which answer of one file stands beside which of another: by prompt, repeated ones in order; without prompts by id
+where every row of both files has one of its own, else by position."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ class Matching:
     samples_left (answers that the other side has fewer of), prompts (different ones among the matched, where they are
     fewer); names: some prompts that only one file has."""
 
-    by: Literal["prompt", "position"]
+    by: Literal["prompt", "id", "position"]
     sides: list[Side]
     counts: dict[str, int]
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -61,7 +62,7 @@ def match(before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None = No
     """
     known = _References(prompts)
     if before.with_prompts < len(before.rows) or after.with_prompts < len(after.rows):
-        return _by_position(before, after, prompts, known)
+        return _by_id(before, after, prompts, known) or _by_position(before, after, prompts, known)
     waiting: dict[bytes, deque[AnsweredRow]] = {}
     for row in after.rows:
         assert row.key is not None
@@ -86,6 +87,30 @@ def match(before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None = No
     return _matching("prompt", taken, alone, left, twice, known)
 
 
+def _by_id(
+    before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None, known: _References
+) -> Matching | None:  # fmt: skip
+    """None where rows have no id, two have the same, or the files share none."""
+    asked = _ids(prompts) if prompts is not None else None
+    first, second = _ids(before), _ids(after)
+    if first is None or second is None or not (common := first.keys() & second.keys()):
+        return None
+    for one, row in (*first.items(), *second.items()):
+        if row.pair is None and asked is not None and one in asked:
+            row.pair, row.key = asked[one].pair, asked[one].key
+    return _matching(
+        "id", [(row, second[one]) for one, row in first.items() if one in common],
+        [row for one, row in first.items() if one not in common],
+        [row for one, row in second.items() if one not in common], 0, known,
+    )  # fmt: skip
+
+
+def _ids(file: AnswerFile) -> dict[str, AnsweredRow] | None:
+    """Rows by their ids, None where one has none or two have the same."""
+    found = {row.id: row for row in file.rows}
+    return found if len(found) == len(file.rows) and "" not in found else None
+
+
 def _by_position(
     before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None, known: _References
 ) -> Matching:  # fmt: skip
@@ -103,8 +128,8 @@ def _by_position(
 
 
 def _matching(
-    by: Literal["prompt", "position"], taken: Sequence[tuple[AnsweredRow, AnsweredRow]], alone: Sequence[AnsweredRow],
-    left: Sequence[AnsweredRow], twice: int, known: _References,
+    by: Literal["prompt", "id", "position"], taken: Sequence[tuple[AnsweredRow, AnsweredRow]],
+    alone: Sequence[AnsweredRow], left: Sequence[AnsweredRow], twice: int, known: _References,
 ) -> Matching:  # fmt: skip
     sides: list[Side] = []
     firsts: dict[bytes | int, int] = {}
@@ -134,7 +159,7 @@ def _matching(
 
 
 def _shown(row: AnsweredRow) -> str:
-    text = " ".join(text_of(row.pair.prompt).split()) if row.pair is not None else ""
+    text = " ".join(text_of(row.pair.prompt).split()) if row.pair is not None else row.id
     return text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + "…"
 
 

@@ -29,6 +29,7 @@ NAMED = ("text", "standard_answer", "category", "check", "pattern", "system")
 """What a column can be."""
 _EXCEL = (".xlsx", ".xlsm")
 _HEADER_ROWS = 20  # of a sheet, in which its names are looked for: titles may stand above
+_SEEN = 30  # columns named where none is known
 _SHOWN = 80  # characters of a value inside a sentence
 
 
@@ -74,7 +75,10 @@ def read_cases(
     found: list[ReplayCase] = []
     left_out: Counter[str] = Counter()
     used: dict[str, str] = {}
-    for record in _records(path, option):
+    seen: list[str] = []
+    for record in _records(path, option, columns or {}):
+        if not seen and isinstance(record.value, Mapping):
+            seen = [str(name) for name in record.value][:_SEEN]
         if record.problem is not None and record.value is None:
             left_out[record.problem] += 1
             continue
@@ -89,6 +93,8 @@ def read_cases(
         else:
             found.append(case)
     if not found:
+        if seen:
+            raise Refused("cases_columns_unknown", option=option, path=path, columns=", ".join(seen))
         names = ", ".join(f"{reason} {count}" for reason, count in left_out.most_common(3)) or "0"
         raise Refused("cases_none", option=option, path=path, why=names)
     return ReplayCases(str(path), tuple(found), dict(left_out), used)
@@ -108,7 +114,7 @@ def columns_of_cases(given: Sequence[str]) -> dict[str, str]:
 # --- files ---
 
 
-def _records(path: Path, option: str) -> Iterator[Record]:
+def _records(path: Path, option: str, columns: Mapping[str, str]) -> Iterator[Record]:
     try:
         if path.is_dir():
             raise Refused("data_is_folder", path=path)
@@ -118,7 +124,8 @@ def _records(path: Path, option: str) -> Iterator[Record]:
             raise Refused("file_is_special", option=option, path=path)
         with open(path, "rb") as file:
             packed = file.read(2) == b"PK"
-        yield from _sheet(path) if packed and path.suffix.lower() in (*_EXCEL, "") else records(path)
+        is_sheet = packed and path.suffix.lower() in (*_EXCEL, "")
+        yield from sheet_rows(path, tuple(columns.values())) if is_sheet else records(path)
     except Unreadable as reason:
         problem, detail = reason.args
         entry = "no_rows" if problem == "empty" else problem
@@ -127,8 +134,9 @@ def _records(path: Path, option: str) -> Iterator[Record]:
         raise Refused("data_unusable", path=path, why=getattr(failed, "strerror", None) or failed) from None
 
 
-def _sheet(path: Path) -> Iterator[Record]:
-    """Rows of the first sheet that has a known column, formulas as the values they had when the file was saved."""
+def sheet_rows(path: Path, given: Sequence[str]) -> Iterator[Record]:
+    """Rows of the first sheet that has a known column or one of those given, else of the first that has any, formulas
+    as the values they had when the file was saved. Raises Unreadable."""
     import warnings
     import zipfile
 
@@ -141,10 +149,11 @@ def _sheet(path: Path) -> Iterator[Record]:
             warnings.simplefilter("ignore")  # styles and validations that openpyxl doesn't know
             book = load_workbook(path, read_only=True, data_only=True)
             try:
-                for sheet in book.worksheets:
-                    yield from (made := list(_rows_of_sheet(sheet)))
-                    if made:
-                        return
+                for known in (True, False):
+                    for sheet in book.worksheets:
+                        yield from (made := list(_rows_of_sheet(sheet, given, known)))
+                        if made:
+                            return
             finally:
                 book.close()
     except (KeyError, zipfile.BadZipFile, SyntaxError, TypeError, AttributeError, IndexError) as failed:
@@ -161,12 +170,14 @@ def _parts(path: Path) -> list[Any]:
         raise Unreadable("unreadable", path.name) from None
 
 
-def _rows_of_sheet(sheet: Any) -> Iterator[Record]:
+def _rows_of_sheet(sheet: Any, given: Sequence[str], known: bool) -> Iterator[Record]:
+    """known: names stand in the first row with a known one or one given; else in the first of several cells."""
     names: list[str] = []
     for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
         if not names:
             texts = ["" if cell is None else str(cell).strip() for cell in cells]
-            if any(_meaning(text) == "text" for text in texts):
+            named = any(_meaning(text) == "text" or text in given for text in texts)
+            if named if known else sum(map(bool, texts)) > 1:
                 names = texts
             elif number >= _HEADER_ROWS:
                 return
