@@ -452,7 +452,8 @@ def test_prompts_and_the_judge() -> None:
 def test_replays(tmp_path: Path) -> None:
     assert found(replayed(*["fixed"] * 4, "still_good"))["CMP020"] == ("ok", "fixed")
     assert found(replayed("fixed", "fixed", "broken"))["CMP020"] == ("warning", "some_broken")
-    assert found(replayed("fixed", "broken", "broken"))["CMP020"] == ("error", "more_broken")
+    assert found(replayed("fixed", "broken", "broken"))["CMP020"] == ("warning", "more_broken")  # as chance has it
+    assert found(replayed("fixed", *["broken"] * 9))["CMP020"] == ("error", "more_broken")
     told = found(replayed(*["still_bad"] * 6, loops=(6, 6), same=True))
     assert told["CMP021"] == ("warning", "answers_unchanged") and told["CMP022"] == ("warning", "as_many")
     assert found(replayed(*["still_bad"] * 6, loops=(1, 5)))["CMP022"] == ("error", "many_more")

@@ -47,7 +47,7 @@ def test_short_answers_that_are_better_are_worth_more_at_equal_length() -> None:
 def test_its_interval_holds_the_truth(n: int) -> None:
     # nine in ten won: percentiles of a bootstrap hold the truth in 86% there
     for judge in ((0, 1.5), (0.85, 0), (2.2, 0.5)):
-        assert 0.92 < length_control_coverage(n, *judge, 300, np.random.default_rng(n)) < 0.995
+        assert 0.92 < length_control_coverage(n, *judge, 0.0, 1, 300, np.random.default_rng(n)) < 0.995
 
 
 def test_not_said_where_the_data_cannot_tell() -> None:

@@ -64,12 +64,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo: DemoFolder) -> Iterator
 
 def started(*arguments: str, limits: dict[int, int] | None = None, **more: Any) -> subprocess.Popen[str]:
     def limited() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in a shell's background inherit that it is ignored
         for kind, most in (limits or {}).items():
             resource.setrlimit(kind, (most, most))
 
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True, preexec_fn=limited if limits else None, **more,
+        text=True, start_new_session=True, preexec_fn=limited, **more,
     )  # fmt: skip
 
 
