@@ -152,6 +152,22 @@ def test_rows_without_prompts_go_by_their_ids_not_their_place(tmp_path: Path) ->
     assert match(same, same).by == "position"
 
 
+def test_rows_that_are_only_numbered_go_by_their_place(tmp_path: Path) -> None:
+    def numbered(name: str, first: int, n: int = 3) -> Path:
+        return _written(tmp_path, name, [{"id": first + i, "response": f"{name}{i}"} for i in range(n)])
+
+    b, a = read_answers(numbered("b.json", 0)), read_answers(numbered("a.json", 1))
+    asked = _written(tmp_path, "p.json", [{"id": i, "prompt": f"p{i}"} for i in (3, 1, 2)])  # numbered as the second file is
+    found = match(b, a, read_prompts_file(asked))
+    assert [(side.before[-1], side.after[-1]) for side in found.sides] == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert [text_of(side.pair.prompt) for side in found.sides if side.pair is not None] == ["p1", "p2", "p3"]
+    assert found.by == "position" and found.as_json()["numbered_from"] == [0, 1]
+    for other in (numbered("c.json", 1, 2), numbered("d.json", 2),  # fewer rows, or a part of more: those are ids
+                  _written(tmp_path, "e.json", [{"id": i, "response": str(i)} for i in (2, 1, 3)])):  # fmt: skip
+        found = match(read_answers(tmp_path / "b.json"), read_answers(other))
+        assert found.by == "id" and "numbered_from" not in found.as_json()
+
+
 def test_the_first_turn_of_mt_bench(tmp_path: Path) -> None:
     said = [{"question_id": n, "model_id": "m", "choices": [{"index": 0, "turns": [f"a{n}", "later"]}]} for n in (81, 82)]
     asked = [{"question_id": n, "category": "math", "turns": [f"p{n}", "again"], "reference": [f"r{n}", ""]} for n in (82, 81)]

@@ -76,6 +76,24 @@ def test_the_account_says_who_is_better_in_both_languages(tmp_path: Path, capsys
     assert "new 比 old 更好" in _run(capsys, "--before", before, "--after", after, "--lang", "zh")[1]
 
 
+def test_the_account_says_what_was_not_judged_and_how_rows_were_matched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {3: "a text of more than a few words that nobody can check"}
+    rows = [{"label": texts.get(i, str(i)), "response": str(i)} for i in range(20)]
+    rows[5]["label"] = ""
+    before = _file(tmp_path / "old.jsonl", [{"id": i, **row} for i, row in enumerate(rows)])
+    after = _file(tmp_path / "new.jsonl", [{"id": i, **row} for i, row in enumerate(rows, 1)])
+    said = _run(capsys, "--before", before, "--after", after)[1]
+    assert "numbered from 0 in one file and from 1 in the other" in said
+    assert ("new: 2 answers could not be judged by task check: the right answer is a text that can't be checked 1, "
+            "no right answer 1") in said  # fmt: skip
+    said = _run(capsys, "--before", before, "--after", after, "--lang", "zh", "--check", "exact_answer")[1]
+    assert "编号" in said and "new：1 个回答无法由任务检查判定：没有正确答案 1" in said
+    whole = _file(tmp_path / "w.jsonl", [row for i, row in enumerate(rows) if i not in (3, 5)])
+    assert "could not be judged" not in _run(capsys, "--before", whole, "--after", f"x={whole}")[1]
+
+
 @pytest.mark.parametrize(
     ("after", "more", "says"),
     [

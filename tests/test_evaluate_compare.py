@@ -382,6 +382,17 @@ def test_form_becomes_a_command(tmp_path: Path) -> None:
         assert 'name="before"' in evaluate_compare.form({}, lang) and 'name="after"' in evaluate_abilities.form({}, lang)
 
 
+def test_the_prompts_the_form_begins_with_are_for_models(tmp_path: Path) -> None:
+    one, two = str(answers(tmp_path, "one", 0.5, n=3)), str(answers(tmp_path, "two", 0.5, n=3))
+    for after, prompts, sent in (
+        (two, evaluate_compare.PROMPTS, False), (f"NAME={two}", evaluate_compare.PROMPTS, False),
+        (f"{two}\nNAME=demo:healthy_t5", evaluate_compare.PROMPTS, True), ("http://127.0.0.1:1/v1", evaluate_compare.PROMPTS, True),
+        (two, "demo:pairs", True), (two, one, True),
+    ):  # fmt: skip
+        found = evaluate_compare.checked({"before": one, "after": after, "prompts": prompts}, "en")
+        assert not found.problems and ("--prompts" in found.arguments) is sent, after
+
+
 @pytest.mark.parametrize(("form", "options"), [
     ({}, ()), ({"temperature": "0.7", "num_beams": "3", "samples": "2"}, ()),  # of the ways that aren't chosen
     ({"decoding": "beam"}, ("--num-beams", "5")), ({"decoding": "beam", "num_beams": "3"}, ("--num-beams", "3")),

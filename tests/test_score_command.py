@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import os
 import shutil
@@ -104,6 +105,151 @@ def test_answers_one_or_several_a_row(model: Path, rewards: Any, tmp_path: Path)
     assert four["score"] == pytest.approx(rewards("q four", "red"), abs=1e-4)
     [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
     assert found["holds"] == "answers" and found["answers"]["n"] == 6 and found["accuracy"] is None
+
+
+def _talk(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _batch(answer: str) -> dict[str, Any]:
+    return {"status_code": 200, "body": {"choices": [{"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}]}}
+
+
+MAKERS: dict[str, dict[str, Any]] = {
+    "llamafactory": {"prompt": "q one", "predict": "red", "label": "blue"},
+    "alpacaeval": {"instruction": "q one", "output": "red", "generator": "m", "dataset": "koala"},
+    "mt-bench": {"question_id": 81, "category": "math", "turns": ["q one", "again"],
+                 "choices": [{"index": 0, "turns": ["red", "blue"]}]},
+    "batch": {"custom_id": "1", "body": {"messages": _talk("q one", "")[:1]}, "response": _batch("red")},
+    "ms-swift": {"response": "red", "labels": "blue", "logprobs": None, "messages": _talk("q one", "red")},
+    "harness": {"doc_id": 0, "doc": {"question": "x"}, "target": "blue", "filter": "none", "resps": [["red"]],
+                "filtered_resps": ["red"], "arguments": {"gen_args_0": {"arg_0": "q one", "arg_1": {}}}},
+    "chinese": {"编号": 1, "用户问题": "q one", "模型回答": "red", "参考回答": "blue"},
+    "spreadsheet": {"No": 1, "Question": "q one", "Model Answer": "red", "Reference": "blue"},
+    "supervised, answered": {"instruction": "q one", "output": "blue", "model_answer": "red"},
+    "plain": {"question": "q one", "prediction": "red", "answer": "blue"},
+    "supervised": {"question": "q one", "answer": "red", "note": "blue"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_answers_as_others_write_them(model: Path, rewards: Any, tmp_path: Path, maker: str) -> None:
+    """The same answers that compare reads."""
+    output, row = tmp_path / "out.jsonl", MAKERS[maker]
+    assert score(model, "--data", write(tmp_path / "a.jsonl", [row, row]), "--output", output) in (0, 1)
+    for written in lines(output):
+        assert written.pop("score") == pytest.approx(rewards("q one", "red"), abs=1e-4)
+        assert written == row
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert found["holds"] == "answers" and found["answers"]["n"] == found["scored"] == 2
+    assert found["left_out"] == ({"later_turns": 2} if maker == "mt-bench" else {})
+
+
+def test_samples_of_several_filters_are_scored_once(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [MAKERS["harness"], MAKERS["harness"] | {"filter": "strict", "filtered_resps": ["r"]}]
+    output = tmp_path / "out.jsonl"
+    assert score(model, "--data", write(tmp_path / "a.jsonl", rows), "--output", output, "--format", "json") in (0, 1)
+    assert ["score" in row for row in lines(output)] == [True, False]
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["sets"][0]["left_out"] == {"filtered_again": 1}
+    [missing] = [one for one in shown["report"]["findings"] if one["code"] == "RWD016"]
+    assert missing["severity"] == "ok" and "All 1 rows" in missing["message"]
+
+
+def test_tables_of_answers_with_chinese_names(model: Path, rewards: Any, tmp_path: Path) -> None:
+    import openpyxl
+
+    head, said = ["序号", "用户问题", "模型回答", "日期"], [[1, "q one", "red"], [2, "q two", "苹果"], [3, "q three", None]]
+    with open(tmp_path / "a.csv", "w", encoding="gb18030", newline="") as file:
+        csv.writer(file).writerows([head, *said[:2]])
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in (["十月汇总"], head, [*said[0], datetime.date(2026, 10, 1)], *said[1:]):
+        sheet.append(row)
+    book.save(tmp_path / "a.xlsx")
+    wanted = [rewards("q one", "red"), rewards("q two", "苹果")]
+    for name, answered in (("a.csv", 2), ("a.xlsx", 2)):
+        output = tmp_path / f"{name}.jsonl"
+        assert score(model, "--data", tmp_path / name, "--output", output, "--category", "序号") in (0, 1)
+        written = lines(output)
+        assert [row["score"] for row in written[:answered]] == pytest.approx(wanted, abs=1e-4)
+        assert [row["模型回答"] for row in written[:2]] == ["red", "苹果"] and str(written[0]["序号"]) == "1"
+    assert len(written) == 3 and "score" not in written[2] and "2026-10-01" in str(written[0]["日期"])
+
+
+def test_a_workbook_of_pairs_holds_pairs(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in (["prompt", "chosen", "rejected"], *([p["prompt"], p["chosen"], p["rejected"]] for p in PAIRS[:4])):
+        sheet.append(row)
+    book.save(tmp_path / "p.xlsx")
+    assert score(model, "--data", tmp_path / "p.xlsx", "--output", tmp_path / "out.jsonl") in (0, 1)
+    assert all("score_chosen" in row and "score_rejected" in row for row in lines(tmp_path / "out.jsonl"))
+    assert score(model, "--data", tmp_path / "p.xlsx", "--output", tmp_path / "x.jsonl", "--category", "colour") == 2
+    assert "colour" in capsys.readouterr().err
+    (tmp_path / "broken.xlsx").write_bytes(b"PK no workbook")
+    assert score(model, "--data", tmp_path / "broken.xlsx", "--output", tmp_path / "x.jsonl") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_rows_beside_pairs_are_not_taken_for_answers(model: Path, tmp_path: Path) -> None:
+    rows = [*PAIRS[:5], {"prompt": "q", "predict": "red"}, {"prompt": "q", "chosen": "red"}]
+    kto = [{"prompt": f"q {n // 2}", "response": f"{ROWS[n][1]} {n}", "label": n % 2 == 0} for n in range(4)]
+    for name, data, reason in (("p", rows, "side_absent"), ("k", [*kto, {"prompt": "q", "predict": "red"}], "label_absent")):
+        output = tmp_path / f"{name}.out.jsonl"
+        assert score(model, "--data", write(tmp_path / f"{name}.jsonl", data), "--output", output) in (0, 1)
+        [found] = read_result_file(tmp_path / f"{name}.out.jsonl.scores.json")["sets"]
+        assert found["holds"] == "pairs" and found["left_out"] == {reason: 2 if name == "p" else 1}
+
+
+@pytest.mark.parametrize("rows", [
+    [{"question_id": 81, "model_id": "m", "choices": [{"index": 0, "turns": ["red", "blue"]}]}],
+    [{"custom_id": "1", "response": _batch("red"), "error": None}], [{"id": 1, "response": "red"}], ["red", "blue"],
+], ids=["mt-bench", "batch", "ids", "texts"])  # fmt: skip
+def test_answers_without_prompts_are_refused(
+    model: Path, tmp_path: Path, rows: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "a.jsonl", rows)
+    for lang, says in (("en", "answers without their prompts"), ("zh", "没有提示")):
+        assert score(model, "--data", data, "--output", tmp_path / "o.jsonl", "--lang", lang) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and says in told and "a.jsonl" in told
+    write(data, [{"用户问题": "q", "模型回答": "red"}, *rows])  # among others they are counted
+    assert score(model, "--data", data, "--output", tmp_path / "o.jsonl") in (0, 1)
+    [found] = read_result_file(tmp_path / "o.jsonl.scores.json")["sets"]
+    assert found["left_out"] == {"no_prompt": len(rows)} and found["scored"] == 1
+
+
+@pytest.mark.parametrize(("answered", "questions"), [
+    (lambda n: {"question_id": n, "choices": [{"index": 0, "turns": [ROWS[n][1], "blue"]}]},
+     lambda n: {"question_id": n, "category": "math", "turns": [ROWS[n][0], "again"]}),
+    (lambda n: {"custom_id": f"r{n}", "response": _batch(ROWS[n][1])},
+     lambda n: {"custom_id": f"r{n}", "method": "POST", "body": {"messages": _talk(ROWS[n][0], "")[:1]}}),
+], ids=["mt-bench", "batch"])  # fmt: skip
+def test_answers_find_their_prompts_by_id(
+    model: Path, rewards: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], answered: Any, questions: Any
+) -> None:
+    data, output = write(tmp_path / "a.jsonl", [answered(n) for n in (2, 0, 1, 5)]), tmp_path / "out.jsonl"
+    prompts = write(tmp_path / "q.jsonl", [questions(n) for n in (0, 1, 2)])
+    assert score(model, "--data", data, "--prompts", prompts, "--output", output) in (0, 1)
+    written = lines(output)
+    assert [row.pop("score", None) for row in written] == [pytest.approx(rewards(*ROWS[n]), abs=1e-4) for n in (2, 0, 1)] + [None]
+    assert written == [answered(n) for n in (2, 0, 1, 5)]
+    [found] = read_result_file(tmp_path / "out.jsonl.scores.json")["sets"]
+    assert found["left_out"]["no_prompt"] == 1 and found["lines"]["no_prompt"] == [4]
+    capsys.readouterr()
+    for held, says in (([questions(7)], "none has an id"), ([{"prompt": "q"}], "needs an id"), ([], "q.jsonl")):
+        write(prompts, held)
+        assert score(model, "--data", data, "--prompts", prompts, "--output", output, "--overwrite") == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and says in told, told
+    assert score(model, "--data", data, "--prompts", prompts, "--output", prompts, "--overwrite") == 2
 
 
 def test_kto_rows_are_paired_by_their_prompt(model: Path, tmp_path: Path) -> None:

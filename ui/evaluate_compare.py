@@ -9,6 +9,8 @@ from typing import Any
 from diagnostics import report_store
 from pipeline.candidates.reward_functions import NAMES as CHECKS
 from pipeline.candidates.reward_functions import REGEX
+from pipeline.commands.compare import is_answers
+from pipeline.commands.named_model import name_and_path
 from pipeline.config_files import load_config
 from ui import evaluate_case, evaluate_head, evaluate_runs, evaluate_votes
 from ui import evaluate_compare_view as shown_as
@@ -77,6 +79,12 @@ def sides(problems: Problems, name: str, given: Form) -> list[str]:
     return problems.compared(name, given, other)
 
 
+def _answers_prompts(named: str) -> bool:
+    """Whether it is a model or a server, no file of answers."""
+    source = name_and_path(named)[1]
+    return not source.startswith((evaluate_case.PAIRS, evaluate_case.UPLOAD)) and not is_answers(source)
+
+
 def checked(given: Form, lang: str) -> Checked:
     """As a command of `compare`."""
     problems = Problems(lang)
@@ -84,7 +92,9 @@ def checked(given: Form, lang: str) -> Checked:
     arguments = ["compare", *(["--before", before[0]] if before else [])]
     for one in after:
         arguments += ["--after", one]
-    if prompts := problems.data("prompts", given, required=False):
+    # what the form begins with stays in it when one's own files are named, and has nothing to do with them
+    wanted = given.get("prompts", "").strip() != PROMPTS or any(map(_answers_prompts, (*before, *after)))
+    if wanted and (prompts := problems.data("prompts", given, required=False)):
         arguments += ["--prompts", prompts]
     if reward := problems.model("reward_model", given, required=False):
         arguments += ["--reward-model", reward]

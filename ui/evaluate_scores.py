@@ -177,7 +177,8 @@ def _notes(one: Json, result: Json, lang: str) -> str:
 def _reason(reason: str, lang: str) -> str:
     from pipeline.config_files import load_config
 
-    for file, entry in (("formats", f"row_{reason}"), ("evaluation", f"score_unscored_{reason}")):
+    for file, entry in (("formats", f"row_{reason}"), ("evaluation", f"score_unscored_{reason}"),
+                        ("evaluation", f"score_left_out_{reason}")):
         said = load_config(f"words/{lang}/{file}.yaml").get(entry)
         if said:
             return str(said).rstrip(".。")

@@ -34,7 +34,7 @@ def rewards_missing(subject: EvaluationSubject, limits: Thresholds) -> Iterator[
         for reason, count in one.left_out.items():
             if reason not in SCORED:
                 lost[str(reason)] = lost.get(str(reason), 0) + int(count)
-        rows = max(one.rows, one.scored)
+        rows = max(one.rows - int(one.left_out.get(AGAIN, 0)), one.scored)
         missing = rows - one.scored
         share = missing / max(1, rows)
         numbers: dict[str, Any] = {"rows": missing, "of": rows, "percent": percent(share), "set": one.name}
@@ -56,4 +56,6 @@ def rewards_missing(subject: EvaluationSubject, limits: Thresholds) -> Iterator[
 
 
 NOT_NUMBERS = ("not_finite",)
-SCORED = ("no_other_side",)  # rows that make no pair and have their reward all the same
+AGAIN = "filtered_again"  # rows that repeat answers which have their reward
+# Rows that have their reward all the same: they make no pair, or more turns stand behind the one that is read.
+SCORED = ("no_other_side", "later_turns", AGAIN)

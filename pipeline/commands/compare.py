@@ -99,6 +99,11 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def is_answers(source: str) -> bool:
+    """Whether it names a file of answers and no model, by how it ends."""
+    return Path(source).suffix.lower() in _FILES and not os.path.isdir(source)
+
+
 @dataclass(frozen=True)
 class _Given:
     """One of before and afters. kind: file | model | server."""
@@ -383,7 +388,7 @@ def _given(before: str, afters: Sequence[str]) -> list[_Given]:
     found = []
     for name, source, (_, option) in zip(whole, sources, said, strict=True):
         kind = "server" if source.startswith(("http://", "https://")) else "model"
-        if kind == "model" and Path(source).suffix.lower() in _FILES and not os.path.isdir(source):
+        if kind == "model" and is_answers(source):
             kind = "file"
             if not os.path.isfile(source):
                 raise Refused("compare_no_file", option=option, path=source)

@@ -23,6 +23,7 @@ def account_text(result: ComparisonResult, lang: str, written: Sequence[str] = (
         one.name for one in result.models if one.role == "after"
     ]  # fmt: skip
     blocks = [_head(result, words), [verdict_line(result, after, lang) for after in afters]]
+    blocks[1] += [line for after in afters if (line := _not_judged(result, after, words))]
     blocks[1] += _disagreement(result, afters, words)
     if result.contests:
         blocks.append(_table([words.of("contest_columns"), *(_contest(one, words) for one in result.contests)]))
@@ -58,6 +59,21 @@ def verdict_line(result: ComparisonResult, after: str, lang: str) -> str:
     return said
 
 
+def _not_judged(result: ComparisonResult, after: str, words: _Words) -> str:
+    """Answers that what decides could not judge, by reason; empty where there are none."""
+    decided = deciding(result.contests, after, int(result.prompts.get("matched") or 0))
+    left = {reason: n for reason, n in decided.unjudged.items() if n} if decided is not None else {}
+    if decided is None or not left:
+        return ""
+    reasons = words.of("not_judged_reasons")
+    why = words.of("joint_list").join(
+        words.said("not_judged_reason", reason=reasons.get(reason, reason.replace("_", " ")), n=f"{n:,}")
+        for reason, n in left.items()
+    )  # fmt: skip
+    by = words.of("judges").get(decided.by, decided.by)
+    return words.said("not_judged", after=after, n=f"{sum(left.values()):,}", by=by, why=why)
+
+
 class _Words:
     def __init__(self, lang: str) -> None:
         self.lang = lang
@@ -77,6 +93,8 @@ def _head(result: ComparisonResult, words: _Words) -> list[str]:
     for after, told in each.items():
         by = words.of("matched_by")[told.get("matched_by", "prompt")]
         lines.append(words.said("matched", n=f"{told['matched']:,}", after=after, before=result.models[0].name, by=by))
+        if numbered := told.get("numbered_from"):
+            lines.append("  " + words.said("numbered_from", before=numbered[0], after=numbered[1]))
         left = [words.said(name, n=f"{told[name]:,}") for name in ("only_before", "only_after", "twice", "samples_left")
                 if told.get(name)]  # fmt: skip
         if left:

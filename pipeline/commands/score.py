@@ -6,6 +6,7 @@ import argparse
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from pipeline.pairs.write_pairs import SUFFIXES
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.answer_file import AnsweredRow
     from pipeline.evaluation.ask_diagnosis import Asked
     from pipeline.evaluation.score_sets import Tick, ToScore
 
@@ -40,6 +42,8 @@ def add_parser(commands: Any) -> None:
                "  python -m pipeline score --reward-model ./rm --data pairs.jsonl --output scored.jsonl\n"
                "  python -m pipeline score --reward-model ./rm --data train.jsonl --held-out test.jsonl "
                "--output scored.jsonl --suspects suspects.jsonl\n"
+               "  python -m pipeline score --reward-model ./rm --data batch_output.jsonl --prompts batch_input.jsonl "
+               "--output scored.jsonl\n"
                "  python -m pipeline score --reward-model ./rm-lora --base ./base --data answers.json "
                "--output answers_scored.json --format json\n"
                "exit status: 0 nothing wrong, 1 an error found, 2 can't be used, 3 interrupted with partial results",
@@ -48,7 +52,9 @@ def add_parser(commands: Any) -> None:
     add("--reward-model", required=True, metavar="PATH", help="folder, adapter, weight file or Hub id")
     add_files(add)
     add("--data", required=True, metavar="FILE",
-        help="pairs or answers: data file, dataset_info.json:NAME, or a data set of the Hub")  # fmt: skip
+        help="pairs or answers (also .xlsx): data file, dataset_info.json:NAME, or a data set of the Hub")  # fmt: skip
+    add("--prompts", metavar="FILE",
+        help="prompts of answers that come without them, by their ids (batch files, MT-Bench)")  # fmt: skip
     second = parser.add_mutually_exclusive_group()
     second.add_argument("--held-out", metavar="FILE",
                         help="pairs the model was not trained on; --data is its training set")  # fmt: skip
@@ -193,16 +199,19 @@ def _sets(options: argparse.Namespace) -> list[ToScore]:
         place = output.with_name(f"{output.stem}.{second}{output.suffix}")
         given.append((getattr(options, second), f"--{second.replace('_', '-')}", second, place))
     columns = columns_given(options.column)
+    asked = _prompts(options.prompts) if options.prompts is not None else None
     sets = []
     for name, option, role, place in given:
         source = open_source(
             without_demo_name(name, "data"), option=option, program=_PROGRAM, format=options.source_format,
             columns=columns, axis=options.axis, split=options.split, output=options.output,
         )  # fmt: skip
-        sets.append(ToScore(source, role, place, most, options.category))
+        sets.append(ToScore(source, role, place, most, options.category, asked))
     read = [(one.source.path, option, name) for one, (name, option, _, _) in zip(sets, given, strict=True)]
     if second is not None and _same(read[0][0], read[1][0]):
         raise Refused("score_same_file", data=options.data, option=read[1][1], other=read[1][2])
+    if options.prompts is not None:
+        read.append((Path(without_demo_name(options.prompts, "data")), "--prompts", options.prompts))
     written = [("--output", one.output) for one in sets] + [("--output", result_place(output))]
     written += [(f"--{name}", Path(given)) for name in ("suspects", "progress") if (given := getattr(options, name))]
     for number, (option, path) in enumerate(written):
@@ -217,6 +226,20 @@ def _sets(options: argparse.Namespace) -> list[ToScore]:
         if path.exists() and not options.overwrite and option != "--progress":
             raise Refused("score_exists", path=path)
     return sets
+
+
+def _prompts(given: str) -> Mapping[str, AnsweredRow]:
+    """By their ids. Raises Refused."""
+    from pipeline.evaluation.answer_file import read_prompts_file
+    from pipeline.evaluation.matched_answers import by_id
+
+    path = Path(without_demo_name(given, "data"))
+    if not path.is_file():
+        raise Refused("option_not_found", option="--prompts", path=given)
+    found = by_id(read_prompts_file(path))
+    if found is None:
+        raise Refused("score_prompts_without_ids", path=given)
+    return found
 
 
 def result_place(output: Path) -> Path:

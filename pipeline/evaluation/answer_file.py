@@ -30,9 +30,12 @@ from pipeline.refusal import Refused, Sentence
 ROLES = ("prompt", "answer", "reference", "category")
 """What --column can name."""
 NAMED_LINES = 20
+SHEET = ".xlsx"
+FILTERED_AGAIN = "filtered_again"
+"""Samples of lm-evaluation-harness stand in their file once for each filter, with the same answers."""
 _TEXTS = ("text", "content", "response", "answer", "completion", "output", "generation")
 _STOPPED = ("finish_reason", "stopped", "stop_reason", "finish_reasons")
-_TABLES = (".csv", ".tsv", ".parquet", ".xlsx")  # of one row are no object of answers by prompt
+_TABLES = (".csv", ".tsv", ".parquet", SHEET)  # of one row are no object of answers by prompt
 _CUT = ("length", "max_tokens", "max_new_tokens", "model_length")
 
 
@@ -134,7 +137,7 @@ def _read(
     categories = Categories(category or wanted.columns.get("category"))
     held = 0
     seen: list[str] = []
-    first_filter = ""
+    reader = AnswerReader(wanted)
     for record in _records(path, option, wanted.columns.values()):
         if most is not None and len(found.rows) >= most:
             break
@@ -142,17 +145,16 @@ def _read(
             _leave_out(found, record.problem, record.line)
             continue
         value = record.value
-        if isinstance(value, Mapping):
-            if not seen:
-                seen = [str(one) for one in value][:30]
-            if "resps" in value and (kept := str(value.get("filter"))) != (first_filter := first_filter or kept):
-                continue  # of lm-evaluation-harness: the same answers once for each filter
-        row = _row(record, len(found.rows), wanted)
+        if isinstance(value, Mapping) and not seen:
+            seen = [str(one) for one in value][:30]
+        row = reader.row(record, len(found.rows))
+        if row == FILTERED_AGAIN:
+            continue
         if isinstance(row, str):
             _leave_out(found, row, record.line)
             continue
         found.rows.append(row)
-        if _has_later_turns(value):
+        if has_later_turns(value):
             _leave_out(found, "later_turns", record.line)
         categories.add(_columns_of(value))
         held += sum(map(len, row.answers)) + sum(map(len, row.references))
@@ -173,8 +175,7 @@ def _records(path: Path, option: str, given: Collection[str]) -> Iterator[Record
     try:
         if path.is_dir():
             raise Refused("compare_no_file", option=option, path=path)
-        sheet = path.suffix.lower() == ".xlsx"
-        source = sheet_rows(path, [*_names("prompt"), *_names("answer"), *given]) if sheet else records(path)
+        source = sheet_records(path, given) if is_sheet(path) else records(path)
         first = next(source, None)
         if first is None:
             return
@@ -194,6 +195,15 @@ def _records(path: Path, option: str, given: Collection[str]) -> Iterator[Record
         raise Refused("data_unusable", path=path, why=why) from None
     except OSError as failed:
         raise Refused("data_unusable", path=path, why=failed.strerror or failed) from None
+
+
+def is_sheet(path: Path) -> bool:
+    return path.suffix.lower() == SHEET
+
+
+def sheet_records(path: Path, given: Collection[str] = ()) -> Iterator[Record]:
+    """Rows of the first sheet with a column that is known here or given. Raises Unreadable, OSError."""
+    return sheet_rows(path, [*_names("prompt"), *_names("answer"), *given])
 
 
 def _by_prompt(value: Mapping[str, Any]) -> bool:
@@ -230,6 +240,24 @@ def _columns_of(value: Any) -> Mapping[str, Any]:
 @cache
 def _names(role: str) -> tuple[str, ...]:
     return tuple(load_config("evaluation.yaml")["compare"]["columns"][role])
+
+
+class AnswerReader:
+    """Reads the rows of one file, in their order."""
+
+    def __init__(self, wanted: _Wanted | None = None) -> None:
+        self._wanted = wanted or _Wanted({})
+        self._filter = ""
+
+    def row(self, record: Record, index: int) -> AnsweredRow | str:
+        """The row, or why it is none: FILTERED_AGAIN, not_a_row, no_answer; of prompts no_prompt."""
+        value = record.value
+        if isinstance(value, Mapping) and "resps" in value:
+            kept = str(value.get("filter"))
+            self._filter = self._filter or kept
+            if kept != self._filter:
+                return FILTERED_AGAIN
+        return _row(record, index, self._wanted)
 
 
 def _row(record: Record, index: int, wanted: _Wanted) -> AnsweredRow | str:
@@ -421,7 +449,8 @@ def _turns_of_choices(value: Mapping[str, Any]) -> list[list[str]]:
     return [turns for turns in found if isinstance(turns, list) and turns and isinstance(turns[0], str)]
 
 
-def _has_later_turns(value: Any) -> bool:
+def has_later_turns(value: Any) -> bool:
+    """Whether a row of MT-Bench goes on behind the first turn, which alone is read."""
     if not isinstance(value, Mapping) or "question_id" not in value:
         return False
     asked = value.get("turns")

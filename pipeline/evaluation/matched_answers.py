@@ -1,10 +1,11 @@
 """Which answer of one file stands beside which of another: by prompt, repeated ones in order; without prompts by id
-where every row of both files has one of its own, else by position."""
+where every row of both files has one of its own, else by position. Ids that only number the rows, from 0 in one file
+and from 1 in the other, are no ids."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,15 +45,19 @@ class Side:
 class Matching:
     """counts: matched, only_before, only_after, twice (rows whose prompt another row of the same file has),
     samples_left (answers that the other side has fewer of), prompts (different ones among the matched, where they are
-    fewer); names: some prompts that only one file has."""
+    fewer); names: some prompts that only one file has. numbered_from: where both files number their rows and begin
+    differently, at what."""
 
     by: Literal["prompt", "id", "position"]
     sides: list[Side]
     counts: dict[str, int]
     names: dict[str, list[str]] = field(default_factory=dict)
+    numbered_from: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {**self.counts, "matched_by": self.by, **({"unmatched": self.names} if any(self.names.values()) else {})}
+        numbered = {"numbered_from": list(self.numbered_from)} if self.numbered_from is not None else {}
+        unmatched = {"unmatched": self.names} if any(self.names.values()) else {}
+        return {**self.counts, "matched_by": self.by, **numbered, **unmatched}
 
 
 def match(before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None = None) -> Matching:
@@ -91,24 +96,48 @@ def _by_id(
     before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None, known: _References
 ) -> Matching | None:  # fmt: skip
     """None where rows have no id, two have the same, or the files share none."""
-    asked = _ids(prompts) if prompts is not None else None
-    first, second = _ids(before), _ids(after)
+    asked = by_id(prompts) if prompts is not None else None
+    first, second = by_id(before), by_id(after)
+    one, other = _begin(before), _begin(after)
+    if one is not None and other is not None and {one, other} == {0, 1} and len(before.rows) == len(after.rows):
+        for file, ids in ((before, first), (after, second)):
+            if asked is not None and ids is not None and asked.keys() == ids.keys():  # the prompts' ids are this file's
+                _ask(file.rows, asked)
+                break
+        found = _by_position(before, after, prompts, known)
+        found.numbered_from = one, other
+        return found
     if first is None or second is None or not (common := first.keys() & second.keys()):
         return None
-    for one, row in (*first.items(), *second.items()):
-        if row.pair is None and asked is not None and one in asked:
-            row.pair, row.key = asked[one].pair, asked[one].key
+    if asked is not None:
+        _ask((*first.values(), *second.values()), asked)
     return _matching(
-        "id", [(row, second[one]) for one, row in first.items() if one in common],
-        [row for one, row in first.items() if one not in common],
-        [row for one, row in second.items() if one not in common], 0, known,
+        "id", [(row, second[id]) for id, row in first.items() if id in common],
+        [row for id, row in first.items() if id not in common],
+        [row for id, row in second.items() if id not in common], 0, known,
     )  # fmt: skip
 
 
-def _ids(file: AnswerFile) -> dict[str, AnsweredRow] | None:
+def _ask(rows: Iterable[AnsweredRow], asked: Mapping[str, AnsweredRow]) -> None:
+    """Gives rows without a prompt that of their id."""
+    for row in rows:
+        if row.pair is None and row.id in asked:
+            row.pair, row.key = asked[row.id].pair, asked[row.id].key
+
+
+def by_id(file: AnswerFile) -> dict[str, AnsweredRow] | None:
     """Rows by their ids, None where one has none or two have the same."""
     found = {row.id: row for row in file.rows}
     return found if len(found) == len(file.rows) and "" not in found else None
+
+
+def _begin(file: AnswerFile) -> int | None:
+    """The first id where all are whole numbers, each one more than the one before; else None."""
+    first = file.rows[0].id if file.rows else ""
+    if not (first.isascii() and first.isdigit() and len(first) < 10):
+        return None
+    follow = all(row.id == str(number) for number, row in enumerate(file.rows, int(first)))
+    return int(first) if follow else None
 
 
 def _by_position(

@@ -273,7 +273,7 @@ class ComparisonCase:
 @dataclass(frozen=True)
 class ComparisonResult:
     """models: the first is `before`. prompts: matched, only_before, only_after, twice, matched_by (prompt | id |
-    position).
+    position), numbered_from (see matched_answers.Matching).
 
     verdict: of the first contest in the order task, people, judge, reward that judged enough; None where nothing did.
     decided_by: which. disagreeing: other contests with the opposite verdict. cases: the clearest losses and wins.

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.candidates.reward_scorer import RewardScorer
-from pipeline.evaluation.answers_of_rows import AnswerRows, RowAnswers
+from pipeline.evaluation.answer_file import AnsweredRow
+from pipeline.evaluation.answers_of_rows import AnswerRows, RowAnswers, opened_source
 from pipeline.evaluation.intervals import spread_of
 from pipeline.evaluation.results import CASES, ModelNamed, ScoredSet, ScoresResult, Suspect, now
 from pipeline.evaluation.reward_statistics import SuspectPair, accuracy_gap, statistics_of, statistics_of_answers
@@ -21,7 +22,7 @@ from pipeline.pairs.all_formats import free_name
 from pipeline.pairs.open_source import OpenSource
 from pipeline.pairs.pair import text_of
 from pipeline.pairs.write_pairs import WriteReport, write_records
-from pipeline.record_files import Unreadable, records
+from pipeline.record_files import Unreadable
 from pipeline.refusal import Refused, Sentence
 from pipeline.score_answers import NotScored
 
@@ -29,13 +30,18 @@ SHOWN_TEXT = 4000  # characters of each text of a suspect in the result; the row
 
 @dataclass(frozen=True)
 class ToScore:
-    """role: data | train | held_out. output: its file of rows."""
+    """role: data | train | held_out. output: its file of rows. asked: by id, prompts of answers that have none."""
 
     source: OpenSource
     role: str
     output: Path
     most: int | None = None
     category: str | None = None
+    asked: Mapping[str, AnsweredRow] | None = None
+
+    def rows(self, most: int | None = None) -> AnswerRows:
+        """most: fewer than wanted."""
+        return AnswerRows(self.source, most=most or self.most, asked=self.asked)
 
 
 @dataclass
@@ -61,16 +67,17 @@ def look_at(sets: Sequence[ToScore]) -> None:
     """Reads the first answer of every set, before a model is loaded for hours. Raises Refused for what can't be read or
     holds none, and where no record has the category's column."""
     for one in sets:
-        for row in AnswerRows(one.source, most=1):
+        for row in one.rows(1):
             if not row.reason:
                 break
-        if one.category is not None and one.source.path is not None and not _has_column(one.source.path, one.category):
+        if one.category is not None and one.source.path is not None and not _has_column(one.source, one.category):
             raise Refused("score_category_absent", name=one.category, path=one.source.name)
 
 
-def _has_column(path: Path, name: str) -> bool:
+def _has_column(source: OpenSource, name: str) -> bool:
     try:
-        return any(isinstance(record.value, dict) and name in record.value for record in records(path))
+        held = (record.value for record in opened_source(source).records())
+        return any(isinstance(value, dict) and name in value for value in held)
     except (Unreadable, OSError):
         return True  # said where the rows are read
 
@@ -103,7 +110,7 @@ def score_set(wanted: ToScore, scorer: WindowScorer, *, tick: Tick = _silent) ->
 
     A failure after the first scored rows ends the set as an interrupt does.
     """
-    rows = AnswerRows(wanted.source, most=wanted.most)
+    rows = wanted.rows()
     total = _count(wanted)
     numbers = ScoredNumbers(wanted.category)
     done = SetScored(wanted, rows, numbers, WriteReport())
@@ -150,7 +157,7 @@ def _count(wanted: ToScore) -> int | None:
     if wanted.source.path is None:
         return wanted.most
     try:
-        count = sum(1 for _ in records(wanted.source.path))
+        count = sum(1 for _ in opened_source(wanted.source).records())
     except (Unreadable, OSError):
         return None
     return count if wanted.most is None else min(count, wanted.most)
@@ -244,7 +251,7 @@ def _texts(
     def unchanged() -> Iterator[RowAnswers]:
         last = max(all_of)
         with suppress(Refused):
-            for row in AnswerRows(done.wanted.source, most=done.wanted.most):
+            for row in done.wanted.rows():
                 one = all_of.get(row.index)
                 if one is not None and row.pair is not None and prompt_digest(row.pair) == numbers.asked[one.index]:
                     yield row

@@ -68,7 +68,7 @@ def open_source(
         raise Refused("data_unusable", path=given, why=failed.strerror or failed) from None
     from pipeline.pairs.hub_pairs import HubPairs, hub_id
 
-    if hub_id(given) is None or path.suffix.lower() in (*SUFFIXES, ".tsv", ".gz", ".txt"):
+    if hub_id(given) is None or path.suffix.lower() in (*SUFFIXES, ".tsv", ".gz", ".txt", ".xlsx"):
         raise Refused("data_not_found", path=given)
     return OpenSource(given, lambda: HubPairs(given, split=split, **how))
 

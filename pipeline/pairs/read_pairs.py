@@ -99,7 +99,9 @@ class PairSource:
         self.otherwise: Callable[[Any], Pair | None] | None = None
         """Reads what is no pair and no supervised row: rows without an answer, for whoever has a use for them. They
         count as the format `prompt`."""
-        self._open, self._format = open, format_named(format) if format else None
+        self.records = open
+        """All records from the beginning; may be set to what takes them from the source in another way."""
+        self._format = format_named(format) if format else None
         self._columns, self._axis, self._prepare = columns, axis, prepare
 
     @property
@@ -115,7 +117,7 @@ class PairSource:
 
     def _look(self) -> None:
         if self._format is None:
-            self.recognised = _most_common((self._prepared(record.value) for record in self._open()), self._columns)
+            self.recognised = _most_common((self._prepared(record.value) for record in self.records()), self._columns)
             self._format = self.recognised.format if self.recognised is not None else None
 
     def __iter__(self) -> Iterator[Pair]:
@@ -125,7 +127,7 @@ class PairSource:
         """Every record of the source beside its pair, or beside why it is none. Raises as iterating does."""
         self._look()
         renamed = self.recognised.columns if self.recognised is not None else self._columns or {}
-        for record in self._open():
+        for record in self.records():
             found = self._pair(record, renamed)
             if isinstance(found, LeftOut) and self.otherwise is not None and found.reason != "axes_disagree":
                 found = self._asked(record.value, self.otherwise) or found
