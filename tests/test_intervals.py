@@ -138,7 +138,8 @@ def test_a_narrower_interval_holds_it_less_often() -> None:
 @pytest.mark.parametrize("times", [2, 4])
 def test_prompts_that_occur_several_times_count_once(times: int) -> None:
     generator = np.random.default_rng(3)
-    cells = [cluster_coverage(prompts, times, rate, 400, generator) for prompts in (30, 100) for rate in (0.5, 0.8)]
+    cells = [held for prompts in (30, 100) for rate in (0.5, 0.8)
+             for held in cluster_coverage(prompts, times, rate, 0.1, 400, generator)]  # fmt: skip
     assert 0.935 <= np.mean(cells) <= 0.967 and min(cells) > 0.915
 
 

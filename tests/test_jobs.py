@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +74,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         status = read_status(job)
         for process in (status.supervisor, status.training):
             if process is not None and process.alive:
-                for one in psutil.Process(process.pid).children(recursive=True):
-                    one.kill()
-                psutil.Process(process.pid).kill()
+                with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                    for one in psutil.Process(process.pid).children(recursive=True):
+                        one.kill()
+                    psutil.Process(process.pid).kill()
 
 
 def make(tmp_path: Path, *, steps: int = 3, pause: float = 0.1, ending: str = "ends", **more: object) -> Job:
