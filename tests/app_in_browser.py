@@ -65,6 +65,15 @@ def server(home: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As a Space serves it."""
+    folder = tmp_path_factory.mktemp("public")
+    running = serve(folder / "home", DPO_DOCTOR_PUBLIC="1", TMPDIR=str(folder))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = installed_chromium()
     if path is None:

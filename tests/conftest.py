@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from app_in_browser import browser, home, server, visit  # noqa: F401  # fixtures
+from app_in_browser import browser, home, public, server, visit  # noqa: F401  # fixtures
 
 from pipeline.demo.build import DemoFolder, build_demo
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_in_browser import Server, serve
+from app_in_browser import Server
 from tiny_answering_models import ROWS, TEMPLATE, _tokenizer, train
 
 from diagnostics import report_store
@@ -574,14 +574,6 @@ def test_replay_is_kept_in_a_bundle_and_replayed_again(
     page.click("[data-bundle-remove=loops]")
     page.wait_for_selector(".dd-evaluate-intro")
     assert not page.is_visible("[data-bundle=loops]")
-
-
-@pytest.fixture(scope="module")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("public")
-    running = serve(folder / "home", DPO_DOCTOR_PUBLIC="1", TMPDIR=str(folder))
-    yield running
-    running.stop()
 
 
 def test_visitor_compares_files_of_their_own_and_sees_nobody_elses(

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from app_in_browser import Server, serve
+from app_in_browser import Server
 
 from pipeline.candidates.journal import Journal
 from pipeline.config_files import load_config
@@ -691,14 +691,6 @@ def test_chinese_dark_and_phone(tab: Callable[..., Any], tmp_path: Path) -> None
     assert page.inner_text(".dd-badge-rejected") == "选作 rejected"
     boxes = [card.bounding_box() for card in page.locator(".dd-cand").all()]
     assert len({round(box["x"]) for box in boxes}) == 1  # one below the other
-
-
-@pytest.fixture(scope="module")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("public")
-    running = serve(folder / "home", DPO_DOCTOR_PUBLIC="1", TMPDIR=str(folder))
-    yield running
-    running.stop()
 
 
 def test_visitor_runs_the_demo_and_nothing_else(tab: Callable[..., Any], public: Server, tmp_path: Path) -> None:

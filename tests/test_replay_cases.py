@@ -137,7 +137,7 @@ def test_refused(tmp_path: Path, name: str, content: bytes, entry: str) -> None:
 def test_a_packed_bomb_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import zipfile
 
-    import pipeline.evaluation.replay_cases as module
+    import pipeline.sheet_records as module
 
     real = module.load_config("evaluation.yaml")
     small = {**real, "replay": {**real["replay"], "most_excel_bytes": 1 << 20}}

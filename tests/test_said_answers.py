@@ -13,7 +13,8 @@ from pipeline.candidates.candidate import SourceRow
 from pipeline.candidates.row_databases import RowDatabases
 from pipeline.evaluation.replay_cases import ReplayCase
 from pipeline.evaluation.replay_judging import Answered, CaseJudge
-from pipeline.evaluation.said_answers import says, says_number
+from pipeline.evaluation.said_answers import says
+from pipeline.evaluation.said_numbers import says_number
 from pipeline.evaluation.task_check import TaskCheck
 from pipeline.pairs.pair import Pair
 

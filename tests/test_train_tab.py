@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from app_in_browser import Server, serve
+from app_in_browser import Server
 
 from pipeline.demo.build import DemoFolder
 from pipeline.running_process import this_process
@@ -279,14 +279,6 @@ def test_form_and_checks_in_chinese_on_a_phone(tab: Callable[..., Any], demo: De
         page.click("[data-hand-over=trl]")
         page.click("#dd-train-file:not(.hidden)")
     assert download.value.suggested_filename.endswith("kto-trl.zip")
-
-
-@pytest.fixture(scope="module")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("public")
-    running = serve(folder / "home", DPO_DOCTOR_PUBLIC="1", TMPDIR=str(folder))
-    yield running
-    running.stop()
 
 
 def test_visitor_sees_the_command_and_starts_nothing(tab: Callable[..., Any], public: Server) -> None:

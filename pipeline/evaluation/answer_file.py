@@ -20,12 +20,12 @@ from typing import Any
 from pipeline.candidates.row_databases import COLUMNS as DATABASE_COLUMNS
 from pipeline.config_files import load_config
 from pipeline.evaluation.categories import Categories
-from pipeline.evaluation.replay_cases import sheet_rows
 from pipeline.pairs.llamafactory_formats import alpaca_prompt
 from pipeline.pairs.pair import Message, Pair, content_text, text_of
 from pipeline.pairs.turns import NotThisShape, as_turns
 from pipeline.record_files import Record, Unreadable, records
 from pipeline.refusal import Refused, Sentence
+from pipeline.sheet_records import sheet_records
 
 ROLES = ("prompt", "answer", "reference", "category")
 """What --column can name."""
@@ -175,7 +175,7 @@ def _records(path: Path, option: str, given: Collection[str]) -> Iterator[Record
     try:
         if path.is_dir():
             raise Refused("compare_no_file", option=option, path=path)
-        source = sheet_records(path, given) if is_sheet(path) else records(path)
+        source = answer_sheet(path, given) if is_sheet(path) else records(path)
         first = next(source, None)
         if first is None:
             return
@@ -201,9 +201,10 @@ def is_sheet(path: Path) -> bool:
     return path.suffix.lower() == SHEET
 
 
-def sheet_records(path: Path, given: Collection[str] = ()) -> Iterator[Record]:
+def answer_sheet(path: Path, given: Collection[str] = ()) -> Iterator[Record]:
     """Rows of the first sheet with a column that is known here or given. Raises Unreadable, OSError."""
-    return sheet_rows(path, [*_names("prompt"), *_names("answer"), *given])
+    known = {*_names("prompt"), *_names("answer"), "instruction"}
+    return sheet_records(path, lambda name: _folded(name) in known or name in given)
 
 
 def _by_prompt(value: Mapping[str, Any]) -> bool:
@@ -406,8 +407,11 @@ def _of_harness(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lower(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """With `Model Answer` known as `model_answer` too; a name as it stands goes before."""
-    folded = {"_".join(str(name).casefold().split()): held for name, held in value.items()}
-    return {**folded, **value}
+    return {**{_folded(name): held for name, held in value.items()}, **value}
+
+
+def _folded(name: Any) -> str:
+    return "_".join(str(name).casefold().split())
 
 
 def _of_batch(value: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,9 +12,9 @@ from pipeline.evaluation.answer_file import (
     FILTERED_AGAIN,
     AnsweredRow,
     AnswerReader,
+    answer_sheet,
     has_later_turns,
     is_sheet,
-    sheet_records,
 )
 from pipeline.pairs.asked_alone import read_asked
 from pipeline.pairs.open_source import OpenSource, ask_for_axis, refusing
@@ -142,7 +142,7 @@ def opened_source(source: OpenSource) -> PairSource:
     opened.name = source.name
     if path is not None and is_sheet(path):
         given = tuple(opened.absent)
-        opened.records = lambda: sheet_records(path, given)
+        opened.records = lambda: answer_sheet(path, given)
     return opened
 
 

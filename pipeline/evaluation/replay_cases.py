@@ -22,13 +22,13 @@ from pipeline.pairs.pair import Message, Pair, content_text, text_of
 from pipeline.pairs.turns import NotThisShape, as_turns, read_side
 from pipeline.record_files import Record, Unreadable, records
 from pipeline.refusal import Refused, Sentence
+from pipeline.sheet_records import sheet_records
 
 CHECKS = ("exact", "number", "sql", "pattern", "similarity", "repetition")
 """How a case is judged; `auto` chooses among them."""
 NAMED = ("text", "standard_answer", "category", "check", "pattern", "system")
 """What a column can be."""
 _EXCEL = (".xlsx", ".xlsm")
-_HEADER_ROWS = 20  # of a sheet, in which its names are looked for: titles may stand above
 _SEEN = 30  # columns named where none is known
 _SHOWN = 80  # characters of a value inside a sentence
 
@@ -125,64 +125,16 @@ def _records(path: Path, option: str, columns: Mapping[str, str]) -> Iterator[Re
         with open(path, "rb") as file:
             packed = file.read(2) == b"PK"
         is_sheet = packed and path.suffix.lower() in (*_EXCEL, "")
-        yield from sheet_rows(path, tuple(columns.values())) if is_sheet else records(path)
+        given = tuple(columns.values())
+        yield from (
+            sheet_records(path, lambda name: _meaning(name) == "text" or name in given) if is_sheet else records(path)
+        )
     except Unreadable as reason:
         problem, detail = reason.args
         entry = "no_rows" if problem == "empty" else problem
         raise Refused("data_unusable", path=path, why=Sentence(entry, {"detail": detail})) from None
     except (OSError, ValueError) as failed:  # a null byte in the name
         raise Refused("data_unusable", path=path, why=getattr(failed, "strerror", None) or failed) from None
-
-
-def sheet_rows(path: Path, given: Sequence[str]) -> Iterator[Record]:
-    """Rows of the first sheet that has a known column or one of those given, else of the first that has any, formulas
-    as the values they had when the file was saved. Raises Unreadable."""
-    import warnings
-    import zipfile
-
-    from openpyxl import load_workbook
-
-    if sum(part.file_size for part in _parts(path)) > int(load_config("evaluation.yaml")["replay"]["most_excel_bytes"]):
-        raise Unreadable("too_large", path.name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # styles and validations that openpyxl doesn't know
-            book = load_workbook(path, read_only=True, data_only=True)
-            try:
-                for known in (True, False):
-                    for sheet in book.worksheets:
-                        yield from (made := list(_rows_of_sheet(sheet, given, known)))
-                        if made:
-                            return
-            finally:
-                book.close()
-    except (KeyError, zipfile.BadZipFile, SyntaxError, TypeError, AttributeError, IndexError) as failed:
-        raise Unreadable("unreadable", f"{path.name}: {type(failed).__name__}") from None
-
-
-def _parts(path: Path) -> list[Any]:
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as packed:
-            return packed.infolist()
-    except zipfile.BadZipFile:
-        raise Unreadable("unreadable", path.name) from None
-
-
-def _rows_of_sheet(sheet: Any, given: Sequence[str], known: bool) -> Iterator[Record]:
-    """known: names stand in the first row with a known one or one given; else in the first of several cells."""
-    names: list[str] = []
-    for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-        if not names:
-            texts = ["" if cell is None else str(cell).strip() for cell in cells]
-            named = any(_meaning(text) == "text" or text in given for text in texts)
-            if named if known else sum(map(bool, texts)) > 1:
-                names = texts
-            elif number >= _HEADER_ROWS:
-                return
-        elif any(cell is not None for cell in cells):
-            yield Record(number, {n: c for n, c in zip(names, cells, strict=False) if n and c is not None})
 
 
 # --- one row ---

@@ -10,7 +10,7 @@ Right, by the check of the case:
   small."). Letters of options and yes and no are known in the forms that models give them. An answer that denies it is
   wrong, one that holds it elsewhere can't be told (None); any other is wrong. See said_answers.
 - number: the number it names as its result, or the last one of its last sentence with numbers, is the standard
-  answer's; denied numbers, bounds and ranges are no results. See said_answers.
+  answer's; denied numbers, bounds and ranges are no results. See said_numbers.
 - sql: equal text, equal normal form, or the same result on the database; without a database only equal ones are known.
 - pattern: the case's own pattern, or --pattern, is found; with a group, the group says what the standard answer's does.
 - similarity: the character similarity reaches --similarity.
@@ -44,7 +44,8 @@ from pipeline.candidates.text_measures import loop_in, text_units, width
 from pipeline.config_files import load_config
 from pipeline.evaluation.replay_cases import ReplayCase
 from pipeline.evaluation.results import Replayed
-from pipeline.evaluation.said_answers import CLOSERS, says, says_number
+from pipeline.evaluation.said_answers import CLOSERS, right_by_one, says
+from pipeline.evaluation.said_numbers import says_number
 from pipeline.refusal import Refused
 from pipeline.repetition import ngrams, repeated_share
 from pipeline.sql.parse_sql import sql_in
@@ -155,7 +156,7 @@ class CaseJudge:
     ) -> bool | None:  # fmt: skip
         if check == "pattern":
             judge = self._pattern(case.pattern or self.pattern)
-            return _any([judge(text, gold, {}) for gold in case.answers or (None,)])
+            return right_by_one([judge(text, gold, {}) for gold in case.answers or (None,)])
         if not case.answers:
             return None
         if check == "sql":
@@ -165,10 +166,10 @@ class CaseJudge:
                 return False
             return sql.judge(text, case.standard_answer, {"sql": facts or {}})
         if check == "number":
-            return _any([says_number(text, gold) for gold in case.answers])
+            return right_by_one([says_number(text, gold) for gold in case.answers])
         if check == "similarity":
             return None if near is None else near >= self.least
-        said = _any([says(text, gold) for gold in case.answers])
+        said = right_by_one([says(text, gold) for gold in case.answers])
         return said or None if check == "repetition" else said
 
     def _pattern(self, pattern: str) -> Judge:
@@ -205,11 +206,6 @@ class CaseJudge:
         if _is_number(answer):
             return "number"
         return "exact" if is_short(answer) else "repetition"
-
-
-def _any(found: Sequence[bool | None]) -> bool | None:
-    """Right where it is right by one of several, wrong where it is wrong by all."""
-    return True if True in found else None if None in found or not found else False
 
 
 def _repeats(ids: Sequence[int]) -> bool:

@@ -18,7 +18,8 @@ from pipeline.candidates.row_databases import RowDatabases
 from pipeline.demo.instructions import Question, all_questions, is_right
 from pipeline.evaluation.replay_cases import ReplayCase
 from pipeline.evaluation.replay_judging import CaseJudge
-from pipeline.evaluation.said_answers import says, says_number
+from pipeline.evaluation.said_answers import right_by_one, says
+from pipeline.evaluation.said_numbers import says_number
 from pipeline.pairs.pair import Pair, text_of
 from pipeline.refusal import Refused
 
@@ -71,14 +72,14 @@ class TaskCheck:
             elif check == DEMO:
                 found.append(is_right(self._questions[_prompt(pair)], answer))
             elif check == "sql":
-                found.append(_any([self._same_query(pair, gold, answer) for gold in references]))
+                found.append(right_by_one([self._same_query(pair, gold, answer) for gold in references]))
             elif check == "number":
-                found.append(_any([says_number(answer, gold) for gold in references]))
+                found.append(right_by_one([says_number(answer, gold) for gold in references]))
             elif check == "pattern":
                 assert self._pattern is not None
-                found.append(_any([self._pattern.judge(answer, gold, {}) for gold in references or (None,)]))
+                found.append(right_by_one([self._pattern.judge(answer, gold, {}) for gold in references or (None,)]))
             else:
-                found.append(_any([says(answer, gold) for gold in references]))
+                found.append(right_by_one([says(answer, gold) for gold in references]))
         return found
 
     def _same_query(self, pair: Pair | None, gold: str, answer: str) -> bool | None:
@@ -99,7 +100,3 @@ def _questions() -> Mapping[str, Question]:
 
 def _prompt(pair: Pair | None) -> str:
     return "" if pair is None else text_of(pair.prompt)
-
-
-def _any(found: Sequence[bool | None]) -> bool | None:
-    return True if True in found else None if None in found or not found else False
