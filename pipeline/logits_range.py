@@ -79,7 +79,7 @@ def _run(loaded: LoadedModel, piece: Piece) -> Any:
     try:
         logits, _ = logits_at_answers(loaded, [piece])
     except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-        raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
+        raise NotScored.by(failed) from None
     return logits
 
 

@@ -27,6 +27,11 @@ class NotScored(Exception):
         self.reason = reason
         self.detail = detail
 
+    @classmethod
+    def by(cls, failed: BaseException) -> NotScored:
+        """`forward_failed`, with the first line of what a pass raised."""
+        return cls("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200])
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -100,7 +105,7 @@ def score_answers(
             try:
                 scores = _score_batch(loaded, batch, entropy, tuple(end_ids), end or bool(end_ids), hidden)
             except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-                raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
+                raise NotScored.by(failed) from None
             found.update(zip(batch, scores, strict=True))
             progress(len(found))
     return [found[piece] for piece in pieces]

@@ -108,7 +108,7 @@ class SharedPrompts:
                         way = self._beside if self.loaded.is_encoder_decoder else self._behind
                         found.update(zip(group, way(group, [read[i] for i in at], _rows(stacked, at)), strict=True))
             except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-                raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
+                raise NotScored.by(failed) from None
         return [found[piece] for piece in pieces]
 
     # --- prompts ---

@@ -158,6 +158,21 @@ def test_no_memory_splits_a_shared_row_to_its_texts(monkeypatch: pytest.MonkeyPa
     assert reader.no_memory == {piece for piece, kept in zip(given, fits, strict=True) if not kept}
 
 
+def test_where_the_trial_does_not_fit_texts_are_read_as_the_class_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, given = decoder("llama"), pieces(4, 2)
+    wanted = [alone(loaded, piece) for piece in given]
+    forward = type(loaded.model).forward
+
+    def small(self: Any, input_ids: Any, **more: Any) -> Any:
+        if input_ids.shape[0] > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(self, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(type(loaded.model), "forward", small)
+    reader = RewardReader(loaded, 0, 0, 1)
+    assert scores_of(reader, given) == pytest.approx(wanted, abs=1e-4) and not reader._direct and not reader.no_memory
+
+
 def test_texts_share_a_row_only_where_that_costs_less() -> None:
     start = tuple(range(40))
     answers = [(*start, 41, 42), (*start, 43), (*start[:39], 44, 45), (50, 51)]

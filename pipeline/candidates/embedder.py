@@ -103,8 +103,7 @@ class Embedder:
                 try:
                     made = self._forward([rows[kept[i]] for i in group], skipped)
                 except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
-                    said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
-                    raise NotScored("forward_failed", said) from None
+                    raise NotScored.by(failed) from None
                 for i, vector in zip(group, made, strict=True):
                     found[kept[i]] = vector
         return found

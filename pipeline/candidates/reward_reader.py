@@ -106,9 +106,7 @@ class RewardReader:
             with torch.inference_mode():
                 ours = self._direct_scores(tried, pieces)
                 theirs = self._class_scores(asked)
-        except Exception as failed:  # whatever an architecture raises at a mask it doesn't know
-            if lacked_memory(failed):
-                raise NotScored("forward_failed", f"{type(failed).__name__}: {failed}".splitlines()[0][:200]) from None
+        except Exception:  # whatever an architecture raises at a mask it doesn't know
             return False
         if not all(map(math.isfinite, theirs)):
             return False
@@ -129,8 +127,7 @@ class RewardReader:
                 return self._class_scores([pieces[place] for row in group for place in row.texts])
         except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as failed:
             if not lacked_memory(failed):
-                said = f"{type(failed).__name__}: {failed}".splitlines()[0][:200]
-                raise NotScored("forward_failed", said) from None
+                raise NotScored.by(failed) from None
         if self.loaded.device.startswith("cuda"):
             torch.cuda.empty_cache()
         if len(group) == 1 and len(group[0].texts) > 1:

@@ -187,10 +187,17 @@ def failing_in_one_line(path: object, *, goes_on: str = "") -> Iterator[None]:
     except OSError as failed:
         raise Refused(f"run_failed{goes_on}", path=path, why=failed.strerror or failed) from None
     except Exception as failed:  # torch, tokenizers, drivers each have their own
-        if lacked_memory(failed):
-            raise Refused(f"run_out_of_memory{goes_on}", path=path) from None
-        said = " ".join(str(failed).split())[:200]
-        raise Refused(f"run_failed{goes_on}", path=path, why=f"{type(failed).__name__}: {said}") from None
+        raise library_failed(failed, path, goes_on) from None
+
+
+def library_failed(failed: Exception, path: object, goes_on: str = "") -> Refused:
+    """What a library raised, in one line; what is Refused stays so. As failing_in_one_line."""
+    if isinstance(failed, Refused):
+        return failed
+    if lacked_memory(failed):
+        return Refused(f"run_out_of_memory{goes_on}", path=path)
+    said = " ".join(str(failed).split())[:200]
+    return Refused(f"run_failed{goes_on}", path=path, why=f"{type(failed).__name__}: {said}")
 
 
 def run_safely(made: Run, options: argparse.Namespace, line: Progress) -> RunResult:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.demo_given import without_demo_name
-from pipeline.commands.long_run import add_device, stoppable
+from pipeline.commands.long_run import add_device, library_failed, stoppable
 from pipeline.commands.terminal import EXIT_INTERRUPTED, EXIT_UNUSABLE, Progress, say, whole_number, write_result
 from pipeline.config_files import load_config
-from pipeline.free_memory import lacked_memory
 from pipeline.refusal import Refused, Sentence
 from pipeline.whole_file import written_whole
 
@@ -177,7 +176,7 @@ def replay_and_write(
             replay.interrupted = True
         except Exception as stopped:  # a model that can't be loaded, torch, drivers
             if not replay.rows_made:
-                raise _as_refused(stopped, options) from None
+                raise library_failed(stopped, options.output, "_again") from None
             failed = stopped
         finally:
             line.clear()
@@ -194,7 +193,7 @@ def replay_and_write(
     asked = _diagnosed(places["result"], options)
     _account(options, result, places, asked, cases)
     if failed is not None:
-        why = _as_refused(failed, options).said(lang)
+        why = library_failed(failed, options.output, "_again").said(lang)
         say("pipeline", Sentence("replay/failed", {"rows": f"{replay.rows_made:,}", "why": why}, _WORDS).said(lang))
         return EXIT_UNUSABLE if isinstance(failed, Refused) else EXIT_INTERRUPTED
     if replay.interrupted:
@@ -312,16 +311,6 @@ def _checked_dialect(name: str) -> None:
     from pipeline.sql.parse_sql import dialect_named
 
     dialect_named(name)
-
-
-def _as_refused(failed: Exception, options: argparse.Namespace) -> Refused:
-    """What a library raised, in one line."""
-    if isinstance(failed, Refused):
-        return failed
-    if lacked_memory(failed):
-        return Refused("run_out_of_memory_again", path=options.output)
-    said = " ".join(str(failed).split())[:200]
-    return Refused("run_failed_again", path=options.output, why=f"{type(failed).__name__}: {said}")
 
 
 # --- what is written ---

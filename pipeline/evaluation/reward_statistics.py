@@ -18,6 +18,7 @@ from pipeline.evaluation.intervals import (
     bonferroni,
     design_effect,
     difference_of_shares,
+    normal_quantile,
     paired_difference,
     rows_by_category,
     spread_of,
@@ -288,10 +289,7 @@ def _favoured(
             parts[side] = sign * weight / count * (right[side] - mean)
     if not total:
         return *shares, None  # type: ignore[return-value]
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + statistics_setting("confidence")) / 2))
-    half = z * math.sqrt(variance * design_effect(parts, _at(prompts, rows))) / total
+    half = normal_quantile(None) * math.sqrt(variance * design_effect(parts, _at(prompts, rows))) / total
     mean = found / total
     return *shares, Difference(mean, max(mean - half, -1.0), min(mean + half, 1.0), len(rows))  # type: ignore[return-value]
 
