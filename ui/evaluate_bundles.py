@@ -78,10 +78,24 @@ def listed(lang: str, *, invite: bool = False) -> str:
 
 
 def _holds(bundle: Bundle, said: Mapping[str, Any]) -> str:
-    counts = {"cases": rows_in(bundle.cases), "pairs": rows_in(bundle.pairs), "runs": len(bundle.settings.runs),
+    counts = {"cases": _count(bundle.cases), "pairs": _count(bundle.pairs), "runs": len(bundle.settings.runs),
               "replays": len(bundle.replays)}  # fmt: skip
     shown = [str(said[f"bundle_{name}_n"]).format(n=f"{n:,}") for name, n in counts.items() if n or name != "pairs"]
     return " · ".join([*shown, str(said["bundle_changed"]).format(when=ago(bundle.changed, said))])
+
+
+def _count(path: Path) -> int:
+    """Rows of a file of a bundle, read again only where it has changed: the list stands beside every form."""
+    try:
+        there = path.stat()
+    except OSError:
+        return 0
+    return _rows_at(path, there.st_mtime_ns, there.st_size)
+
+
+@lru_cache(maxsize=200)
+def _rows_at(path: Path, changed: int, size: int) -> int:
+    return rows_in(path)
 
 
 def _last_figure(bundle: Bundle, lang: str) -> str:
@@ -200,7 +214,7 @@ def _rows(bundle: Bundle, what: str, columns: Sequence[tuple[str, str]], lang: s
         found = [record.value for record in islice(records(path), MOST_ROWS) if record.value is not None]
     if not found:
         return ""
-    total = rows_in(path)
+    total = _count(path)
     heads = (tag("th", "dd-left", text(said[entry]), scope="col") for _, entry in columns)
     lines = [tag("tr", "", *(tag("td", "dd-left", with_specials(_told(row.get(name)))) for name, _ in columns))
              for row in found]  # fmt: skip
