@@ -21,8 +21,7 @@ def cases_broken(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
         A bad case is fixed for good only where nothing else breaks for it.
     How it is measured:
         Every case is answered by both models with the same decoding and checked the same way. Any broken case is a
-        warning; more broken than fixed ones are an error where so many can't be chance (one of five cases can: another
-        five would have told otherwise).
+        warning; more broken than fixed ones are an error where so many can't be chance, as one of five cases can.
     Known false alarms:
         Sampling: with a temperature above 0 some cases change from run to run. A standard answer that names one of
         several right answers.
