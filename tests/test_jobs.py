@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +149,68 @@ def test_forgotten_job_leaves_what_it_did_not_write(tmp_path: Path) -> None:
     write_status(job, Status())
     forget(job)
     assert [p.name for p in place.iterdir()] == ["mine.txt"] and list(all_jobs()) == []
+
+
+def refused_at(place: Path) -> Job:
+    job = new_job("mine", str(place))
+    write_status(job, Status(state="refused"))
+    return job
+
+
+def test_place_of_a_refused_job_is_taken_at_the_first_try(tmp_path: Path) -> None:
+    for before in ((), ("mine.txt",)):  # with and without something that keeps the folder there
+        place = tmp_path / f"out{len(before)}"
+        old = refused_at(place)
+        for name in before:
+            (place / name).write_text("kept")
+        job = new_job("again", str(place))
+        write_status(job, Status())
+        assert find_job(str(place)) == job != old
+        assert {p.name for p in place.iterdir()} == {".job", STATUS, *before}
+
+
+def claimed_by_six(place: Path) -> list[Job | str]:
+    """What six starts at the same moment come to: a job, or the entry of what it was refused with."""
+    together = threading.Barrier(6)
+
+    def claim(_: int) -> Job | str:
+        together.wait()
+        try:
+            return new_job("again", str(place))
+        except Refused as no:
+            return no.sentence.entry
+
+    with ThreadPoolExecutor(6) as threads:
+        return list(threads.map(claim, range(6)))
+
+
+@pytest.mark.parametrize("taken_before", [False, True])
+def test_of_many_claims_on_one_place_one_gets_it(tmp_path: Path, taken_before: bool) -> None:
+    for turn in range(10):
+        place = tmp_path / f"out{turn}"
+        if taken_before:
+            refused_at(place)
+        ends = claimed_by_six(place)
+        assert [type(end) for end in ends].count(Job) == 1 and ends.count("output_has_job") == 5, ends
+
+
+def test_claims_while_the_place_is_freed_again_and_again(tmp_path: Path) -> None:
+    """One start takes the place and gives it back, another wants it: it gets it or hears that it is taken."""
+    place, said = tmp_path / "out", []
+
+    def by_turns() -> None:
+        for _ in range(60):
+            try:
+                forget(new_job("mine", str(place)))
+            except Refused as no:
+                said.append(no.sentence.entry)
+
+    both = [threading.Thread(target=by_turns) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert set(said) <= {"output_has_job"} and list(all_jobs()) == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -450,11 +451,16 @@ def test_data_set_of_the_hub(visit: Callable[..., Any], tmp_path: Path) -> None:
             page.wait_for_selector(".dd-part-start-box [role=alert]")
             assert "not open to everyone" in page.inner_text(".dd-part-start-box [role=alert]")
             page.fill("#dd-pairs-path input, #dd-pairs-path textarea", "ann/pairs")
-            page.click("#dd-pairs-more > button")  # its fields are only made now
-            split = page.locator("#dd-pairs-split input, #dd-pairs-split textarea")
-            split.fill("test")
+            page.click("#dd-pairs-more > button")
+            # Gradio makes its fields only now, and gives them their first value once more a frame after they show:
+            # on a busy machine what a script fills in between is taken back
+            split = page.wait_for_selector("#dd-pairs-split :is(input, textarea)")
+            until = time.monotonic() + 20
+            while page.evaluate("(e) => new Promise(done => requestAnimationFrame(() => requestAnimationFrame("
+                                "() => done(e.value))))", split) != "test":  # fmt: skip
+                assert time.monotonic() < until
+                split.fill("test")
             split.press("Tab")
-            page.wait_for_function("document.querySelector('#dd-pairs-split :is(input, textarea)').value === 'test'")
             page.click("#dd-pairs-open")
             ready(page)
             assert len(listed(page)) == 3 and page.inner_text(".dd-head-title h2") == "pairs"

@@ -39,6 +39,7 @@ ACCELERATE, CHECKS, ASKED = "accelerate.yaml", "checks.json", "asked.yaml"  # AS
 DATA, OUTPUT = "data", "output"
 TRAIN_ROWS, EVAL_ROWS = "data/train.jsonl", "data/eval.jsonl"
 STOP, WAITING = "stop", "waiting"  # marks for the training process: end after this step; don't begin yet
+FOLDERS_LOCK = "folders.lock"  # below jobs_root(): held while a place is taken or freed
 _ELSEWHERE = ".at"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 MAX_STATUS_BYTES = 1_000_000
@@ -174,10 +175,10 @@ def new_job(name: str, output_dir: str | None = None) -> Job:
             place.mkdir(mode=0o700)
             return Job(made, place)
         place = Path(output_dir).expanduser().absolute()
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / "folders.lock"):  # of two starts at the same moment one gets it
+        with FileLock(root / FOLDERS_LOCK):  # of two starts at the same moment one gets it
             if (place / STATUS).exists():
                 _free(place, output_dir)
+            place.mkdir(parents=True, exist_ok=True)  # after freeing it: a place with nothing else in it goes too
             with (place / ".job").open("x", encoding="utf-8") as file:
                 file.write(made + "\n")
         (root / f"{made}{_ELSEWHERE}").write_text(f"{place}\n", encoding="utf-8")
@@ -199,11 +200,16 @@ def _free(place: Path, said: str | None) -> None:
     state = read_status(standing)
     if state.state != "refused" or state.attempt > 1:
         raise Refused("output_has_running_job" if state.live else "output_has_job", path=said)
-    forget(standing)
+    _clear(standing)
 
 
 def forget(job: Job) -> None:
     """Free the place of a job that never began: its marks and small files, never what a trainer wrote."""
+    with suppress(OSError), FileLock(jobs_root() / FOLDERS_LOCK):  # not between another start's folder and its mark
+        _clear(job)
+
+
+def _clear(job: Job) -> None:
     for name in (".job", STATUS, RECIPE, ASKED, COMMAND, ACCELERATE, CHECKS, LOG, STOP, WAITING, TRAIN_ROWS, EVAL_ROWS):
         with suppress(OSError):
             (job.folder / name).unlink(missing_ok=True)
