@@ -21,6 +21,7 @@ import pytest
 from pipeline.refusal import Refused
 from pipeline.running_process import Process, this_process
 from pipeline.training.checkpoints import last_whole, why_not_whole
+from pipeline.training.extension_locks import free_abandoned
 from pipeline.training.job_folder import (
     COMMAND,
     LOG,
@@ -319,6 +320,50 @@ def test_deaf_run_is_ended_with_all_its_children(tmp_path: Path) -> None:
     stop_job(job)  # a second time: at once
     assert wait_until_over(job, 30)
     assert read_status(job).state == "stopped" and not training.alive
+
+
+# As torch.utils.file_baton does it: made exclusively, held open, removed at the end.
+BUILDER = "import os, sys, time; os.open(sys.argv[1], os.O_CREAT | os.O_EXCL); print('holds', flush=True); time.sleep(600)"
+
+
+def test_locks_of_extensions_that_nobody_holds_are_freed(tmp_path: Path) -> None:
+    held, left, named = tmp_path / "py311_cpu/held/lock", tmp_path / "py311_cpu/left/lock", tmp_path / "named/lock"
+    source = tmp_path / "named/lock.cpp"
+    for path in (held, left, named):
+        path.parent.mkdir(parents=True)
+    left.touch()
+    named.touch()
+    source.touch()
+    before = time.time()
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(held)], stdout=subprocess.PIPE)
+    try:
+        assert builder.stdout is not None and builder.stdout.readline() == b"holds\n"
+        assert free_abandoned(tmp_path, older_than=3600) == []
+        os.utime(left, (before - 4000, before - 4000))
+        os.utime(held, (before - 4000, before - 4000))
+        assert free_abandoned(tmp_path, made_since=before - 5000, older_than=3600) == [left]
+        os.utime(named, (before - 100, before - 100))
+        assert free_abandoned(tmp_path, made_since=before - 50) == []
+        assert free_abandoned(tmp_path) == [named] and held.exists() and source.exists()
+    finally:
+        builder.kill()
+        builder.wait()
+    assert free_abandoned(tmp_path) == [held] and free_abandoned(tmp_path / "nowhere") == []
+
+
+def test_run_ended_while_it_built_an_extension_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "extensions/py311_cpu/cpu_adam/lock"
+    lock.parent.mkdir(parents=True)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    job = make(tmp_path)
+    program = tmp_path / "build.py"
+    program.write_text(BUILDER)
+    job.path(COMMAND).write_text(f"{sys.executable} {program} {lock}\n")
+    start_supervisor(job)
+    until(lock.exists)
+    stop_job(job)
+    assert wait_until_over(job, 60)
+    assert not lock.exists()
 
 
 def test_killed_run_and_killed_supervisor(tmp_path: Path) -> None:

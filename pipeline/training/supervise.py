@@ -26,6 +26,7 @@ from pipeline.json_file import parse_json
 from pipeline.refusal import Refused
 from pipeline.running_process import Process, this_process
 from pipeline.training.checkpoints import checkpoints_in, last_whole, size_of
+from pipeline.training.extension_locks import extensions_root, free_abandoned
 from pipeline.training.job_folder import (
     COMMAND,
     LOG,
@@ -58,6 +59,7 @@ class Supervisor:
         self.disk_full = False
         self.ended = False  # by this process, not by itself
         self._tree: list[psutil.Process] = []
+        self._extensions = extensions_root()
         self._disk_at = self._memory_at = 0.0
         self._written: Status | None = None
 
@@ -103,6 +105,8 @@ class Supervisor:
         command, argv, env = command_in(self.job)
         with suppress(OSError):
             self.job.path(PROGRESS).unlink(missing_ok=True)
+        self._extensions = extensions_root(env)
+        free_abandoned(self._extensions, older_than=float(self.limits["stale_lock_seconds"]))
         now = time.time()
         with self.job.path(LOG).open("ab") as log:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
@@ -134,6 +138,7 @@ class Supervisor:
         if hasattr(os, "killpg"):
             with suppress(OSError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+        free_abandoned(self._extensions, made_since=self.status.start)  # ended while it built one: others would wait
 
     def _look(self) -> None:
         """One look: progress, memory, disk, whether it is to stop."""
