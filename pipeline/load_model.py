@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.adapter_tensors import full_copies
 from pipeline.checkpoint import Checkpoint
 from pipeline.free_memory import free_memory
 from pipeline.model_class import Head, configuration, labels_of, model_class, own_name, refuse_random
@@ -30,7 +31,8 @@ class LoadedModel:
     missing_keys: parameters of the model that no tensor of the files filled (tied ones are filled by their twin),
     they are random now. unexpected_keys: tensors of the files that the model has no place for. mismatched_keys:
     (name, shape in the file, shape in the model), random now too.
-    adapter_missing_keys, adapter_unexpected_keys: the same for the adapter's own tensors.
+    adapter_missing_keys, adapter_unexpected_keys: the same for the adapter's own tensors, without the second copies
+    that peft writes of some.
     base_rows_before: rows of the base's embedding when it had to be resized for the adapter, else None.
     total_keys: how many tensors the model holds. head: what it was loaded for.
     """
@@ -389,8 +391,16 @@ def _attached(loaded: LoadedModel, checkpoint: Checkpoint, name: str, note: Call
         tokenizer=own if own is not None else loaded.tokenizer,
         tokenizer_problem="" if own is not None else loaded.tokenizer_problem if problem == "no_tokenizer" else problem,
         adapter_missing_keys=tuple(sorted(result.missing_keys)),
-        adapter_unexpected_keys=tuple(sorted(result.unexpected_keys)), adapter_keys=len(checkpoint.tensors),
+        adapter_unexpected_keys=tuple(sorted(n for n in result.unexpected_keys if not _is_twin(n, checkpoint))),
+        adapter_keys=len(checkpoint.tensors),
     )  # fmt: skip
+
+
+def _is_twin(name: str, adapter: Checkpoint) -> bool:
+    """Whether it is the second copy that peft writes of an embedding or head when the vocabulary has grown, as
+    `X.modules_to_save.weight` beside `X.weight`; peft itself reads the one and passes over the other."""
+    parts = ("modules_to_save", "original_module")
+    return any(f".{part}." in name and name.replace(f".{part}.", ".") in adapter.tensors for part in parts)
 
 
 def _resize_for(model: Any, checkpoint: Checkpoint) -> int | None:
@@ -400,8 +410,8 @@ def _resize_for(model: Any, checkpoint: Checkpoint) -> int | None:
     """
     names = ("embed_tokens", "lm_head", "shared", "wte", "embed_in", "embed_out", "word_embeddings")
     saved = {
-        t.shape[0] for t in checkpoint.tensors.values()
-        if len(t.shape) == 2 and "lora_" not in t.name and any(f".{n}." in f".{t.name}." for n in names)
+        t.shape[0] for name, t in full_copies(checkpoint.tensors).items()
+        if len(t.shape) == 2 and any(f".{n}." in f".{name}." for n in names)
     }  # fmt: skip
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(saved) != 1 or saved == {rows}:

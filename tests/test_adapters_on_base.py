@@ -24,9 +24,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "biases": {"target_modules": ["q_proj"], "bias": "lora_only"},
     "embedding": {"target_modules": ["q_proj", "embed_tokens"]},
     "pissa": {"target_modules": ["q_proj"], "init_lora_weights": "pissa"},
+    "token_rows": {"target_modules": ["q_proj"], "trainable_token_indices": [5, 9, 20]},
 }  # fmt: skip
 APART = {"biases": "apart_biases", "embedding": "apart_changes_base", "pissa": "apart_changes_base",
-         "more_tokens": "apart_more_tokens", "whole": "apart_whole_model"}  # fmt: skip
+         "token_rows": "apart_changes_base", "more_tokens": "apart_more_tokens", "whole": "apart_whole_model"}  # fmt: skip
 
 
 def logits(loaded: LoadedModel) -> torch.Tensor:
@@ -45,7 +46,8 @@ def _made(base: Path, place: Path, kind: dict[str, Any], *, more: int = 0) -> Pa
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += torch.randn_like(parameter) * 0.05
-    model.save_pretrained(place)
+    # as peft does by itself where the base's config has another vocabulary: with second copies of embedding and head
+    model.save_pretrained(place, save_embedding_layers=True if more else "auto")
     return place
 
 
@@ -55,6 +57,8 @@ def adapters(demo: DemoFolder, tmp_path_factory: pytest.TempPathFactory) -> dict
     made = {name: _made(demo.base_decoder, root / name, kind) for name, kind in KINDS.items()}
     both = {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}
     made["more_tokens"] = _made(demo.base_decoder, root / "more_tokens", both, more=3)
+    stored = open_checkpoint(str(made["more_tokens"])).tensors
+    assert any(".modules_to_save." in name and name.replace(".modules_to_save", "") in stored for name in stored)
     made["chat"] = demo.cases["healthy_decoder_lora"].checkpoint
     made["whole"] = demo.cases["healthy_decoder"].checkpoint
     return made
@@ -140,6 +144,14 @@ def test_broken_adapters_are_refused(demo: DemoFolder, adapters: dict[str, Path]
     ):  # fmt: skip
         pass
     assert refused.value.sentence.entry == "adapter_does_not_fit" and refused.value.sentence.params["n"] == 1
+    whole = (adapters["qv"] / "adapter_model.safetensors").read_bytes()
+    (cut / "adapter_model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with (
+        ModelsOnBase(base, [open_checkpoint(str(p)) for p in (adapters["dora"], cut)]) as models,
+        pytest.raises(Refused) as refused, models.using(models.names[0]),
+    ):  # fmt: skip
+        pass
+    assert refused.value.sentence.params["option"] == "--adapter" and refused.value.sentence.params["path"] == str(cut)
     (cut / "adapter_model.safetensors").unlink()
     with pytest.raises(Refused) as refused:
         ModelsOnBase(base, [open_checkpoint(str(cut))])

@@ -164,7 +164,7 @@ class ModelsOnBase:
     def _load(self, holder: str) -> None:
         from pipeline.load_model import ModelNotLoaded, attach_adapter, load_model
 
-        one = self.placed[holder]
+        one = attached = self.placed[holder]
         check_room(one.files, self.device, self.dtype)
         try:
             loaded = load_model(
@@ -177,13 +177,17 @@ class ModelsOnBase:
             for other in self.placed.values() if one.way == "base" else ():
                 if other.way != "shared" or other.adapter is None:
                     continue
+                attached = other
                 start = replace(loaded, model=wrapped.model)  # the base's tokenizer for those without their own
                 wrapped = attach_adapter(start, other.adapter, name=self._inner[other.name], note=self.note)
                 _is_whole(other.files, wrapped)
                 made[other.name] = wrapped
             made[holder] = replace(loaded, model=wrapped.model)
         except ModelNotLoaded as reason:
-            raise Refused("model_unusable", option="--model", path=one.files.name, why=reason.sentence) from None
+            option, path = "--model", attached.files.name
+            if attached.adapter is not None:
+                option, path = "--adapter", attached.source
+            raise Refused("model_unusable", option=option, path=path, why=reason.sentence) from None
         self._loaded, self._held = made, holder
 
     def _switch(self, one: Placed) -> None:
