@@ -159,9 +159,10 @@ class EvaluationSubject:
 
     @property
     def replayed(self) -> tuple[ReplaySummary, ...]:
-        """Summaries of the models after the base. Raises NotMeasured where only the base answered."""
+        """Summaries of the models after the base that answered: the run may have ended before one's turn. Raises
+        NotMeasured where only the base answered."""
         base = self.replay.models[0].name if self.replay.models else ""
-        found = tuple(s for s in self.replay.summary if s.model != base)
+        found = tuple(s for s in self.replay.summary if s.model != base and s.cases)
         if not found:
             raise NotMeasured("only_base_replayed")
         return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +13,24 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
+from pipeline.checkpoint import open_checkpoint
 from pipeline.demo.build import DemoFolder
+from pipeline.evaluation.adapters_on_base import ModelsOnBase
 from pipeline.evaluation.bundles import (
     add_run,
     bundle_recipe,
     bundles_root,
+    changed_bundle,
     create_bundle,
     keep_replay,
     list_bundles,
     open_bundle,
     remove_bundle,
 )
+from pipeline.evaluation.replay import Replay, ReplayDecoding
+from pipeline.evaluation.replay_answers import KeptAnswers, left_by_another
 from pipeline.evaluation.replay_cases import read_cases
+from pipeline.evaluation.replay_judging import Answered, CaseJudge
 from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, read_result_file, to_json, write_result_file
 from pipeline.refusal import Refused
 from pipeline.training.job_folder import Job, Status, new_job, write_status
@@ -157,6 +165,82 @@ def test_runs_are_remembered_and_replayed(
     assert main(["bundle", "remove", "a"]) == 2 and "--yes" in capsys.readouterr().err
     assert main(["bundle", "remove", "a", "--yes"]) == 0 and list_bundles() == []
     assert main(["bundle", "list"]) == 0 and "no bundle yet" in capsys.readouterr().out
+
+
+def test_a_moved_folder_has_its_trainings_with_it(demo: DemoFolder, pairs: Path, tmp_path: Path) -> None:
+    made = create_bundle("a", pairs=pairs)
+    job = done_job(demo.cases["healthy_decoder_lora"].checkpoint)
+    output = made.folder / "runs" / "20260102-030405"
+    shutil.copytree(job.output, output)
+    changed_bundle(made, runs=("gone-job",), outputs={"gone-job": str(output)})
+    moved = tmp_path / "elsewhere" / "b"
+    moved.parent.mkdir()
+    made.folder.rename(moved)
+    bundle = open_bundle(str(moved))
+    assert [(run.state, run.output) for run in bundle.runs] == [("done", str(moved / "runs" / output.name))]
+    assert bundle.trained() == [str(moved / "runs" / output.name)]
+
+
+def test_writers_at_once_lose_no_run(pairs: Path) -> None:
+    create_bundle("a", pairs=pairs)
+    jobs = [new_job("dpo") for _ in range(24)]
+    for job in jobs:
+        write_status(job, Status(state="done", created=1.0, start=1.0, end=2.0))
+    stale = open_bundle("a")
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda job: add_run(stale, job.id), jobs))
+    held = open_bundle("a").settings
+    assert sorted(held.runs) == sorted(job.id for job in jobs) and set(held.outputs) == set(held.runs)
+
+
+def test_settings_edited_by_hand(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = create_bundle("a", pairs=pairs)
+    (bundle.folder / "bundle.yaml").write_text("changes: {day: 2024-01-01}\nruns: [1]\noutputs: {1: [2], x: /y}\n")
+    job = new_job("dpo")
+    write_status(job, Status(state="done", created=1.0, start=1.0, end=2.0))
+    assert main(["bundle", "list"]) == 0 and main(["bundle", "show", "a"]) == 0
+    assert add_run(open_bundle("a"), job.id).settings.outputs == {"x": "/y", job.id: str(job.output)}
+    assert "2024-01-01" in (bundle.folder / "bundle.yaml").read_text() and "a" in capsys.readouterr().out
+
+
+def test_files_of_others_are_left_alone(pairs: Path, tmp_path: Path) -> None:
+    for name in ("pairs.json", "notes.txt"):
+        own = tmp_path / f"own-{name}"
+        own.mkdir()
+        (own / name).write_text("mine")
+        with pytest.raises(Refused) as refused:
+            create_bundle(str(own), pairs=pairs)
+        assert refused.value.sentence.entry == "bundle_not_written"
+        assert [(one.name, one.read_text()) for one in own.iterdir()] == [(name, "mine")]
+    (bundles_root() / "a").mkdir(parents=True)
+    (bundles_root() / "a" / "pairs.json").write_text("[")  # of a start that was killed
+    made = create_bundle("a", pairs=pairs)
+    (made.folder / "notes.txt").write_text("mine")
+    remove_bundle(made)
+    assert [one.name for one in made.folder.iterdir()] == ["notes.txt"] and list_bundles() == []
+
+
+def test_a_replay_that_broke_off_goes_on(demo: DemoFolder, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = create_bundle("a", pairs=pairs, model=str(demo.base_decoder), decoding={"greedy": True, "max_new_tokens": 5})
+    models = ModelsOnBase(open_checkpoint(str(demo.base_decoder)))
+    left = bundle.folder / "replays" / "replay-20260102-030405.replay.answers.jsonl"
+    kept = KeptAnswers(left)
+    decoding = ReplayDecoding.of(greedy=True, max_new_tokens=5)
+    Replay(models, read_cases(bundle.cases), CaseJudge(), decoding, kept=kept).run()
+    assert left.is_file()
+    live = left.with_name("replay-20260103-030405.replay.answers.jsonl")
+    live.write_bytes(left.read_bytes())
+    with open(live, "ab") as writing:
+        fcntl.flock(writing, fcntl.LOCK_SH)  # as a replay holds it that is still running
+        kept.close()
+        assert main(["bundle", "replay", "a", "--device", "cpu"]) in (0, 1)
+    assert "3 of 3 answers were made before" in capsys.readouterr().out
+    assert live.is_file() and not left.exists() and len(open_bundle("a").replays) == 1
+    held = KeptAnswers(left)
+    held.add("x", 0, Answered("a"))
+    assert not left_by_another(left)
+    held.close()
+    assert left_by_another(left)
 
 
 def test_kept_replay_is_a_copy_that_stays_one(pairs: Path, tmp_path: Path) -> None:

@@ -15,17 +15,22 @@ from pathlib import Path
 import openpyxl
 import pytest
 
+from diagnostics.check_table import EVALUATION_CHECKS
+from diagnostics.evaluation_subject import EvaluationSubject
+from diagnostics.run_checks import run_checks
+from diagnostics.thresholds import load_thresholds
 from pipeline.__main__ import main
 from pipeline.checkpoint import open_checkpoint
+from pipeline.commands.replay import _place_of_rows
 from pipeline.demo.build import DemoFolder
 from pipeline.demo.instructions import all_questions, is_right
 from pipeline.evaluation.adapters_on_base import ModelsOnBase
 from pipeline.evaluation.format_of_first import FormatTaken
-from pipeline.evaluation.replay import Replay, ReplayDecoding
+from pipeline.evaluation.replay import Replay, ReplayDecoding, summary_of
 from pipeline.evaluation.replay_answers import KeptAnswers
 from pipeline.evaluation.replay_cases import read_cases
 from pipeline.evaluation.replay_judging import Answered, CaseJudge
-from pipeline.evaluation.results import read_result_file
+from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, read_result_file, to_json
 from pipeline.prompt_formats import Variant
 from pipeline.refusal import Refused
 from pipeline.repetition import repeated_share
@@ -118,6 +123,20 @@ def test_what_got_worse_is_listed_first(
     assert sheet.cell(3, 3).value == "broken" and sheet.cell(3, 3).fill.fgColor.rgb.endswith("FFC7CE")
 
 
+def test_rows_of_the_result_begin_with_what_got_worse(demo: DemoFolder, tmp_path: Path) -> None:
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps([{"text": f"{n} + 1?", "standard_answer": str(n + 1)} for n in range(4)]))
+    base, other = (open_checkpoint(str(demo.cases[name].checkpoint)) for name in ("healthy_decoder", "never_stops_decoder"))
+    cases = read_cases(path)
+    replay = Replay(ModelsOnBase(base, [other], names=["a", "b"]), cases, CaseJudge(), ReplayDecoding.of())
+    for case, (before, after) in zip(cases.cases, ("90", "91", "93", "49"), strict=True):
+        replay._take("a", case, Answered(before, ended=True))
+        replay._take("b", case, Answered(after, ended=True))
+    told = [(row.case, row.model, row.change) for row in replay.result().rows]
+    assert told[1::2] == [(3, "b", "broken"), (2, "b", "fixed"), (0, "b", "still_bad"), (1, "b", "still_bad")]
+    assert told[::2] == [(case, "a", None) for case in (3, 2, 0, 1)]
+
+
 def _stopped_after(line: list[str], progress: Path, done: int) -> tuple[int, str, str]:
     """Exit status and output of a replay that is stopped once so many answers are there."""
     child = subprocess.Popen(
@@ -162,7 +181,8 @@ def test_an_interrupted_replay_goes_on(
     assert f"{made} of 48 answers were made before the last run stopped" in said
     whole = read_result_file(tmp_path / "r.replay.json")
     assert len(whole["rows"]) == 48 and not whole["interrupted"] and not kept.exists()
-    assert whole["rows"][2 * first["case"]]["answer"] == "kept"
+    [of_first] = [row for row in whole["rows"] if row["case"] == first["case"] and row["model"] == whole["models"][0]["name"]]
+    assert of_first["answer"] == "kept"
     assert sum(whole["decoding"]["reused"].values()) == made
     before = {(row["case"], row["model"]): row for row in stopped["rows"] if row["answer"] != json.loads(lines[1])["text"]}
     same = [row for row in whole["rows"] if row["answer"] == before.get((row["case"], row["model"]), {}).get("answer")]
@@ -237,6 +257,55 @@ def test_output_is_not_the_cases(demo: DemoFolder, cases: Path, capsys: pytest.C
     before = cases.read_bytes()
     assert main(argv(demo, cases, cases)) == 2 and cases.read_bytes() == before
     assert "--cases" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["r.replay.json", "r.replay.answers.jsonl", "r.rows.jsonl"])
+def test_what_stands_beside_the_output_is_not_the_cases(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    mine = tmp_path / name
+    mine.write_bytes(cases.read_bytes())
+    assert main(argv(demo, mine, tmp_path / "r.xlsx", "--overwrite", "--max-samples", "1")) == 2
+    assert "--cases" in capsys.readouterr().err and mine.read_bytes() == cases.read_bytes()
+
+
+def test_a_result_beside_that_is_someone_elses(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "r.replay.json"
+    mine.write_text('{"mine": 1}')
+    assert main(argv(demo, cases, tmp_path / "r.xlsx", "--max-samples", "1")) == 2
+    assert "r.replay.json" in capsys.readouterr().err and mine.read_text() == '{"mine": 1}'
+
+
+def test_rows_of_a_large_result_find_a_place(tmp_path: Path) -> None:
+    place = tmp_path / "r.rows.jsonl"
+    assert _place_of_rows(tmp_path / "r.xlsx") == place
+    place.write_text(json.dumps(to_json(Replayed(0, "base", "q", "a", "b", "wrong", False))) + "\n")
+    assert _place_of_rows(tmp_path / "r.xlsx") == place
+    place.write_text('{"mine": 1}\n')
+    assert _place_of_rows(tmp_path / "r.xlsx") == tmp_path / "r-2.rows.jsonl"
+
+
+def test_a_model_that_was_not_asked_is_not_judged() -> None:
+    row = Replayed(0, "base", "q", "a", "b", "wrong", False)
+    named = (ModelNamed("base", "b", "base"), ModelNamed("one", "o", "adapter"), ModelNamed("two", "t", "adapter"))
+
+    def told(*rows: Replayed) -> dict[str, list[str]]:
+        summary = tuple(summary_of(one.name, [r for r in rows if r.model == one.name], base="base") for one in named)
+        result = ReplayResult(named, summary, rows, cases=2, interrupted=True)
+        limits = load_thresholds()
+        subject = EvaluationSubject(Path("r.json"), limits, result, to_json(result))
+        found: dict[str, list[str]] = {}
+        for event in run_checks(EVALUATION_CHECKS["replay"], subject, limits, depth="files"):
+            if event.finding is not None:
+                found.setdefault(event.finding.code, []).append(event.finding.message)
+        return found
+
+    found = told(row, replace(row, model="one", good=True, status="right", change="fixed"))
+    for code in ("CMP020", "CMP023"):
+        assert found[code] and not [message for message in found[code] if "two" in message]
+    assert "CMP020" not in told(row)
 
 
 def test_decodings() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +114,53 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         write_where_possible(tmp_path / "full.xlsx", full)
+
+
+def test_another_name_is_nobody_elses(tmp_path: Path) -> None:
+    for name in ("r.xlsx", "r-2.xlsx", "~$r.xlsx"):
+        (tmp_path / name).write_text("mine")
+    place, why = write_where_possible(tmp_path / "r.xlsx", lambda path: path.write_text("new") and None)
+    assert (place.name, why) == ("r-3.xlsx", "open") and (tmp_path / "r-2.xlsx").read_text() == "mine"
+
+
+def test_a_full_disk_is_tried_once(tmp_path: Path) -> None:
+    """An empty file still finds room there, and a large workbook takes minutes to fail."""
+    tried: list[Path] = []
+
+    def full(place: Path) -> None:
+        tried.append(place)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        write_where_possible(tmp_path / "full.xlsx", full)
+    assert [place.parent for place in tried] == [tmp_path, Path(tempfile.gettempdir())]
+
+
+@pytest.mark.parametrize("room", [3_000, 120_000])
+def test_without_room_there_is_no_workbook_and_one_error(tmp_path: Path, room: int) -> None:
+    """room: bytes of a file; the smaller is too little for the parts of a sheet, which lie elsewhere until then."""
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from test_replay_workbook import made, write_workbook\n"
+        "import random, openpyxl, openpyxl.cell, openpyxl.styles\n"
+        "texts = tuple(''.join(map(chr, random.Random(n).choices(range(97, 50_000), k=900))) for n in range(60))\n"
+        "result = made(texts[:2] if sys.argv[2] == '3000' else texts)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    write_workbook(result, Path(sys.argv[1]))\n"
+        "except OSError as failed:\n"
+        "    print(failed.strerror)\n"
+    )
+    path = tmp_path / "r.xlsx"
+    path.write_text("before")
+    places = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parent.parent)))
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(path), str(room)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert ran.stderr == "" and ran.stdout == os.strerror(errno.EFBIG) + "\n"
+    assert path.read_text() == "before" and [one.name for one in tmp_path.iterdir()] == ["r.xlsx"]
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:

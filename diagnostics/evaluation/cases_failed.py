@@ -26,7 +26,8 @@ def cases_failed(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
     References:
         https://arxiv.org/abs/2306.05685
     """
-    for one in subject.replay.summary:
+    answered = [one for one in subject.replay.summary if one.cases]  # the run may have ended before a model's turn
+    for one in answered or subject.replay.summary:
         failed = [row for row in subject.replay.rows if row.model == one.model and row.status == "failed"]
         problems = [row.problem for row in failed if row.problem]
         numbers = {"model": one.model, "failed": one.failed, "unchecked": one.unchecked, "cases": one.cases}

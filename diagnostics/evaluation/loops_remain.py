@@ -8,6 +8,7 @@ from diagnostics.evaluation_subject import EvaluationSubject
 from diagnostics.report import Observation
 from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
+from pipeline.evaluation.results import ReplaySummary
 
 
 def loops_remain(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -26,9 +27,8 @@ def loops_remain(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
         https://arxiv.org/abs/1908.04319
     """
     base_name = subject.replay.models[0].name if subject.replay.models else ""
-    base = next((s for s in subject.replay.summary if s.model == base_name), None)
-    before = base.repeats if base is not None else 0
     for one in subject.replayed:
+        before = _loops_of_base(subject, base_name, one)
         numbers = {"model": one.model, "base": base_name, "before": before, "after": one.repeats, "cases": one.cases}
         evidence = [("answers in loops, before and after", [before, one.repeats])]
         many = one.repeats - before >= max(2.0, limits["replay_loops_error"] * one.cases)
@@ -42,3 +42,12 @@ def loops_remain(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
             yield info("fewer", *evidence, **numbers)
         else:
             yield ok("ok", *evidence, **numbers)
+
+
+def _loops_of_base(subject: EvaluationSubject, base_name: str, one: ReplaySummary) -> int:
+    """Of the base's answers to the cases that this model answered too, which are fewer where the run was ended."""
+    base = next((s for s in subject.replay.summary if s.model == base_name), None)
+    if base is None or base.cases == one.cases:
+        return base.repeats if base is not None else 0
+    answered = {row.case for row in subject.replay.rows if row.model == one.model}
+    return sum(row.repeats for row in subject.replay.rows if row.model == base_name and row.case in answered)

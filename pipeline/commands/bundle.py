@@ -160,7 +160,7 @@ def _train(options: argparse.Namespace, bundle: Bundle) -> int:
 
 
 def _replay(options: argparse.Namespace, bundle: Bundle) -> int:
-    from pipeline.evaluation.bundles import next_replay
+    from pipeline.evaluation.bundles import go_on_with, next_replay
 
     settings = bundle.settings
     model = options.model or settings.model
@@ -172,7 +172,6 @@ def _replay(options: argparse.Namespace, bundle: Bundle) -> int:
     options.check = options.check or settings.check
     output = Path(options.output) if options.output else next_replay(bundle)
     replay_command.can_be_output(output, bundle.cases)
-    options.output = str(output)
     cases = replay_command.cases_of(options, bundle.cases)
     adapters: list[str] = []
     whole: list[str] = []
@@ -181,8 +180,11 @@ def _replay(options: argparse.Namespace, bundle: Bundle) -> int:
     models = replay_command.models_of(
         options, model, [*adapters, *options.adapter], [*whole, *options.also]
     )  # fmt: skip
+    if not options.output:
+        go_on_with(bundle, output)
     if len(models.names) == 1:
         say("pipeline", _said("nothing_trained", options.lang, name=bundle.name))
+    options.output = str(output)
     return replay_command.replay_and_write(
         options, models, cases, replay_command.decoding_of(options), output, bundle=bundle.name
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.results import ReplayResult, ReplaySummary
 
 SUFFIXES = (".xlsx", ".json")
+_RESULT, _ROWS = ".replay.json", ".rows.jsonl"
 _WORDS = "evaluation"
 _SHOWN = 60  # characters of a text in a line
 _ROW_SHARE = 0.7  # of the bytes of a result that rows may take
@@ -140,7 +141,7 @@ def replay_and_write(
 ) -> int:  # fmt: skip
     """Runs, writes and says it. written: takes the files written, by `output` and `result`. As `run`."""
     from pipeline.evaluation.replay import Replay
-    from pipeline.evaluation.replay_answers import KeptAnswers
+    from pipeline.evaluation.replay_answers import ANSWERS, KeptAnswers
     from pipeline.evaluation.run_progress_file import ProgressFile
 
     _may_be_replaced(output, options)
@@ -163,7 +164,7 @@ def replay_and_write(
             line.show(Sentence(f"replay/progress_{stage}", {"model": model, "done": f"{done:,}", "total": f"{total:,}"},
                                _WORDS).said(lang))  # fmt: skip
 
-    kept = KeptAnswers(output.with_name(f"{output.stem}.replay.answers.jsonl"), overwrite=options.overwrite)
+    kept = KeptAnswers(_beside(output, ANSWERS), overwrite=options.overwrite)
     with stoppable(lang, 0) as cancel:
         replay = Replay(
             models, cases, judge, decoding, bundle=bundle, told=told, kept=kept, dtype=options.dtype,
@@ -207,13 +208,21 @@ def replay_and_write(
 # --- what was asked ---
 
 
+def _beside(output: Path, ending: str) -> Path:
+    return output.with_name(output.stem + ending)
+
+
 def can_be_output(output: Path, cases: Path) -> None:
+    """Whether a replay of these cases may be written there, with what stands beside it. Raises Refused."""
+    from pipeline.evaluation.replay_answers import ANSWERS
+
     if output.suffix.lower() not in SUFFIXES:
         raise Refused("replay_suffix", path=output)
     try:
         if not output.parent.is_dir():
             raise Refused("output_no_folder", path=output, folder=output.parent)
-        if output.exists() and cases.exists() and os.path.samefile(output, cases):
+        written = [output, *(_beside(output, ending) for ending in (_RESULT, _ROWS, ANSWERS))]
+        if cases.exists() and any(one.exists() and os.path.samefile(one, cases) for one in written):
             raise Refused("output_is_input", path=output, option="--cases", given=cases)
     except (OSError, ValueError) as failed:
         raise Refused("output_failed", path=output, why=getattr(failed, "strerror", None) or failed) from None
@@ -225,11 +234,13 @@ def _may_be_replaced(output: Path, options: argparse.Namespace) -> None:
     from pipeline.evaluation.place_to_write import in_the_way
     from pipeline.evaluation.replay_workbook import is_replay_workbook
 
-    if options.overwrite or not output.is_file() or in_the_way(output):  # what can't be replaced is written elsewhere
-        return
-    ours = is_replay_workbook(output) if output.suffix.lower() == ".xlsx" else holds_result(output, "replay")
-    if not ours:
-        raise Refused("replay_output_in_the_way", path=output)
+    sheet = output.suffix.lower() == ".xlsx"
+    for path in (output, _beside(output, _RESULT)) if sheet else (output,):
+        if options.overwrite or not path.is_file() or in_the_way(path):  # what can't be replaced is written elsewhere
+            continue
+        ours = is_replay_workbook(path) if path.suffix.lower() == ".xlsx" else holds_result(path, "replay")
+        if not ours:
+            raise Refused("replay_output_in_the_way", path=path)
 
 
 def decoding_of(options: argparse.Namespace) -> ReplayDecoding:
@@ -325,7 +336,7 @@ def _write(
     from pipeline.evaluation.results import MOST_BYTES, write_result_file
 
     sheet = output.suffix.lower() == ".xlsx"
-    held, rows = result, output.with_name(f"{output.stem}.rows.jsonl")
+    held, rows = result, _place_of_rows(output)
     bytes_in_all = sum(map(len, _row_lines(result))) * 1.2  # indented in the result
     try:
         if bytes_in_all > _ROW_SHARE * MOST_BYTES:
@@ -333,7 +344,7 @@ def _write(
             held = replace(result, rows=result.rows[: int(len(result.rows) * share)], rows_file=rows.name)
             with written_whole(rows) as temporary, open(temporary, "wb") as file:
                 file.writelines(_row_lines(result))
-        wanted = output.with_name(f"{output.stem}.replay.json") if sheet else output
+        wanted = _beside(output, _RESULT) if sheet else output
         place, why = write_where_possible(wanted, lambda path: write_result_file(held, path))
         _told_elsewhere(wanted, place, why, options.lang)
         places = {"result": place, "output": place}
@@ -347,6 +358,22 @@ def _write(
     except OSError as failed:
         raise Refused("output_failed", path=output, why=failed.strerror or failed) from None
     return held, places
+
+
+def _place_of_rows(output: Path) -> Path:
+    """Where all rows of a large result go: nothing is there, or rows of a former replay."""
+    names = [_ROWS, *(f"-{number}{_ROWS}" for number in range(2, 100))]
+    places = [_beside(output, name) for name in names]
+    return next((path for path in places if not os.path.lexists(path) or _holds_rows(path)), places[0])
+
+
+def _holds_rows(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            row = json.loads(file.readline(1 << 24))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and {"case", "model", "answer", "status"} <= set(row)
 
 
 def _row_lines(result: ReplayResult) -> Iterator[bytes]:

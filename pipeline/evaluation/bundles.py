@@ -9,13 +9,16 @@ Bundles lie below `data_folder()/bundles`, or anywhere: a bundle is named by its
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +30,7 @@ from pipeline.refusal import Refused
 from pipeline.whole_file import written_whole
 
 if TYPE_CHECKING:
-    from pipeline.training.job_folder import Status
+    from pipeline.training.job_folder import Job, Status
     from pipeline.training.start_job import Started
 
 FILE, PAIRS, CASES = "bundle.yaml", "pairs.json", "cases.json"
@@ -106,14 +109,23 @@ class Bundle:
     def _run(self, named: str) -> BundleRun:
         from pipeline.training.job_folder import find_job, read_status
 
-        output = self.settings.outputs.get(named, "")
+        output = self._here(self.settings.outputs.get(named, ""))
         try:
             job = find_job(named)
         except Refused:
             state = "done" if output and _is_model(Path(output)) else "gone"
             return BundleRun(named, output, state)
         status: Status = read_status(job)
-        return BundleRun(job.id, str(job.output), status.state, status.step)
+        return BundleRun(job.id, self._here(str(job.output)), status.state, status.step)
+
+    def _here(self, output: str) -> str:
+        """Where an output is now: one that was in this folder's `runs` when the folder had another place or name."""
+        with suppress(OSError, ValueError):
+            made = Path(output)
+            if output and made.parent.name == RUNS and not made.exists():
+                own = self.folder / RUNS / made.name
+                return str(own) if own.exists() else output
+        return output
 
     def trained(self) -> list[str]:
         """What its runs have made and can be replayed: those done, and those stopped with something saved."""
@@ -142,6 +154,14 @@ def list_bundles(root: Path | None = None) -> list[Bundle]:
                 with suppress(Refused):
                     found.append(open_bundle(str(folder)))
     return sorted(found, key=lambda one: one.settings.created, reverse=True)
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a bundle may be made there: it is no folder yet, an empty one, or one that a broken-off start left."""
+    if not folder.exists():
+        return True
+    held = {path.name for path in folder.iterdir() if path.suffix != ".part"}
+    return not held or (folder.parent == bundles_root() and held <= {PAIRS, CASES, RUNS, REPLAYS})
 
 
 def folder_of(named: str) -> Path:
@@ -194,6 +214,8 @@ def create_bundle(
         folder.absolute().name, note, _own_path(model), held, changed, dict(decoding or {}), check, created=now()
     )
     try:
+        if not _is_free(folder):  # its files would be mixed with those of the bundle, and gone with it
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         there = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -219,7 +241,7 @@ def save_bundle(bundle: Bundle) -> None:
     import yaml
 
     value = {name: cell for name, cell in asdict(bundle.settings).items() if cell not in ("", (), {}, [])}
-    value = json.loads(json.dumps(value))  # plain lists
+    value = json.loads(json.dumps(value, default=str))  # plain lists; a date that was written by hand stays its text
     with written_whole(bundle.folder / FILE, mode=0o666) as path:
         path.write_text(yaml.safe_dump(value, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
@@ -235,14 +257,23 @@ def changed_bundle(bundle: Bundle, **settings: Any) -> Bundle:
 
 
 def remove_bundle(bundle: Bundle) -> None:
-    """Delete its folder with the trainings that lie in it. Raises Refused while one of them runs."""
+    """Delete what belongs to it with the trainings that lie in it, and the folder unless something else is there too.
+    Raises Refused while one of them runs."""
     from pipeline.training.job_folder import LIVE
 
     for run in bundle.runs:
         if run.state in LIVE:
             raise Refused("job_is_live", job=run.job)
     try:
-        shutil.rmtree(bundle.folder)
+        for name in (RUNS, REPLAYS):
+            if (place := bundle.folder / name).is_symlink():
+                place.unlink()
+            elif place.exists():
+                shutil.rmtree(place)
+        for name in (PAIRS, CASES, FILE):
+            (bundle.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            bundle.folder.rmdir()
     except OSError as failed:
         raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
 
@@ -273,21 +304,39 @@ def train_bundle(
     started = start_job(recipe, accelerate=accelerate, insist=insist, note=note, cancel=cancel, lang=lang)
     if started.refused:
         return bundle, started
-    job = started.job
-    settings = open_bundle(str(bundle.folder)).settings  # someone else may have added one meanwhile
-    outputs = {**settings.outputs, job.id: str(job.output)}
-    return changed_bundle(bundle, runs=(*settings.runs, job.id), outputs=outputs), started
+    return _remember(bundle, started.job), started
 
 
 def add_run(bundle: Bundle, named: str) -> Bundle:
     """Remember a job that was started elsewhere. Raises Refused."""
     from pipeline.training.job_folder import find_job
 
-    job = find_job(named)
-    runs = bundle.settings.runs
-    if job.id in runs:
-        return bundle
-    return changed_bundle(bundle, runs=(*runs, job.id), outputs={**bundle.settings.outputs, job.id: str(job.output)})
+    return _remember(bundle, find_job(named))
+
+
+def _remember(bundle: Bundle, job: Job) -> Bundle:
+    """With one more run, as the bundle stands in its folder now: another program may have changed it meanwhile."""
+    with _alone(bundle.folder):
+        now = open_bundle(str(bundle.folder))
+        if job.id in now.settings.runs:
+            return now
+        outputs = {**now.settings.outputs, job.id: str(job.output)}
+        return changed_bundle(now, runs=(*now.settings.runs, job.id), outputs=outputs)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer of bundle.yaml at a time, in any program; the next one waits. Raises Refused."""
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
+    try:
+        with suppress(OSError):  # file systems without locks
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def next_replay(bundle: Bundle, at: float | None = None) -> Path:
@@ -299,6 +348,20 @@ def next_replay(bundle: Bundle, at: float | None = None) -> Path:
         raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
     stem = f"replay-{time.strftime('%Y%m%d-%H%M%S', time.localtime(at))}"
     return _free(folder, stem, ".xlsx", also=".replay.json")
+
+
+def go_on_with(bundle: Bundle, output: Path) -> None:
+    """Give the answers of its last replay that broke off to the one that is to be written at `output`. Raises
+    Refused."""
+    from pipeline.evaluation.replay_answers import ANSWERS, left_by_another
+
+    try:
+        found = sorted((bundle.folder / REPLAYS).glob(f"*{ANSWERS}"), key=lambda path: path.name, reverse=True)
+        last = next((path for path in found if left_by_another(path)), None)
+        if last is not None:
+            last.replace(output.with_name(output.stem + ANSWERS))
+    except OSError as failed:
+        raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
 
 
 def keep_replay(bundle: Bundle, result: Path) -> Path:
@@ -414,6 +477,7 @@ def _settings(raw: bytes, name: str, path: Path) -> BundleSettings:
             given[one.name] = tuple(str(item) for item in cell)
         elif isinstance(usual, dict) and isinstance(cell, Mapping):
             given[one.name] = {str(key): item for key, item in cell.items()}
+    given["outputs"] = {key: item for key, item in given.get("outputs", {}).items() if isinstance(item, str)}
     made = replace(blank, **{**given, "name": name})
     check = made.check if made.check in ("auto", *CHECKS) else "auto"
     return replace(made, check=check, decoding={k: v for k, v in made.decoding.items() if k in _DECODING})

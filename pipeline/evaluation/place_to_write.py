@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# What may be true of one name alone; of a full disk the next name is too, and each try may take minutes.
+_OF_THE_NAME = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+
 
 def write_where_possible(path: Path, write: Callable[[Path], None]) -> tuple[Path, str]:
     """Write at `path`, or under another name beside it where that can't be (name-2, name-3, ...), or in the folder for
-    temporary files where the folder takes nothing. write: makes the file whole or raises OSError.
+    temporary files where the folder takes nothing. write: makes the file whole or raises OSError. Another name is one
+    that nothing has yet.
 
     Returns the place and what was in the way of `path`: `open`, `read_only`, `folder`, `special` or what the system
     says; empty where nothing was. Raises OSError where it can be written nowhere.
@@ -20,13 +25,15 @@ def write_where_possible(path: Path, write: Callable[[Path], None]) -> tuple[Pat
     for place in _places(path):
         if place.parent in refused:
             continue
+        if place != path and os.path.lexists(place):  # someone's own
+            continue
         reason = in_the_way(place)
         if not reason:
             try:
                 write(place)
             except OSError as failed:
                 reason, last = failed.strerror or str(failed), failed
-                if not _takes_files(place.parent):
+                if failed.errno not in _OF_THE_NAME or not _takes_files(place.parent):
                     refused.add(place.parent)
         if not reason:
             return place, why

@@ -223,7 +223,7 @@ class Replay:
     # --- what came of it ---
 
     def result(self) -> ReplayResult:
-        """Of what has been answered so far."""
+        """Of what has been answered so far, the regressions first."""
         names = self.models.names
         base = self._done[names[0]].rows
         rows = []
@@ -236,7 +236,7 @@ class Replay:
         return ReplayResult(
             models=tuple(self._named(name) for name in names),
             summary=tuple(self._summary(name, [row for row in rows if row.model == name]) for name in names),
-            rows=tuple(rows),
+            rows=tuple(listed_first(rows)),
             decoding=self._how(),
             cases=len(self.cases.cases), left_out=dict(self.cases.left_out), bundle=self.bundle,
             interrupted=self.interrupted,
@@ -315,7 +315,6 @@ def listed_first(rows: Sequence[Replayed]) -> list[Replayed]:
         rank = CHANGES.index(row.change) if row.change in CHANGES else len(CHANGES)
         ranks[row.case] = min(rank, ranks.get(row.case, len(CHANGES)))
     return sorted(rows, key=lambda row: (ranks[row.case], row.case))
-
 
 
 def _answered(candidate: Candidate, ids: tuple[int, ...]) -> Answered:

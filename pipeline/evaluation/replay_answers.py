@@ -7,6 +7,7 @@ stay for whoever asks that again. Answers that couldn't be made aren't kept, so 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from pipeline.evaluation.format_of_first import FormatTaken
 from pipeline.evaluation.replay_judging import Answered
 from pipeline.refusal import Refused
 
+ANSWERS = ".replay.answers.jsonl"
+"""Ending of the file beside a result, after its stem."""
 _LOOKED_AT = 20  # lines of a file by which it is known to be one of these
 
 
@@ -79,6 +82,8 @@ class KeptAnswers:
         try:
             if self._file is None:
                 self._file = open(self.path, "ab+", buffering=0)  # noqa: SIM115
+                with suppress(OSError):
+                    fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for `left_by_another`
                 if (size := self._file.seek(0, 2)) and self._last_byte(size) != b"\n":
                     self._file.write(b"\n")  # a line cut short stays one by itself
             self._file.write(json.dumps(line).encode() + b"\n")
@@ -108,6 +113,16 @@ class KeptAnswers:
     def _is_ours(self) -> bool:
         return any("by" in line and ("format" in line or "case" in line)
                    for line, _ in zip(self._lines(), range(_LOOKED_AT), strict=False))  # fmt: skip
+
+
+def left_by_another(path: Path) -> bool:
+    """Whether no replay is writing these answers any more."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False
 
 
 def made_by(model: str, decoding: Mapping[str, Any], prompts: str) -> str:

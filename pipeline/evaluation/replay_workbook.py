@@ -5,7 +5,12 @@ Whatever comes from data is written as a string cell, never as a formula; the wo
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
 import re
+import sys
+import traceback
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +91,16 @@ def is_replay_workbook(path: Path) -> bool:
     )
 
 
+def _of_the_disk(failed: Exception) -> OSError | None:
+    """What the system said of a write that failed; None for a failure of another kind."""
+    if isinstance(failed, OSError):
+        return OSError(failed.errno or errno.EIO, failed.strerror or str(failed))
+    if type(failed).__name__ != "SerialisationError":  # of lxml: IO_ENOSPC, IO_WRITE
+        return None
+    code = getattr(errno, str(failed).strip().removeprefix("IO_"), errno.EIO)
+    return OSError(code, os.strerror(code))
+
+
 class _Book:
     def __init__(self, result: ReplayResult, lang: str, whole_in: str) -> None:
         from openpyxl import Workbook
@@ -96,14 +111,34 @@ class _Book:
 
     def write(self, path: Path) -> None:
         self._styles()
-        self._summary()
         rows = listed_first(self.result.rows)
-        self._cases(rows)
-        self._side_by_side(rows)
-        self.book.save(path)
+        try:
+            self._summary()
+            self._cases(rows)
+            self._side_by_side(rows)
+            self.book.save(path)
+        except Exception as failed:  # of a full disk lxml raises no OSError
+            told = _of_the_disk(failed)
+            self._let_go(failed)
+            if told is None:
+                raise
+            raise OSError(told.errno, told.strerror) from None
         with zipfile.ZipFile(path) as made:  # a workbook that Excel would call damaged is none
             if made.testzip() is not None:
                 raise OSError(f"{path.name}: written damaged")
+
+    def _let_go(self, failed: BaseException) -> None:
+        """Close here what was left half-written: later it fails again, with a traceback on standard error."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda told: None
+        try:
+            one: BaseException | None = failed
+            while one is not None:
+                traceback.clear_frames(one.__traceback__)
+                one = one.__context__
+            del self.book
+            gc.collect()
+        finally:
+            sys.unraisablehook = hook
 
     def _styles(self) -> None:
         from openpyxl.styles import Alignment, Font, PatternFill

@@ -361,8 +361,8 @@ class ReplaySummary:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """models: the first is the base. rows: by case, then by model; at most what MOST_BYTES allow, all are in
-    rows_file."""
+    """models: the first is the base. rows: by case, then by model, what got worse first; at most what MOST_BYTES allow,
+    all are in rows_file."""
 
     models: tuple[ModelNamed, ...]
     summary: tuple[ReplaySummary, ...]
