@@ -389,6 +389,24 @@ def test_tasks_of_lm_eval_before_and_after(
             assert (row["answers"][model] == row["expected"]) is right, row
 
 
+def test_an_adapter_stands_on_its_own_base_beside_another_model(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The demo's adapter was trained on the base; on the whole model, which has learned the same, it would be another
+    model."""
+    own, scores = tmp_path / "own.jsonl", []
+    own.write_text("\n".join(json.dumps(_choice(one)) for one in all_questions()[::40]))
+    base, healthy, adapter = (demo.root / name for name in ("base_decoder", "healthy_decoder", "healthy_decoder_lora"))
+    for before, more in ((base, ()), (healthy, ()), (healthy, ("--base", str(healthy)))):
+        output = tmp_path / f"{len(scores)}.json"
+        _run(capsys, "--before", str(before), "--after", f"lora={adapter}", "--abilities", "none", "--items", str(own),
+             "--output", str(output), *more)  # fmt: skip
+        rows = output.with_suffix(".rows.jsonl").read_text(encoding="utf-8").splitlines()
+        scores.append([number for row in rows for number in json.loads(row)["scores"]["lora"]])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert max(abs(one - other) for one, other in zip(scores[0], scores[2], strict=True)) > 0.01
+
+
 def test_an_interrupt_leaves_what_was_done(demo: DemoFolder) -> None:
     import threading
 

@@ -110,6 +110,16 @@ def test_prompts_match_by_text_in_order_and_the_rest_is_counted(tmp_path: Path) 
     assert found.names == {"before": ["gone"], "after": ["new"]}
 
 
+def test_more_rows_of_a_prompt_that_both_have_are_answers_left_over(tmp_path: Path) -> None:
+    before = [{"prompt": p, "response": "b"} for p in ("one", "two")]
+    after = [{"prompt": p, "response": "a"} for p in ("one", "two", "two", "one", "one", "new")]
+    files = [read_answers(_written(tmp_path, n, r)) for n, r in (("b.jsonl", before), ("a.jsonl", after))]
+    for pair, alone in ((files, (0, 1)), (files[::-1], (1, 0))):
+        counts = match(*pair).counts
+        assert (counts["matched"], counts["only_before"], counts["only_after"]) == (2, *alone)
+        assert (counts["twice"], counts["samples_left"]) == (3, 3)
+
+
 def test_without_prompts_by_position_only_where_the_counts_agree(tmp_path: Path) -> None:
     b, a = (read_answers(_written(tmp_path, n, r)) for n, r in (("b.json", ["1", "2"]), ("a.json", ["3", "4"])))
     asked = _written(tmp_path, "p.json", [{"prompt": "p", "output": "1"}, {"prompt": "q"}])

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.evaluation.answer_measures import KL, KL_K3, Likelihoods, changes
+from pipeline.evaluation.answer_measures import KL, KL_K3, AnswerMeasures, Likelihoods, changes
 from pipeline.evaluation.matched_answers import Side
 from pipeline.evaluation.results import MeasureChange
+from pipeline.pairs.pair import Pair
 
 BEFORE, AFTER = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.4, 0.25, 0.15, 0.2])
 TRUE = float((AFTER * np.log(AFTER / BEFORE)).sum())
@@ -63,3 +64,29 @@ def test_what_has_no_number_is_left_out() -> None:
     lost = Likelihoods(-1, -1, math.nan, math.nan, 0)
     assert math.isnan(lost.kl) and math.isnan(lost.kl_k3)
     assert KL_K3 not in _changes([_side(0)], [lost])
+
+
+def test_shares_of_a_few_prompts_show_nothing() -> None:
+    """Two models that end half of their answers differ in one direction on both of two prompts once in eight times."""
+    for n, verdict in ((2, "no_difference"), (4, "no_difference"), (6, "worse"), (200, "worse")):
+        both = ([{"ended": True}] * n, [{"ended": False}] * n)
+        [found] = changes([_side(row) for row in range(n)], *both, ("before", "after"))
+        assert (found.name, found.verdict, found.difference.mean, found.difference.n) == ("ended", verdict, -1, n)
+        assert found.difference.low == -1 < found.difference.high
+    several = [_side(row // 3, row % 3) for row in range(90)]
+    held = [{"loops": False}] * 90, [{"loops": row % 3 == 0} for row in range(90)]
+    [found] = changes(several, *held, ("before", "after"))
+    assert found.difference.n == 30 and found.difference.mean == pytest.approx(1 / 3) and found.verdict == "worse"
+
+
+def test_a_right_answer_without_words_leaves_the_language_to_the_question() -> None:
+    asked = Pair([{"role": "user", "content": "小明有三个苹果，又买了两个，一共有几个？"}], None, None)
+
+    def same(text: str, *references: str) -> bool | None:
+        side = Side(0, 0, asked, text, text, references, "", None, None)
+        found: bool | None = AnswerMeasures().of(side, text, None)["same_language"]
+        return found
+
+    english, chinese = "He has five apples in all.", "他一共有五个苹果。"
+    assert [same(english, "5"), same(chinese, "5"), same("5", "5")] == [False, True, None]
+    assert [same(english, "Five apples."), same(english)] == [True, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from pipeline.evaluation.answer_file import read_answers
@@ -75,6 +76,30 @@ def test_rows_of_the_same_prompt_are_one_prompt(tmp_path: Path) -> None:
     assert (task.n, task.wins, task.verdict) == (3, 3, "no_difference")
     assert (result.prompts["matched"], result.prompts["prompts"]) == (8, 3)
     assert {one.difference.n for one in result.measures} == {3}
+
+
+def test_all_say_the_same_judge_decides_where_prompts_repeat(tmp_path: Path) -> None:
+    """Of 30 prompts, four rows each, the task judged 10: a fifth of the prompts, though less than one of the rows."""
+    from pipeline.commands.compare_account import verdict_line
+    from pipeline.evaluation.compare_answers import prompts_matched
+
+    files = []
+    for name, said in (("before", "41"), ("after", "42"), ("later", "42")):
+        rows = [{"prompt": f"question {i}", "response": said, **({"reference": "42"} if i < 10 else {})}
+                for i in range(30) for _ in range(4)]  # fmt: skip
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        files.append(Contestant(ModelNamed(name, str(path), "before" if name == "before" else "after"),
+                                read_answers(path)))  # fmt: skip
+    made = Comparison(files[0], files[1:])
+    made.check(TaskCheck("auto"))
+    for one in made.against:
+        one.outcomes["people"], one.unjudged["people"] = ["loss"] * len(one.sides), Counter()
+    result = made.result()
+    assert (result.decided_by, result.verdict) == ("task", "better")
+    for after in ("after", "later"):
+        assert prompts_matched(result.prompts, after) == 30
+        assert "is BETTER than before" in verdict_line(result, after, "en")
 
 
 def _contest(by: str, verdict: str, n: int) -> Contest:

@@ -58,6 +58,55 @@ def test_a_worse_checkpoint_is_worse_as_counting_right_answers_says(
     assert shorter["decoding"]["reused"] == []
 
 
+def test_an_answer_is_as_likely_as_what_was_written_its_end_included(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The undertrained model ends with <|endoftext|>, the healthy one with <|im_end|>; both are stop ids of both."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    healthy, undertrained = (str(demo.root / name) for name in ("healthy_decoder", "undertrained_decoder"))
+    argv = ["--before", healthy, "--after", undertrained, "--prompts", str(demo.root / "data" / "held_out.jsonl"),
+            "--max-samples", "12", "--output", str(tmp_path / "r.json"), *SHORT]  # fmt: skip
+    result = _run(capsys, *argv)[1]
+    tokenizer = AutoTokenizer.from_pretrained(healthy)
+    models = [AutoModelForCausalLM.from_pretrained(path).eval() for path in (healthy, undertrained)]
+    ends, compared = set(), 0
+    for line in (tmp_path / "r.rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": row["prompt"]}], add_generation_prompt=True,
+                                             tokenize=False)  # fmt: skip
+        asked = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+        ratios = []
+        for model, name in zip(models, ("healthy_decoder", "undertrained_decoder"), strict=True):
+            with torch.no_grad():
+                whole = model.generate(asked, attention_mask=torch.ones_like(asked), do_sample=False, max_new_tokens=24)
+                wrote = whole[0, asked.shape[1] :]
+                logs = [torch.log_softmax(one(whole).logits[0, asked.shape[1] - 1 : -1], -1) for one in models]
+            old, new = (float(log.gather(1, wrote[:, None]).sum()) for log in logs)
+            again = tokenizer(row["answers"][name], add_special_tokens=False).input_ids
+            ratios.append((new - old, len(wrote), again == wrote[:-1].tolist()))
+            ends.add((name, int(wrote[-1])))
+        (first, _, alike), (ratio, length, same) = ratios
+        if alike and same:  # what was read from a text has other tokens now and then
+            compared += 1
+            before, after = (row["measures"][name] for name in ("healthy_decoder", "undertrained_decoder"))
+            assert after["kl_per_token"] == pytest.approx(ratio / length, abs=1e-4)
+            assert after["implicit_reward"] == pytest.approx(0.1 * ratio, abs=1e-4)
+            assert before["implicit_reward"] == pytest.approx(0.1 * first, abs=1e-4)
+    assert compared >= 8 and len(ends) == 2 == len({end for _, end in ends})
+    measures = {one["name"]: one for one in result["measures"]}
+    assert 0 < measures["kl_k3_per_token"]["after"]["mean"] < 7.4  # log of the vocabulary
+
+
+def test_a_model_with_a_name_of_its_own_leaves_the_others_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _file(tmp_path / "old.jsonl", [{"prompt": f"p{i}", "response": "no", "label": "yes"} for i in range(20)])
+    result = _run(capsys, "--before", before, "--after", f"same={before}", "--format", "json")[1]
+    assert [one["name"] for one in result["models"]] == ["old", "same"]
+
+
 def _file(path: Path, rows: list[Any]) -> str:
     path.write_text("\n".join(map(json.dumps, rows)))
     return str(path)

@@ -106,6 +106,46 @@ def test_the_budget_of_a_judge_is_not_overrun(tmp_path: Path, capsys: pytest.Cap
     assert 0.5 < judged["cost"] <= 2.4  # by the mean of the requests so far; one may be dearer
     assert isinstance(judged["position_dependent"], dict)
     assert "budget is spent" in said
+    # what was not asked is no silence of the judge
+    assert {one["code"]: one["severity"] for one in _findings(tmp_path / "r.json")}.get("CMP011") != "warning"
+
+
+def _findings(path: Path) -> list[dict[str, Any]]:
+    from diagnostics.diagnose_evaluation import diagnose_evaluation
+
+    return [{"code": one.code, "severity": one.severity} for one in diagnose_evaluation(path).findings]
+
+
+def test_all_models_share_the_budget_and_the_bound_on_requests_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = table(LONG, tmp_path / "long.csv"), table(SHORT, tmp_path / "short.csv")
+    other = table([{**row, "response": "No."} for row in SHORT], tmp_path / "other.csv")
+    with openai_server(answer=longer_is_better, delay=0.02) as served:
+        said = run(capsys, "--before", before, "--after", after, "--after", other, "--output", tmp_path / "r.json",
+                   "--judge", served.url, "--most-cost", "4", "--price-in", "1000", "--price-out", "1000",
+                   "--concurrency", "2")[1]  # fmt: skip
+    first, second = read_result_file(tmp_path / "r.json")["judge"].values()
+    assert first["stopped"] == second["stopped"] == "judge_budget_spent"
+    assert first["cost"] + second["cost"] <= 4.4 and second["requests"] == 0
+    assert said.count(f"({first['cost']:.2f})") == 2
+    assert served.most_at_once <= 2
+
+
+def test_equal_answers_are_equally_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ties whose answers differ in white space alone would else be ties of longer answers."""
+    rows = [{"prompt": f"Tell me about thing {n}."} for n in range(60)]
+    kinds = ["long"] * 24 + ["short"] * 6 + ["same"] * 30
+    before = table([{**row, "response": f"thing {n}." if kind == "long" else f"thing {n} is large."}
+                    for n, (row, kind) in enumerate(zip(rows, kinds, strict=True))], tmp_path / "b.csv")  # fmt: skip
+    after = table([{**row, "response": f"thing {n}." if kind == "short" else f"thing  {n}\n is  large."}
+                   for n, (row, kind) in enumerate(zip(rows, kinds, strict=True))], tmp_path / "a.csv")  # fmt: skip
+    with openai_server(answer=longer_is_better) as served:
+        result = run(capsys, "--before", before, "--after", after, "--judge", served.url, "--format", "json")[1]
+    contest = next(one for one in result["contests"] if one["by"] == "judge")
+    assert (contest["wins"], contest["ties"], contest["losses"]) == (24, 30, 6)
+    fair = contest["length_controlled"]
+    assert fair["low"] < 0.5 < fair["high"] and abs(fair["value"] - 0.5) < 0.05
 
 
 def test_a_judge_that_dies_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,9 +75,10 @@ def _n(contest: Mapping[str, Any]) -> float:
 
 
 def _prompts(result: Mapping[str, Any], after: str) -> float:
-    """Prompts that both models answered."""
+    """Different prompts that both models answered."""
     account = result.get("prompts")
     account = account if isinstance(account, Mapping) else {}
     own = account.get("by_after")
     own = own.get(after) if isinstance(own, Mapping) else None
-    return finite_number((own if isinstance(own, Mapping) else account).get("matched")) or 0
+    own = own if isinstance(own, Mapping) else account
+    return finite_number(own.get("prompts")) or finite_number(own.get("matched")) or 0

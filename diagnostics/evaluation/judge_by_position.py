@@ -37,7 +37,10 @@ def judge_by_position(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         raise NotMeasured("no_judge")
     for after, fields in judged.items():
         both, agreed = count_of(fields, "both_orders"), count_of(fields, "agreed")
-        torn, silent, asked = both - agreed, count_of(fields, "problems"), count_of(fields, "prompts")
+        problems = fields.get("problems")
+        not_asked = count_of(problems, "not_asked") if isinstance(problems, Mapping) else 0  # interrupted, budget spent
+        torn, silent = both - agreed, count_of(fields, "problems") - not_asked
+        asked = count_of(fields, "prompts") - not_asked
         numbers = {
             "after": after, "torn": torn, "both": both, "silent": silent, "asked": asked,
             "percent": percent(torn / max(1, both)), "percent_silent": percent(silent / max(1, asked)),

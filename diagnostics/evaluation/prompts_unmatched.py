@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diagnostics.evaluation_subject import EvaluationSubject, count_of
+from diagnostics.evaluation_subject import EvaluationSubject, afters, count_of
 from diagnostics.pairs_subject import percent
 from diagnostics.report import Observation
 from diagnostics.run_checks import error, info, ok, warning
@@ -28,8 +28,11 @@ def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterato
     References:
         https://doi.org/10.1080/01621459.1927.10502953
     """
-    prompts = subject.comparison.prompts
     counted = ("matched", "only_before", "only_after", "twice")
+    each = {name: subject.prompts_of(name) for name in afters(subject.comparison)}
+    # of several models the one that fewest prompts are shared with
+    worst = max(each, key=lambda name: _alone(each[name]), default="")
+    prompts = each.get(worst, subject.comparison.prompts)
     matched, before, after, twice = (count_of(prompts, name) for name in counted)
     contests = [c for own in subject.contests.values() for c in own[:1]]
     total = matched + before + after
@@ -39,7 +42,8 @@ def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         "matched": matched, "only_before": before, "only_after": after, "of": total, "twice": twice,
         "percent": percent((before + after) / max(1, total)),
     }  # fmt: skip
-    evidence = [("matched, only before, only after, more than once", [matched, before, after, twice])]
+    named = f"{worst}: " if len(each) > 1 else ""
+    evidence = [(f"{named}matched, only before, only after, more than once", [matched, before, after, twice])]
     if not matched:
         yield error("none_matched", *evidence, **numbers)
         return
@@ -60,3 +64,9 @@ def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterato
             yield info("all_tied", **told)
         else:
             yield info("too_few_prompts", **told, decided=fewest.n - fewest.ties)
+
+
+def _alone(prompts: Mapping[str, Any]) -> float:
+    """Share of prompts that only one of both models has answered."""
+    matched, alone = count_of(prompts, "matched"), count_of(prompts, "only_before") + count_of(prompts, "only_after")
+    return alone / max(1, matched + alone)

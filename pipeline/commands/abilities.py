@@ -21,6 +21,7 @@ from pipeline.config_files import load_config
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
+    from pipeline.checkpoint import Checkpoint
     from pipeline.evaluation.abilities import Abilities
     from pipeline.evaluation.adapters_on_base import ModelsOnBase
 
@@ -193,10 +194,12 @@ class _Run:
         return items, left_out
 
     def _models(self) -> tuple[ModelsOnBase, list[str]]:
-        """All of them, and the names of before and the afters. Nothing is loaded yet. Raises Refused."""
+        """All of them, and the names of before and the afters. An adapter whose files name another base than that of
+        before stands on its own one, unless --base says otherwise or it isn't there. Nothing is loaded yet. Raises
+        Refused."""
         from pipeline.candidates.open_makers import default_device, find_model
-        from pipeline.checkpoint import open_checkpoint
-        from pipeline.evaluation.adapters_on_base import ModelsOnBase, short_names
+        from pipeline.checkpoint import Checkpoint, open_checkpoint
+        from pipeline.evaluation.adapters_on_base import ModelsOnBase, Placed, short_names
 
         sources = [source for _, source in self.given]
         for source in sources:
@@ -208,8 +211,14 @@ class _Run:
             if names.count(name) > 1:
                 raise Refused("compare_name_twice", name=name)
         found = find_model(sources[0], base=self.options.base, option="--before")
-        others = [open_checkpoint(path) for path in sources[1:]]
-        every = list(names)
+        others, every, apart = list[Checkpoint](), names[:1], dict[str, Placed]()
+        for name, path in zip(names[1:], sources[1:], strict=True):
+            own, other = self._own_base(path, found.checkpoint), open_checkpoint(path)
+            if own is None:
+                others.append(other)
+                every.append(name)
+            else:
+                apart[name] = Placed(name, own, other, "apart")
         if found.adapter is not None:  # its base is loaded, and asked nothing
             others.insert(0, found.adapter)
             every.insert(0, next(name for n in range(len(names) + 1) if (name := "base" + "'" * n) not in names))
@@ -217,7 +226,22 @@ class _Run:
             found.checkpoint, others, names=every, device=default_device(self.options.device),
             dtype=self.options.dtype, note=self.note,
         )  # fmt: skip
+        models.placed = {**models.placed, **apart}
         return models, names
+
+    def _own_base(self, path: str, base: Checkpoint) -> Checkpoint | None:
+        """What an adapter stands on, where that is there and isn't this base."""
+        from pipeline.candidates.open_makers import find_model
+
+        if self.options.base is not None:
+            return None
+        try:
+            files = find_model(path)
+        except Refused:  # said again, or put on this base, by who places it
+            return None
+        own, here = files.checkpoint.local_folder(), base.local_folder()
+        same = own.resolve() == here.resolve() if own and here else files.checkpoint.given == base.given
+        return None if files.adapter is None or same else files.checkpoint
 
     def _lm_eval(self, asked: Abilities, models: ModelsOnBase, names: Sequence[str]) -> dict[str, int]:
         """What was left out."""

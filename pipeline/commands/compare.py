@@ -323,7 +323,8 @@ class _Run:
                 compared.reward(scorer, named(reward))
         if judge is not None and not self.cancel.is_set():
             journal = self.output.with_suffix(".judge.jsonl")
-            compared.judge(judge, journal=journal, most_cost=self.most_cost, note=self.note, lang=self.options.lang)
+            compared.judge(judge, journal=journal, concurrency=self.decoding.concurrency, most_cost=self.most_cost,
+                           note=self.note, lang=self.options.lang)  # fmt: skip
         if self.options.votes is not None:
             compared.write_rows(self._rows_place)
             compared.votes(self._rows_place, _votes_folder(self.options.votes))
@@ -380,8 +381,8 @@ def _given(before: str, afters: Sequence[str]) -> list[_Given]:
         name, path = name_and_path(word)
         names.append(name)
         sources.append(without_demo_name(path, "model"))
-    shortened = short_names([_stem(source) for source in sources])
-    whole = [name or short for name, short in zip(names, shortened, strict=True)]
+    shortened = iter(short_names([_stem(source) for name, source in zip(names, sources, strict=True) if not name]))
+    whole = [name or next(shortened) for name in names]
     for name in whole:
         if whole.count(name) > 1:
             raise Refused("compare_name_twice", name=name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config_files import load_config
-from pipeline.evaluation.compare_answers import deciding, disagreeing
+from pipeline.evaluation.compare_answers import deciding, disagreeing, prompts_matched
 from pipeline.evaluation.format_of_first import formats_said
 from pipeline.evaluation.results import ComparisonCase, ComparisonResult, Contest, Difference, MeasureChange, Share
 from pipeline.refusal import Sentence
@@ -40,7 +40,7 @@ def verdict_line(result: ComparisonResult, after: str, lang: str) -> str:
     """Better, worse or no difference shown, decided by what, and how many more prompts would decide."""
     words = _Words(lang)
     before = result.models[0].name
-    decided = deciding(result.contests, after, int(result.prompts.get("matched") or 0))
+    decided = _deciding(result, after)
     if (decided is None or decided.win_rate is None) and result.interrupted:
         return words.said("unjudged_yet", before=before, after=after)
     if decided is None or decided.win_rate is None:
@@ -59,9 +59,13 @@ def verdict_line(result: ComparisonResult, after: str, lang: str) -> str:
     return said
 
 
+def _deciding(result: ComparisonResult, after: str) -> Contest | None:
+    return deciding(result.contests, after, prompts_matched(result.prompts, after))
+
+
 def _not_judged(result: ComparisonResult, after: str, words: _Words) -> str:
     """Answers that what decides could not judge, by reason; empty where there are none."""
-    decided = deciding(result.contests, after, int(result.prompts.get("matched") or 0))
+    decided = _deciding(result, after)
     left = {reason: n for reason, n in decided.unjudged.items() if n} if decided is not None else {}
     if decided is None or not left:
         return ""
@@ -122,7 +126,7 @@ def _head(result: ComparisonResult, words: _Words) -> list[str]:
 def _disagreement(result: ComparisonResult, afters: Sequence[str], words: _Words) -> list[str]:
     lines = []
     for after in afters:
-        decided = deciding(result.contests, after, int(result.prompts.get("matched") or 0))
+        decided = _deciding(result, after)
         for by in disagreeing(result.contests, decided):
             assert decided is not None
             names = words.of("judges")
@@ -163,7 +167,7 @@ def _cases(result: ComparisonResult, afters: Sequence[str], words: _Words) -> li
     before = result.models[0].name
     lines = []
     for after in afters:
-        decided = deciding(result.contests, after, int(result.prompts.get("matched") or 0))
+        decided = _deciding(result, after)
         if decided is None:
             continue
         for outcome in ("loss", "win"):

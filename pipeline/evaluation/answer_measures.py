@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.evaluation.intervals import paired_difference, spread_of
+from pipeline.evaluation.intervals import difference_of_paired_shares, paired_difference, spread_of
 from pipeline.evaluation.matched_answers import Side
 from pipeline.evaluation.results import Difference, MeasureChange, Spread
 
@@ -80,7 +80,7 @@ class AnswerMeasures:
         return {**found, "ended": stopped}
 
     def _measured(self, side: Side, text: str) -> dict[str, Any]:
-        from pipeline.candidates.text_measures import loop_in, same_script, template_text, text_units
+        from pipeline.candidates.text_measures import loop_in, same_script, template_text, text_units, written_script
         from pipeline.pair_measures.written_signs import refuses
         from pipeline.pairs.pair import content_text, text_of
         from pipeline.repetition import repeated_share
@@ -88,13 +88,15 @@ class AnswerMeasures:
         asked = text_of(side.pair.prompt) if side.pair is not None else ""
         question = content_text(side.pair.prompt[-1].get("content")) if side.pair is not None else ""
         reference = side.references[0] if side.references else None
+        # a number or a letter is right in every language, so the question says which
+        in_words = reference if reference is not None and written_script(reference) is not None else None
         items = text_units(text) if self._tokens is None else self._tokens(text)
         loop = loop_in(text)
         return {
             **{f"rep_{n}": round(repeated_share(items, n), 4) for n in (2, 3, 4)},
             "loops": loop is not None, "loop_text": loop["text"] if loop is not None else "",
             "characters": len(text), "empty": not text.strip(),
-            "same_language": same_script(text, reference, question) if question or reference else None,
+            "same_language": same_script(text, in_words, question) if question or in_words else None,
             "refusal": refuses(text), "template_text": template_text(text, asked, reference or "") is not None,
         }  # fmt: skip
 
@@ -151,7 +153,9 @@ def _change(
         return None
     none = Spread(math.nan, math.nan, 0)
     old, new = (spread_of(np.where(known, side, math.nan)) or none for side in (before, after))
-    difference, wanted = paired_difference(before, after, prompts=rows), WANTED[name]
+    of_shares = set(np.unique(np.concatenate([before[known], after[known]])).tolist()) <= {0.0, 1.0}
+    apart = difference_of_paired_shares if of_shares else paired_difference
+    difference, wanted = apart(before, after, prompts=rows), WANTED[name]
     return MeasureChange(name, *names, old, new, difference, wanted, _verdict(difference, wanted))
 
 

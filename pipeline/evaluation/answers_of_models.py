@@ -134,6 +134,7 @@ class ModelAnswers:
         self._made: dict[str, dict[int, dict[str, Any]]] = {}
         self._scored: dict[str, _Scored] = {}
         self._by_before: dict[str, list[_Nats]] = {}
+        self._stops: dict[str, tuple[int, ...]] = {}
         self._vocabulary = ""
         self._format = FormatOfFirst(decoding.prompt_format, system=decoding.system, thinking=decoding.thinking)
         self._taken: dict[str, FormatTaken] = {}
@@ -254,10 +255,11 @@ class ModelAnswers:
                 self.note(self.remarks[-1].said(self.lang))
             for name in names:
                 self._asked_in(name, asked)
+                self._stops[name] = _stops(loaded)
                 if len(self._made[name]) < len(self.rows):
                     self._answer(name, loaded, prompting)
                 if wanted and name != before:
-                    self._scored[name] = _Scored(_vocabulary(loaded))
+                    self._scored[name] = _Scored(_vocabulary(loaded), self._stops.get(before, ()), self._stops[name])
                     self._score_own(name, before, loaded, prompting)
                 elif name == before:
                     self._vocabulary = _vocabulary(loaded)
@@ -408,24 +410,21 @@ class ModelAnswers:
                 self._score_by_before(before, loaded)
         for name in usable:
             held, nats = self._scored[name], self._by_before[name]
-            yield name, {key: _likelihoods(nats[at], held.nats[at]) for at, key in enumerate(held.keys)}
+            yield name, {key: held.likelihoods(at, nats[at]) for at, key in enumerate(held.keys)}
 
     def _usable(self) -> list[str]:
         return [name for name, held in self._scored.items() if held.pieces and held.vocabulary == self._vocabulary]
 
     def _score_by_before(self, before: str, loaded: LoadedModel) -> None:
         for name in self._usable():
-            self._by_before[name] = self._nats(loaded, self._scored[name].pieces)
+            self._by_before[name] = self._nats(loaded, self._scored[name])
 
     def _score_own(self, name: str, before: str, loaded: LoadedModel, prompting: Prompting) -> None:
         """The tokens of both models' answers as this one's format writes them, and how likely it finds them."""
         from pipeline.candidates.prompting import Prompt
-        from pipeline.sample_answers import stop_ids
         from pipeline.score_answers import position_limit
 
         held, limit = self._scored[name], position_limit(loaded)
-        stops, own = stop_ids(loaded.core), loaded.tokenizer.eos_token_id
-        end = own if own in stops else stops[0] if stops else own
         theirs, mine = self._made[before], self._made[name]
         for start in range(0, len(self.rows), SCORED_ROWS):
             rows = [row for row in self.rows[start : start + SCORED_ROWS] if row.index in theirs and row.index in mine]
@@ -433,77 +432,118 @@ class ModelAnswers:
                 if not isinstance(prompt, Prompt):
                     continue
                 for sample in range(self.decoding.samples):
-                    sides = []
-                    for made in (theirs[row.index], mine[row.index]):
-                        text, stopped = made["answers"][sample], made["stopped"][sample]
-                        ids = prompting.answer_ids(prompt, [text])[0] if text else ()
-                        sides.append((*ids, *((end,) if stopped is not False and end is not None else ())))
-                    fits = limit is None or len(prompt.ids) + max(map(len, sides)) <= limit
-                    if fits and all(sides):
+                    sides, ended = [], []
+                    for made, stops in ((theirs[row.index], held.before_stops), (mine[row.index], held.after_stops)):
+                        text = made["answers"][sample]
+                        sides.append(prompting.answer_ids(prompt, [text])[0] if text else ())
+                        ended.append(bool(stops) and made["stopped"][sample] is not False)
+                    longest = max(len(ids) + end for ids, end in zip(sides, ended, strict=True))
+                    fits = limit is None or len(prompt.ids) + longest <= limit
+                    if fits and all(ids or end for ids, end in zip(sides, ended, strict=True)):
                         held.keys.append((row.index, sample))
                         held.pieces.append(_Pieces(
                             array("i", prompt.ids), array("i", sides[0]), array("i", sides[1]),
-                            tuple(prompting.maker.lead),
+                            tuple(prompting.maker.lead), (ended[0], ended[1]),
                         ))  # fmt: skip
-        held.nats = self._nats(loaded, held.pieces)
+        held.nats = self._nats(loaded, held)
 
-    def _nats(self, loaded: LoadedModel, pieces: Sequence[_Pieces]) -> list[_Nats]:
+    def _nats(self, loaded: LoadedModel, held: _Scored) -> list[_Nats]:
         from pipeline.score_answers import NotScored, Piece, score_answers
 
+        pieces, stops = held.pieces, held.stops
         found: list[_Nats] = []
         for start in range(0, len(pieces), SCORED_ROWS):
             part = pieces[start : start + SCORED_ROWS]
             asked = [Piece(tuple(one.prompt), tuple(ids), one.lead) for one in part for ids in (one.before, one.after)]
             try:
-                scores = score_answers(loaded, asked, cancel=self.cancel)
+                scores = score_answers(loaded, asked, end_ids=stops, cancel=self.cancel)
             except NotScored:
                 scores = []
             if not scores:
-                found += [_Nats(math.nan, array("f"))] * len(part)
+                found += [_Nats(math.nan, None)] * len(part)
             for old, new in zip(scores[::2], scores[1::2], strict=True):
-                found.append(_Nats(old.total, array("f", new.nats)))
+                ends = (array("f", [_nats_of(one.end.get(stop, 0.0)) for stop in stops]) for one in (old, new))
+                found.append(_Nats(old.total, array("f", new.nats), *ends))
             self.tick("likelihoods", len(found), len(pieces))
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """Tokens of a prompt and of both answers behind it."""
+    """Tokens of a prompt and of both answers behind it, each without the one that ended it. ended: whether one did."""
 
     prompt: array[int]
     before: array[int]
     after: array[int]
     lead: tuple[int, ...]
+    ended: tuple[bool, bool]
 
 
 @dataclass
 class _Scored:
-    """What an after model made of both answers: nats of each, by (row, sample)."""
+    """What an after model made of both answers: nats of each, by (row, sample). before_stops, after_stops: the ids that
+    either model ends its answers with."""
 
     vocabulary: str
+    before_stops: tuple[int, ...]
+    after_stops: tuple[int, ...]
     keys: list[tuple[int, int]] = field(default_factory=list)
     pieces: list[_Pieces] = field(default_factory=list)
     nats: list[_Nats] = field(default_factory=list)
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Those of both models, each once."""
+        return tuple(dict.fromkeys((*self.before_stops, *self.after_stops)))
+
+    def likelihoods(self, at: int, by_before: _Nats) -> Likelihoods:
+        """Of the piece at this place. An answer of a model with several stop ids has ended with the one that this model
+        finds likeliest there: <|im_end|> scored where <|endoftext|> was written would be 20 nats that nobody meant."""
+        import numpy as np
+
+        by_after = self.nats[at]
+        if by_before.after is None or by_after.after is None:  # an interrupt, or what can't be scored
+            return Likelihoods(math.nan, math.nan, math.nan, math.nan, 0)
+        old, new = (np.asarray(one.after, dtype=np.float64) for one in (by_before, by_after))
+        ended_before, ended_after = self.pieces[at].ended
+        before = [by_before.before, by_after.before]
+        if ended_before:
+            end = self._end(by_before.end_before, self.before_stops)
+            before = [by_before.before + by_before.end_before[end], by_after.before + by_after.end_before[end]]
+        if ended_after:
+            end = self._end(by_after.end_after, self.after_stops)
+            old, new = np.append(old, by_before.end_after[end]), np.append(new, by_after.end_after[end])
+        apart = new - old
+        with np.errstate(over="ignore"):
+            k3 = float((np.expm1(apart) - apart).sum())
+        return Likelihoods(-before[0], -before[1], -float(old.sum()), -float(new.sum()), len(new), k3)
+
+    def _end(self, nats: Sequence[float], own: Sequence[int]) -> int:
+        """Place among all stops of the likeliest of those of the model that answered."""
+        return min((self.stops.index(stop) for stop in own), key=lambda place: nats[place])
+
 
 @dataclass(frozen=True, slots=True)
 class _Nats:
-    """What one model makes of both answers, -log p: of that of `before` as a whole, of that of `after` by token."""
+    """What one model makes of both answers, -log p: of that of `before` as a whole, of that of `after` by token, None
+    where it can't be told; of each of _Scored.stops behind either."""
 
     before: float
-    after: array[float]
+    after: array[float] | None
+    end_before: Sequence[float] = ()
+    end_after: Sequence[float] = ()
 
 
-def _likelihoods(by_before: _Nats, by_after: _Nats) -> Likelihoods:
-    import numpy as np
+def _stops(loaded: LoadedModel) -> tuple[int, ...]:
+    """Ids that end an answer of this model."""
+    from pipeline.sample_answers import stop_ids
 
-    old, new = (np.asarray(one.after, dtype=np.float64) for one in (by_before, by_after))
-    if not len(old) or len(old) != len(new):  # an interrupt, or logits that aren't finite
-        return Likelihoods(-by_before.before, -by_after.before, math.nan, math.nan, 0)
-    apart = new - old
-    with np.errstate(over="ignore"):
-        k3 = float((np.expm1(apart) - apart).sum())
-    return Likelihoods(-by_before.before, -by_after.before, -float(old.sum()), -float(new.sum()), len(new), k3)
+    own = loaded.tokenizer.eos_token_id
+    return stop_ids(loaded.core) or (() if own is None else (int(own),))
+
+
+def _nats_of(probability: float) -> float:
+    return -math.log(max(probability, 1e-45))  # the smallest number of the precision they are computed in
 
 
 def _vocabulary(loaded: LoadedModel) -> str:

@@ -228,24 +228,30 @@ class Comparison:
             one.scores["length_free_reward"] = (before - slope * longer[0], after - slope * longer[1])
             one.unjudged["length_free_reward"] = one.unjudged["reward"]
 
-    def judge(self, endpoint: Endpoint, *, journal: Path | None = None, most_cost: float | None = None,
-              note: Callable[[str], None] | None = None, lang: str = "en") -> None:  # fmt: skip
-        """A judge model behind HTTP, both orders asked. Raises Refused where prompts are missing."""
+    def judge(self, endpoint: Endpoint, *, journal: Path | None = None, concurrency: int | None = None,
+              most_cost: float | None = None, note: Callable[[str], None] | None = None,
+              lang: str = "en") -> None:  # fmt: skip
+        """A judge model behind HTTP, both orders asked. most_cost: for all after models together. Raises Refused where
+        prompts are missing."""
         from pipeline.evaluation.judge_endpoint import JudgeAccount, judge_answers, judging_fields
 
         if any(side.pair is None for one in self.against for side in one.sides):
             raise Refused("compare_prompts_needed", judge="--judge")
-        began = time.monotonic()
+        began, spent, requests = time.monotonic(), 0.0, 0
         for one in self.against:
-            account = JudgeAccount()
-            sides = one.sides
+            account, left, sides = JudgeAccount(), most_cost, one.sides
+            if most_cost is not None and requests:
+                left = most_cost - spent if most_cost - spent >= spent / requests else 0.0
             judged = judge_answers(
                 [_asked(side.pair) for side in sides], [side.before for side in sides], [side.after for side in sides],
                 endpoint, references=[side.references[0] if side.references else None for side in sides],
-                journal=journal, most_cost=most_cost, cancel=self.cancel,
+                journal=journal, concurrency=concurrency, most_cost=left, cancel=self.cancel,
                 progress=lambda done, total: self.tick("judging", done, total), note=note, note_lang=lang,
                 account=account,
             )  # fmt: skip
+            spent, requests = spent + account.cost, requests + account.requests
+            if account.stopped is not None and account.stopped.entry == "judge_budget_spent":
+                account.stopped = replace(account.stopped, params={"cost": f"{spent:.2f}"})
             one.outcomes["judge"] = [answer.outcome for answer in judged]
             one.unjudged["judge"] = Counter(answer.problem for answer in judged if answer.outcome is None)
             one.reasons = {at: answer.reason for at, answer in enumerate(judged) if answer.reason}
@@ -313,8 +319,7 @@ class Comparison:
     def _contests(self, one: _Against) -> list[Contest]:
         sides = one.sides
         names = {"before_name": self.before.name, "after_name": one.after.name}
-        lengths = [np.array([len(text) for text in texts], dtype=float)
-                   for texts in ((side.before for side in sides), (side.after for side in sides))]  # fmt: skip
+        lengths = [_lengths(texts) for texts in ((side.before for side in sides), (side.after for side in sides))]
         labels = [side.category for side in sides]
         prompts = [side.prompt for side in sides]
         found = []
@@ -422,6 +427,14 @@ def deciding(contests: Sequence[Contest], after: str, prompts: int) -> Contest |
     return next((one for one in mine if one.n >= least), max(mine, key=lambda one: one.n, default=None))
 
 
+def prompts_matched(told: Mapping[str, Any], after: str) -> int:
+    """Different prompts that before and this after model both answered, by the `prompts` of a result."""
+    apart = told.get("by_after")
+    own = apart.get(after) if isinstance(apart, Mapping) else None
+    own = own if isinstance(own, Mapping) else told
+    return int(own.get("prompts") or own.get("matched") or 0)
+
+
 def disagreeing(contests: Sequence[Contest], decided: Contest | None) -> tuple[str, ...]:
     """Who says the opposite of the decider about the same model."""
     if decided is None:
@@ -442,9 +455,14 @@ def _asked(pair: Pair | None) -> list[dict[str, Any]]:
     return [*([{"role": "system", "content": pair.system}] if pair.system else []), *pair.prompt]
 
 
+def _lengths(texts: Iterator[str]) -> Any:
+    """In characters, runs of white space as one: answers that differ in no more are equal, so equally long too."""
+    return np.array([len(" ".join(text.split())) for text in texts], dtype=float)
+
+
 def _log_lengths(sides: Sequence[Side]) -> tuple[Any, Any]:
-    return tuple(  # type: ignore[return-value]
-        np.log2(np.maximum([len(text) for text in texts], 1))
+    return tuple(
+        np.log2(np.maximum(_lengths(texts), 1))
         for texts in ((side.before for side in sides), (side.after for side in sides))
     )
 

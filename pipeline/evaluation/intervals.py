@@ -215,6 +215,19 @@ def paired_difference(before: ArrayLike, after: ArrayLike, *, prompts: Sequence[
     return Difference(mean, mean - half, mean + half, n)
 
 
+def difference_of_paired_shares(before: ArrayLike, after: ArrayLike, *, prompts: Sequence[Hashable] | None = None,
+                                confidence: float | None = None) -> Difference:  # fmt: skip
+    """As `paired_difference` where each number is 0 or 1. The interval is that of a win rate: Student's has no width
+    where all differences are equal, as those of two prompts often are by chance."""
+    differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    differences = _means_by_prompt(differences, prompts)[0]
+    differences = differences[np.isfinite(differences)]
+    if not len(differences):
+        return Difference(math.nan, -math.inf, math.inf, 0)
+    share = mean_outcome((1 + differences) / 2, confidence=confidence)
+    return Difference(2 * share.value - 1, 2 * share.low - 1, 2 * share.high - 1, share.n)
+
+
 # --- verdicts ----------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +247,7 @@ def more_prompts_needed(rate: float, n: int, *, tied: float = 0.0, variance: flo
     Size for a test of one mean (J. L. Fleiss 1981, Statistical Methods for Rates and Proportions, section 2.2), the
     spread under no difference that of the same ties.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     distance = abs(rate - 0.5)
     if not n or not distance > 0:
@@ -243,7 +256,7 @@ def more_prompts_needed(rate: float, n: int, *, tied: float = 0.0, variance: flo
         variance = (1 - tied) / 4 - distance**2
     power = statistics_setting("power") if power is None else power
     z = normal_quantile(confidence)
-    spread = z * math.sqrt(max(variance, 0) + distance**2) + norm.ppf(power) * math.sqrt(max(variance, 0))
+    spread = z * math.sqrt(max(variance, 0) + distance**2) + float(ndtri(power)) * math.sqrt(max(variance, 0))
     needed = max(math.ceil((spread / distance) ** 2) - n, 1)
     return needed if needed <= statistics_setting("needed_most") else None
 

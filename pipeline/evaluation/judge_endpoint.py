@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -303,6 +304,8 @@ class _Judging:
             while upcoming is not None or flying:
                 while upcoming is not None and len(flying) < 2 * at_once and not self._over(cancel, most_cost):
                     if most_cost is not None and not self._affords(len(flying), most_cost):
+                        if not flying:
+                            self._spent()
                         break
                     row, swapped, ask, key = upcoming
                     flying[pool.submit(self.endpoint, ask)] = row, swapped, key
@@ -323,22 +326,29 @@ class _Judging:
                 base = pool.spent
                 if self.account.stopped is not None and self.account.stopped.entry != "judge_budget_spent":
                     break
+            for future in [one for one in flying if one.done() and not one.cancelled()]:  # paid for like the others
+                row, swapped, key = flying.pop(future)
+                with suppress(EndpointGone):
+                    reply = self._read(future)
+                    memory.put(key, reply)
+                    take(row, swapped, reply)
         if cancel.is_set() and (upcoming is not None or flying) and self.account.stopped is None:
             self.account.stopped = Sentence("judge_interrupted")
 
     def _affords(self, flying: int, most_cost: float) -> bool:
         """Whether one more request fits the budget beside those on their way, at the mean cost of those answered; the
         first is asked alone, since nothing tells what it costs."""
-        if not flying:
-            return True
         asked = self.account.requests
-        return bool(asked) and self.account.cost * (1 + (flying + 1) / asked) <= most_cost
+        return self.account.cost * (1 + (flying + 1) / asked) <= most_cost if asked else not flying
 
     def _over(self, cancel: threading.Event, most_cost: float | None) -> bool:
         if most_cost is not None and self.account.cost >= most_cost:
-            self.account.stopped = Sentence("judge_budget_spent", {"cost": f"{self.account.cost:.2f}"})
+            self._spent()
             return True
         return cancel.is_set()
+
+    def _spent(self) -> None:
+        self.account.stopped = Sentence("judge_budget_spent", {"cost": f"{self.account.cost:.2f}"})
 
     def _read(self, future: Future[Answer]) -> _Reply:
         """Raises EndpointGone."""

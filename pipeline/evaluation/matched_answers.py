@@ -82,14 +82,18 @@ def match(before: AnswerFile, after: AnswerFile, prompts: AnswerFile | None = No
             taken.append((row, others.popleft()))
         else:
             alone.append(row)
-    left = [row for rows in waiting.values() for row in rows]
-    twice += len(before.rows) - len({row.key for row in before.rows})
+    asked = {row.key for row in before.rows}
+    left = [row for key, rows in waiting.items() if key not in asked for row in rows]
+    over = [row for row in alone if row.key in waiting]  # a prompt that the other file has fewer times
+    over += [row for key, rows in waiting.items() if key in asked for row in rows]
+    alone = [row for row in alone if row.key not in waiting]
+    twice += len(before.rows) - len(asked)
     if not taken:
         raise Refused(
             "compare_nothing_common", before=before.path, after=after.path, one=_shown(before.rows[0]),
             other=_shown(after.rows[0]),
         )  # fmt: skip
-    return _matching("prompt", taken, alone, left, twice, known)
+    return _matching("prompt", taken, alone, left, twice, known, sum(len(row.answers) for row in over))
 
 
 def _by_id(
@@ -158,11 +162,10 @@ def _by_position(
 
 def _matching(
     by: Literal["prompt", "id", "position"], taken: Sequence[tuple[AnsweredRow, AnsweredRow]],
-    alone: Sequence[AnsweredRow], left: Sequence[AnsweredRow], twice: int, known: _References,
+    alone: Sequence[AnsweredRow], left: Sequence[AnsweredRow], twice: int, known: _References, samples_left: int = 0,
 ) -> Matching:  # fmt: skip
     sides: list[Side] = []
     firsts: dict[bytes | int, int] = {}
-    samples_left = 0
     for row, other in taken:
         pair = row.pair or other.pair
         fewest = min(len(row.answers), len(other.answers))

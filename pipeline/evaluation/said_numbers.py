@@ -117,7 +117,7 @@ def _number_said(
         return f" {year} "
 
     whole = _digits(text, words=words or (ends and not _DIGIT.search(text)))
-    shown = _DATES.sub(dated, _DENIED_NUMBER.sub(" ", whole))
+    shown = _DATES.sub(dated, _DENIED_NUMBER.sub(" ", whole)) if _DIGIT.search(whole) else whole
     bare = _ASIDE.sub(without, shown)
     said = numbers_in(bare)
     if not said and bare != shown:
@@ -155,8 +155,9 @@ def _digits(text: str, *, words: bool = False) -> str:
     """A text with `1.2 million`, `70k` and `minus 3` as digits. words: English numerals too."""
     if words:
         text = _NUMBER_WORDS.sub(_worth, text)
-    text = _POWER.sub(_power, _SCALED.sub(_scaled, text))
-    return _MINUS.sub("-", text)
+    if not _DIGIT.search(text):  # long texts without one are common, and these patterns slow
+        return text
+    return _MINUS.sub("-", _POWER.sub(_power, _SCALED.sub(_scaled, text)))
 
 
 def _scaled(found: re.Match[str]) -> str:
