@@ -224,6 +224,11 @@ def test_chance_and_turned_labels(tmp_path: Path) -> None:
     assert found(scores(coin))["RWD011"][1] in ("at_chance", "hardly_above_chance")
     few = scored("data", rng.normal(0, 1, 12), rng.normal(0, 1, 12), (chars[0][:12], chars[1][:12]))
     assert found(scores(few))["RWD011"][0] in ("info", "ok")
+    for above, told in ((2_400, ("error", "at_chance")), (2_600, ("warning", "hardly_above_chance")),
+                        (2_200, ("error", "prefers_rejected")), (2_800, ("ok", "ok"))):  # fmt: skip
+        margins = np.where(np.arange(5_000) < above, 1.0, -1.0)
+        many = scored("data", margins, np.zeros(5_000), (np.full(5_000, 50), np.full(5_000, 50)))
+        assert found(scores(many))["RWD011"] == told
     turned = pairs(rng, 400, "data", flipped=1.0)
     report = report_of(scores(turned), tmp_path)
     assert report.verdict == "problems" and report.causes[0].id == "pairs_swapped"
@@ -442,6 +447,11 @@ def test_prompts_and_the_judge() -> None:
     assert found(compared((outcomes(20, 60, 20, by="judge"),), judge=judge))["CMP011"] == ("warning", "by_position")
     few = {"dpo": judge["dpo"] | {"prompts": 10, "both_orders": 10, "agreed": 4}}  # of a good judge's one in ten so
     assert found(compared((outcomes(20, 60, 20, by="judge"),), judge=few))["CMP011"] == ("info", "sometimes")
+    spent = {"dpo": {**judge["dpo"], "both_orders": 40, "agreed": 40, "problems": {"not_asked": 60}}}
+    assert found(compared((outcomes(20, 0, 20, by="judge"),), judge=spent))["CMP011"] == ("ok", "ok")
+    whole = {"matched": 50, "only_before": 0, "only_after": 0, "matched_by": "prompt"}
+    both = {**whole, "by_after": {"first": whole, "dpo": prompts}}
+    assert found(compared((outcomes(25, 0, 25),), prompts=both))["CMP010"] == ("warning", "many_unmatched")
     judge["dpo"] |= {"agreed": 80, "problems": {"no_verdict": 25}}
     assert found(compared((outcomes(20, 60, 20, by="judge"),), judge=judge))["CMP011"] == ("warning", "often_silent")
 
@@ -458,6 +468,12 @@ def test_replays(tmp_path: Path) -> None:
     assert told["CMP021"] == ("warning", "answers_unchanged") and told["CMP022"] == ("warning", "as_many")
     assert found(replayed(*["still_bad"] * 6, loops=(1, 5)))["CMP022"] == ("error", "many_more")
     assert found(replayed("fixed", "fixed", loops=(2, 0)))["CMP022"] == ("ok", "ok")
+    whole = replayed(*["still_bad"] * 12, loops=(12, 3))
+    rows = [row for row in whole.rows if row.model == "base" or row.case < 3]  # the run was ended in between
+    summary = tuple(summary_of(name, [r for r in rows if r.model == name], base="base") for name in ("base", "lora"))
+    assert found(replace(whole, rows=tuple(rows), summary=summary))["CMP022"] == ("warning", "as_many")
+    unasked = replace(whole, summary=(summary[0], summary_of("lora", [], base="base")))
+    assert "CMP022" not in found(unasked)
     report = report_of(replayed(*["still_bad"] * 6, same=True), tmp_path)
     assert report.causes[0].id == "adapter_empty"
     shown = {sample["kind"] for sample in report_of(replayed("fixed", "broken", "still_bad"), tmp_path).samples}

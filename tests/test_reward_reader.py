@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from pipeline.candidates.reward_reader import RewardPiece, RewardReader
+from pipeline.candidates.reward_reader import TRIED, RewardPiece, RewardReader
 from pipeline.candidates.shared_beginnings import Row, laid_out, rows_of
 from pipeline.cpu_threads import side_by_side
 from pipeline.load_model import LoadedModel
@@ -82,6 +82,23 @@ def test_every_decoder_scores_as_its_own_class(kind: str, shares: bool | None) -
     if shares:
         assert reader._direct and reader._shares
         assert any(len(row.texts) > 1 for row in reader._laid(given))
+
+
+def test_the_trial_reads_few_texts_of_a_row_of_many() -> None:
+    """The class reads the prompt anew for every answer: of a row of forty it is asked about three."""
+
+    class Counting(RewardReader):
+        asked = 0
+
+        def _class_scores(self, batch: Sequence[RewardPiece]) -> list[float]:
+            self.asked += len(batch)
+            return super()._class_scores(batch)
+
+    loaded, given = decoder("llama"), pieces(1, 40)
+    reader = Counting(loaded, 0, 0, 1)
+    assert scores_of(reader, given) == pytest.approx([alone(loaded, piece) for piece in given], abs=1e-4)
+    assert reader._shares and max(len(row.texts) for row in reader._laid(given)) > 10
+    assert reader.asked <= 2 * TRIED
 
 
 def test_a_window_is_shared_only_where_all_of_a_text_fits_into_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,6 +75,17 @@ def test_bins_are_equal_in_number_and_keep_equal_values_together() -> None:
     bins, _ = calibration_of(np.r_[np.zeros(500), np.linspace(0.1, 3, 100)])
     assert bins[0].observed.n == 500 and bins[0].observed.value == 0.5 and sum(b.observed.n for b in bins) == 600
     assert [b.observed.n for b in calibration_of(np.linspace(0.1, 1, 100))[0]] == [20] * 5
+
+
+def test_equal_ratios_of_length_stay_in_one_bin() -> None:
+    """log2(3k) - log2(k) is not the same number for every k."""
+    random = np.random.default_rng(4)
+    shorter = random.integers(1, 400, 900)
+    chosen, rejected = random.permutation(np.r_[1:6].repeat(180)) * shorter, shorter
+    found = statistics_of(random.normal(1, 1, 900), random.normal(0, 1, 900), chosen, rejected).length
+    assert found is not None and len(found.bins) > 3
+    assert all(one.high < other.low - 1e-6 for one, other in pairwise(found.bins))
+    assert sum(one.accuracy.n for one in found.bins) == 900
 
 
 def biased(n: int, per_doubling: float, longer: float, seed: int = 0):

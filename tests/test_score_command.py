@@ -310,6 +310,12 @@ def test_pairs_of_one_prompt_are_told(model: Path, tmp_path: Path, capsys: pytes
     assert "distinct prompts" not in capsys.readouterr().out
 
 
+def test_one_pair_has_no_limits(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(model, "--data", write(tmp_path / "p.jsonl", PAIRS[:1]), "--output", tmp_path / "out.jsonl") in (0, 1)
+    said = capsys.readouterr().out
+    assert "chosen minus rejected" in said and "inf" not in said
+
+
 def test_rows_keep_their_numbers_where_columns_begin_late(model: Path, tmp_path: Path) -> None:
     """Beyond 10 MB, rows with a column that no row before has."""
     rows: list[dict[str, Any]] = [{**row, "note": "x" * 250_000} for row in PAIRS]

@@ -20,7 +20,8 @@ def reward_at_chance(subject: EvaluationSubject, limits: Thresholds) -> Iterator
         Accuracy with its 95% interval, a tie counted as half a pair, on held-out pairs where there are some; several
         pairs of one prompt make the interval wider. Wholly below one half it says that the order is turned round; where
         it holds one half and doesn't reach a usual accuracy, that the model is no better than a coin. A wide interval
-        says neither. Where all pairs tie, RWD018 speaks of it.
+        says neither. Of very many pairs the interval is narrow: one wholly beside one half yet near it is still called
+        a coin's. Where all pairs tie, RWD018 speaks of it.
     Known false alarms:
         Pairs of two answers that are equally good, and rewards of another taste (harmlessness against helpfulness).
         A score where less is better: below one half is then what it should be.
@@ -46,10 +47,14 @@ def reward_at_chance(subject: EvaluationSubject, limits: Thresholds) -> Iterator
         (f"accuracy, {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}"),
         ("chosen above, tied, below", [accuracy.wins, accuracy.ties, accuracy.losses]),
     ]
+    near = limits["score_chance_near"]
     if share.high < 0.5:
-        yield error("prefers_rejected", *evidence, **numbers)
-    elif share.low > 0.5:
+        turned = share.low < 0.5 - near
+        yield error("prefers_rejected" if turned else "at_chance", *evidence, **numbers)
+    elif share.low > 0.5 and share.high > 0.5 + near:
         yield ok("ok", *evidence, **numbers)
+    elif share.low > 0.5:
+        yield warning("hardly_above_chance", *evidence, **numbers)
     elif share.high < limits["score_chance_error"]:
         yield error("at_chance", *evidence, **numbers)
     elif share.high < limits["score_chance_warn"]:

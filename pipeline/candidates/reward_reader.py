@@ -23,7 +23,7 @@ from pipeline.score_answers import NotScored
 # Two ways to compute a score must agree within this share of the largest, and of how far the tried texts lie apart: a
 # wrong mask can move a score by less than the first where a head is nearly flat.
 AGREE, AGREE_OF_SPREAD, AGREE_OF_SPREAD_HALF = 1e-4, 0.02, 0.05
-TRIED = 6
+TRIED, TRIED_OF_ROW = 6, 3  # texts, and at most of one row
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,15 @@ class RewardReader:
         return [row for row in rows if row.texts[0] not in apart] + [plain[place] for place in sorted(apart)]
 
     def _agrees(self, pieces: Sequence[RewardPiece], rows: Sequence[Row]) -> bool:
-        """Whether the class says the same of the shortest of these rows."""
+        """Whether the class says the same of the shortest of these rows, or of their beginnings."""
         import torch
 
-        tried = sorted(rows, key=lambda row: row.tokens)[: max(1, TRIED // len(rows[0].texts))]
+        # A row may hold a hundred texts to one prompt, and the class reads each of them by itself
+        few = (Row(row.texts[:TRIED_OF_ROW], row.begins, row.lengths[:TRIED_OF_ROW]) for row in rows)
+        tried = list[Row]()
+        for row in sorted(few, key=lambda row: row.tokens):
+            if sum(len(one.texts) for one in tried) < TRIED:
+                tried.append(row)
         asked = [pieces[place] for row in tried for place in row.texts]
         try:
             with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def _spread(spread: Spread) -> str:
 
 def _difference(one: Difference, *, signed: bool = False) -> str:
     if signed:
-        return f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        limits = f" [{one.low:+.3f}, {one.high:+.3f}]" if math.isfinite(one.high - one.low) else ""  # of one pair: none
+        return f"{one.mean:+.3f}{limits}"
     return f"{100 * one.mean:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
 
 

@@ -247,7 +247,7 @@ def length_bias_of(
         sides = [reward - slope * (size - level) for reward, size in zip((chosen, rejected), sizes, strict=True)]
         corrected = accuracy_of(margins - slope * longer)
         corrected_chosen, corrected_rejected = spread_of(sides[0]), spread_of(sides[1])
-    natural = longer * math.log(2)
+    natural = np.round(longer * math.log(2), 9)  # 2 to 1 is equal to 4 to 2, which rounding errors would part
     bins = tuple(LengthBin(float(natural[rows[0]]), float(natural[rows[-1]]),
                            accuracy_of(margins[rows], _at(prompts, rows)).share)
                  for rows in _equal_bins(natural, int(statistics_setting("length_bins"))))  # fmt: skip
