@@ -95,7 +95,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     def opened(url: str, *, ready: str = ".dd-verdict", **context: Any) -> Any:
         contexts.append(browser.new_context(**{"locale": "en-US", **context}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         page.wait_for_selector(ready)

@@ -41,7 +41,7 @@ from ui import (
 )
 from ui.evaluate_cases import Wanted, cases_of
 from ui.evaluate_panel import Shown
-from ui.evaluate_plots import Bar, Points
+from ui.evaluate_plots import Bar, Points, interval_bars
 from ui.visitor_case import BadCase
 
 HOSTILE = "<img src=x onerror=window.hacked=1>\u202e$`{{value}}`__i18n__{\"key\":\"path\"}'\"</textarea></script>"
@@ -458,6 +458,24 @@ def test_a_name_hides_no_large_model_from_a_public_machine(monkeypatch: pytest.M
         assert refused.value.entry == "evaluate_too_large" and asked.pop() == "owner/large"
 
 
+def test_an_adapter_hides_neither_a_large_base_nor_one_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DPO_DOCTOR_PUBLIC", "1")
+    (tmp_path / "here").mkdir()
+
+    def at_hub(named: str) -> Any:  # an adapter that names its base, which is large
+        return opened(str(tmp_path / "adapter")) if named == "owner/adapter" else _large()
+
+    opened = evaluate_case.open_checkpoint
+    monkeypatch.setattr(evaluate_case, "open_checkpoint", at_hub)
+    for base, entry in (("owner/large", "evaluate_too_large"), (str(tmp_path / "here"), "base_refused"), ("configs/words", "base_refused")):
+        (tmp_path / "adapter").mkdir(exist_ok=True)
+        (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
+        with pytest.raises(BadCase) as refused:
+            evaluate_case.check_public(["replay", "--model", "owner/adapter"])
+        assert refused.value.entry == entry
+        evaluate_case.check_public(["score", "--reward-model", "owner/adapter", "--base", "demo:healthy_decoder"])
+
+
 def _large() -> Any:
     from types import SimpleNamespace
 
@@ -538,6 +556,7 @@ def test_where_the_model_guessed_before_nothing_is_said_to_be_lost() -> None:
 def tab(visit: Callable[..., Any], server: Server) -> Callable[..., Any]:
     def opened(**context: Any) -> Any:
         page = visit(server.url, **context)
+        page.set_default_timeout(120_000)
         page.click(TAB)
         page.click("label:has([name=kind][value=comparison])")
         page.wait_for_selector("#dd-evaluate-form [name=before]")
@@ -552,7 +571,7 @@ def test_files_are_compared_looked_at_and_voted_on(tab: Callable[..., Any], tmp_
     page.fill("[name=after]", str(answers(tmp_path, "dpo", 0.9, n=60, seed=1)))
     page.fill("[name=prompts]", "")
     page.click("#dd-evaluate-start")
-    page.wait_for_selector(".dd-compare .dd-verdict h2", timeout=60_000)
+    page.wait_for_selector(".dd-compare .dd-verdict h2", timeout=180_000)
     assert page.inner_text(".dd-compare .dd-verdict h2") == "dpo is better than sft"
     page.click(".dd-outcome[data-value=loss]")
     page.wait_for_function("document.querySelector('[data-part=listed] select[name=outcome]')?.value === 'loss'")
@@ -595,6 +614,7 @@ def test_a_point_opens_its_case_on_a_phone_too(visit: Callable[..., Any], server
     (run / "status.json").write_text(json.dumps({"state": "ended", "exit": 0}), encoding="utf-8")
     for context in ({}, {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"}):
         page = visit(f"{server.url}?evaluate={'p' * 22}", ready=".dd-compare dd-figure.dd-drawn", **context)
+        page.set_default_timeout(120_000)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         figure = page.locator("dd-figure[data-set=reward]")
         figure.scroll_into_view_if_needed()
@@ -608,6 +628,15 @@ def test_a_point_opens_its_case_on_a_phone_too(visit: Callable[..., Any], server
         assert page.is_visible(".dd-point-ring")
         page.click("[data-close-case]")
         page.wait_for_selector("[data-part=case] .dd-case-card", state="detached")
+        assert not page.is_visible(".dd-point-ring")
+        bars = interval_bars([Bar("a_model_" * 12, 0.7, 0.6, 0.8, "better"), Bar("dpo", 0.4, 0.3, 0.5, "worse")], "en")
+        wide = """(bars) => {
+            const place = document.querySelector(".dd-compare .dd-int");
+            place.outerHTML = bars;
+            const card = document.querySelector(".dd-compare .dd-int").closest(".dd-card");
+            return [...card.querySelectorAll("*")].filter((one) => one.getBoundingClientRect().right > card.getBoundingClientRect().right + 1).length;
+        }"""
+        assert page.evaluate(wide, bars) == 0
 
 
 def test_two_models_of_the_demo_are_compared(tab: Callable[..., Any], demo: DemoFolder) -> None:
@@ -619,7 +648,7 @@ def test_two_models_of_the_demo_are_compared(tab: Callable[..., Any], demo: Demo
     page.click("#dd-evaluate-answers > summary")
     page.fill("[name=max_new_tokens]", "12")
     page.click("#dd-evaluate-start")
-    page.wait_for_selector(".dd-compare .dd-verdict h2", timeout=90_000)
+    page.wait_for_selector(".dd-compare .dd-verdict h2", timeout=240_000)
     assert "healthy_decoder → never_stops_decoder" in page.inner_text(".dd-compare .dd-verdict .dd-eyebrow, .dd-evaluate-head")
     rows = page.locator(".dd-evaluate-table tbody tr", has_text="ends by itself").all_inner_texts()
     assert rows and "worse" in rows[-1]

@@ -431,20 +431,32 @@ def is_adapter(named: str) -> bool:
 
 
 def check_public(arguments: Sequence[str]) -> None:
-    """Raises BadCase where a model of the Hub is larger than a public machine runs. Asks the Hub."""
+    """Raises BadCase where a model of the Hub, or the one that it is an adapter on, is larger than a public machine
+    runs, or that one lies on this machine. Asks the Hub."""
     if not is_public():
         return
     for argument in arguments:
         named = name_and_path(argument)[1]
-        if is_named(named) or HUB_ID.match(named) is None or os.path.lexists(named):
-            continue
-        try:
-            checkpoint = open_checkpoint(named)
-            size = sum(one.numel for one in checkpoint.tensors.values())
-        except (PathNotFound, OSError, ValueError):
-            continue  # data, or nothing: the command says so
-        if size > PUBLIC_PARAMETERS:
-            raise BadCase("evaluate_too_large", name=named, n=f"{size:,}", most=f"{PUBLIC_PARAMETERS:,}")
+        if not is_named(named) and HUB_ID.match(named) is not None and not os.path.lexists(named):
+            _check_public_model(named, "--base" in arguments)
+
+
+def _check_public_model(named: str, has_base: bool) -> None:
+    """has_base: a base is given apart, which is a model of its own among the arguments."""
+    try:
+        checkpoint = open_checkpoint(named)
+        size = sum(one.numel for one in checkpoint.tensors.values())
+    except (PathNotFound, OSError, ValueError):
+        return  # data, or nothing: the command says so
+    if size > PUBLIC_PARAMETERS:
+        raise BadCase("evaluate_too_large", name=named, n=f"{size:,}", most=f"{PUBLIC_PARAMETERS:,}")
+    base = checkpoint.adapter_config.get("base_model_name_or_path")
+    if has_base or not isinstance(base, str) or not base:
+        return
+    if not is_allowed(base, examples.demo_roots()):
+        raise BadCase("base_refused", path=base)
+    if base != named and HUB_ID.match(base) is not None and not os.path.lexists(base):
+        _check_public_model(base, True)  # an adapter on an adapter is loaded by no command
 
 
 def command_line(arguments: Sequence[str], folder: str) -> str:

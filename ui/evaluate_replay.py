@@ -16,6 +16,7 @@ from ui.charts import finite_number
 from ui.evaluate_case import BUNDLE, Choice, Problems, number_field, select_field, text_field
 from ui.evaluate_panel import FOLDER, Answer, Asked, Checked, Form, Headline, Panel, Shown
 from ui.evaluate_plots import Bar, number
+from ui.evaluate_rows import reason_said
 from ui.interface_words import words
 from ui.safe_html import tag, text, with_specials
 from ui.visitor_case import BadCase
@@ -212,7 +213,7 @@ def _notes(result: Json, lang: str) -> str:
     lines.insert(0, str(said["replay_cases_n"]).format(n=f"{_n(result, 'cases'):,}"))
     left = result.get("left_out")
     if isinstance(left, Mapping):
-        lines += [str(said["score_left_rows"]).format(n=f"{n:,}", why=str(reason).replace("_", " "))
+        lines += [str(said["score_left_rows"]).format(n=f"{n:,}", why=reason_said(str(reason), lang))
                   for reason, n in list(left.items())[:4]]  # fmt: skip
     return tag("p", "dd-dim dd-evaluate-notes", text(" · ".join(lines)))
 

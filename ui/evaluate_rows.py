@@ -87,3 +87,15 @@ def answers_in(record: Mapping[str, Any], columns: Mapping[str, str]) -> RowAnsw
         return next(iter(AnswerRows(source)), None)
     except Refused:
         return None
+
+
+def reason_said(reason: str, lang: str) -> str:
+    """Why a row is left out, in words; one that is unknown by its own name."""
+    from pipeline.config_files import load_config
+
+    for file, entry in (("formats", "row"), ("evaluation", "score_unscored"), ("evaluation", "score_left_out"),
+                        ("interface", "replay_left_out")):  # fmt: skip
+        said = load_config(f"words/{lang}/{file}.yaml").get(f"{entry}_{reason}")
+        if said:
+            return str(said).rstrip(".。")
+    return reason.replace("_", " ")

@@ -14,7 +14,7 @@ from ui.charts import finite_number
 from ui.evaluate_case import Problems, big, number_field, text_field
 from ui.evaluate_panel import FOLDER, Answer, Asked, Checked, Form, Headline, Panel, Shown
 from ui.evaluate_plots import Bar, Points, number
-from ui.evaluate_rows import answers_in, score_rows
+from ui.evaluate_rows import answers_in, reason_said, score_rows
 from ui.interface_words import words
 from ui.pair_case import GivenSet
 from ui.safe_html import tag, text, with_specials
@@ -51,6 +51,7 @@ def form(given: Form, lang: str) -> str:
         text_field("train", values, lang, "evaluate_score_train", choices=rows, file=True),
         evaluate_case.more_fields(
             lang,
+            text_field("prompts", values, lang, "evaluate_score_prompts", file=True),
             text_field("base", values, lang, "evaluate_base", choices=evaluate_case.demo_models()),
             text_field("category", values, lang, "evaluate_category"),
             text_field("columns", values, lang, "evaluate_columns", lines=2),
@@ -67,6 +68,8 @@ def checked(given: Form, lang: str) -> Checked:
     arguments = ["score", "--reward-model", model, "--data", data]
     if train:
         arguments += ["--train", train]
+    if prompts := problems.data("prompts", given, required=False):
+        arguments += ["--prompts", prompts]
     if base := problems.model("base", given, required=False):
         arguments += ["--base", base]
     if category := given.get("category", "").strip():
@@ -170,19 +173,8 @@ def _notes(one: Json, result: Json, lang: str) -> str:
     for name, entry in (("left_out", "score_left_rows"), ("unscored", "score_unscored")):
         held = one.get(name)
         for reason, n in list(held.items())[:6] if isinstance(held, Mapping) else []:
-            lines.append(str(said[entry]).format(n=f"{n:,}", why=_reason(str(reason), lang)))
+            lines.append(str(said[entry]).format(n=f"{n:,}", why=reason_said(str(reason), lang)))
     return tag("p", "dd-dim dd-evaluate-notes", text(" · ".join(lines))) if lines else ""
-
-
-def _reason(reason: str, lang: str) -> str:
-    from pipeline.config_files import load_config
-
-    for file, entry in (("formats", f"row_{reason}"), ("evaluation", f"score_unscored_{reason}"),
-                        ("evaluation", f"score_left_out_{reason}")):
-        said = load_config(f"words/{lang}/{file}.yaml").get(entry)
-        if said:
-            return str(said).rstrip(".。")
-    return reason.replace("_", " ")
 
 
 # --- plots -------------------------------------------------------------------------------------------------------
@@ -329,13 +321,20 @@ def _points(one: Shown, held: Json) -> tuple[list[float], list[float], list[int]
                 rows = rows[:: max(1, math.ceil(total / MOST_POINTS))]
                 return [x[n] for n in rows], [y[n] for n in rows], rows, total
     kept = one.report.curves.get("points") if one.report is not None else None
-    if not isinstance(kept, Mapping):
-        return [], [], [], 0
-    names = list(kept.get("series") or ())
-    wanted = names.index(held["name"]) if held.get("name") in names else 0
-    points = [p for p in kept.get("points") or () if isinstance(p, (list, tuple)) and len(p) == 4 and p[3] == wanted]
-    total = int(finite_number(kept.get("rows")) or 0) if len(names) == 1 else len(points)
+    points = _kept_points(one, held)
+    whole = isinstance(kept, Mapping) and len(kept.get("series") or ()) == 1
+    total = int(finite_number(kept.get("rows")) or 0) if whole and isinstance(kept, Mapping) else len(points)
     return [p[0] for p in points], [p[1] for p in points], [int(p[2]) for p in points], max(total, len(points))
+
+
+def _kept_points(one: Shown, held: Json) -> list[Sequence[Any]]:
+    """Of a set, as the report holds them: [chosen, rejected, row, place of the set in the result]. Two sets may have
+    one name, and both have a row 0."""
+    kept = one.report.curves.get("points") if one.report is not None else None
+    if not isinstance(kept, Mapping):
+        return []
+    place = next((n for n, s in enumerate(one.result.get("sets") or ()) if s is held), 0)
+    return [p for p in kept.get("points") or () if isinstance(p, (list, tuple)) and len(p) == 4 and p[3] == place]
 
 
 def points(one: Shown, asked: Asked, lang: str) -> Answer:
@@ -491,16 +490,13 @@ def _read_case(one: Shown, held: Json, row: int) -> tuple[str, Sides, tuple[int 
     s = listed[place]
     beside = tuple(listed[n].get("row") if 0 <= n < len(listed) else None for n in (place - 1, place + 1))
     sides = [(name, str(s.get(name, "")), score)
-             for name, score in zip(("chosen", "rejected"), _scores_of_point(one, row), strict=True)]  # fmt: skip
+             for name, score in zip(("chosen", "rejected"), _scores_of_point(one, held, row), strict=True)]  # fmt: skip
     return str(s.get("prompt", "")), sides, (beside[0], beside[1])
 
 
-def _scores_of_point(one: Shown, row: int) -> tuple[float | None, float | None]:
-    kept = one.report.curves.get("points") if one.report is not None else None
-    for point in kept.get("points") or () if isinstance(kept, Mapping) else ():
-        if isinstance(point, (list, tuple)) and len(point) == 4 and point[2] == row:
-            return finite_number(point[0]), finite_number(point[1])
-    return None, None
+def _scores_of_point(one: Shown, held: Json, row: int) -> tuple[float | None, float | None]:
+    found = next((p for p in _kept_points(one, held) if p[2] == row), (None, None))
+    return finite_number(found[0]), finite_number(found[1])
 
 
 def _sides(record: dict[str, Any], asked: Form) -> tuple[str, Sides]:

@@ -10,6 +10,9 @@
   let forms = {}; // fields by kind, as they were typed
   let chain = Promise.resolve(), asking = 0, pollTimer = 0, typedTimer = 0;
   let fileField = ""; // the field that a dropped file goes into
+  let opened = null, unread = ""; // {row, set} of the case that is open; what stands in its place without one
+  const reloaded = history.state?.ddAt; // where the page was before it was loaded anew
+  let touched = false, returning = false; // touched: until then the page opens itself
   const filled = new WeakMap();
 
   function fresh(id) {
@@ -100,14 +103,17 @@
     const { evaluate, lang } = said.dataset;
     const other = lang !== state.lang;
     state.lang = lang;
-    if (evaluate && evaluate !== named) enter(evaluate); // as the address has it, said once
+    if (evaluate && evaluate !== named) enter(evaluate, evaluate === reloaded?.id && !touched ? reloaded.opened : null); // as the address has it, said once
     else if (other || !state.state) open();
     named = evaluate;
+    visited();
   }
 
-  function enter(id) {
+  function enter(id, row = null) { // row: {row, set} of a case to open in it
     clearTimeout(pollTimer);
     state = fresh(id);
+    opened = row;
+    visited();
     for (const name of CLEARED) if (part(name)) { part(name).innerHTML = ""; filled.delete(part(name)); }
     if (id) store("dd-evaluate-seen", [...new Set([id, ...seen()])].slice(0, 40));
     delete body().dataset.files; // they are of another evaluation
@@ -122,8 +128,10 @@
       state.state = root.dataset.state = answer.state;
       body().dataset.state = answer.state;
       body().classList.toggle("dd-has-evaluation", answer.state === "open");
-      if (answer.state === "open") handOut();
-      else {
+      if (answer.state === "open") {
+        if (opened && !caseIn()) openCase(opened.row, opened.set); // drawn in another language, or come back to
+        handOut();
+      } else {
         keep();
         await ask("form");
       }
@@ -158,6 +166,37 @@
     root.querySelector(".dd-verdict").dataset.report = byReport ? state.id : "";
     requestAnimationFrame(() => window.ddAddress?.("evaluate", visible() && !byReport ? state.id : ""));
   }
+
+  // --- back and forward: a tab, an evaluation, a bundle and a case are entries of the browser's history ---
+
+  const tabs = () => [...document.querySelectorAll("[role=tab]")];
+  const where = () => ({ tab: tabs().findIndex((one) => one.getAttribute("aria-selected") === "true"), id: state.id, bundle, opened });
+  const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+  function visited() { // before the address changes, which belongs to the new entry
+    const now = where(), before = history.state?.ddAt;
+    if (returning || now.tab < 0 || same(now, before)) return;
+    const turned = now.opened && before?.opened && same({ ...now, opened: null }, { ...before, opened: null });
+    history[before && touched && !turned ? "pushState" : "replaceState"]({ ...history.state, ddAt: now }, "");
+  }
+
+  function returned({ state: kept }) {
+    const to = kept?.ddAt, now = where();
+    if (!to) return;
+    returning = true; // the tab changes a moment later than the rest
+    bundle = to.bundle;
+    if (to.tab !== now.tab) tabs()[to.tab]?.click();
+    if (to.id !== now.id || to.bundle !== now.bundle) root ? enter(to.id, to.opened) : (state = fresh(to.id));
+    else if (to.opened && !same(to.opened, now.opened)) openCase(to.opened.row, to.opened.set);
+    else if (!to.opened && now.opened) closeCase();
+    else address();
+    opened = to.opened;
+    returning = false;
+  }
+
+  addEventListener("popstate", returned);
+  for (const type of ["pointerdown", "keydown"]) addEventListener(type, () => { touched = true; }, { capture: true, once: true });
+  if (!reloaded) (function first() { tabs().length ? visited() : setTimeout(first, 100); })();
 
   // --- the form ---
 
@@ -221,17 +260,38 @@
 
   // --- one case ---
 
+  const caseIn = () => part("case")?.querySelector(".dd-case-card");
+
   function openCase(row, set) {
-    return inTurn(() => ask("panel", { does: "case", row: Number(row), set, fields: fields() })).then((answer) => {
+    return inTurn(() => {
+      if (!caseIn()) unread = part("case")?.innerHTML ?? "";
+      return ask("panel", { does: "case", row: Number(row), set, fields: fields() });
+    }).then((answer) => {
       if (!answer?.parts?.case) return;
+      opened = { row: Number(row), set };
+      visited();
       for (const figure of body().querySelectorAll("dd-figure[data-set]")) if (figure.mark && figure.dataset.set === set) figure.mark(Number(row));
       part("case").scrollIntoView({ block: "nearest", behavior: "smooth" });
     });
   }
 
+  function closeCase() {
+    const place = part("case");
+    opened = null;
+    visited();
+    if (!place) return;
+    place.innerHTML = unread;
+    filled.delete(place);
+    for (const figure of body().querySelectorAll("dd-figure[data-set]")) figure.mark?.(null);
+  }
+
   const fields = () => fieldsIn(document.querySelector("#dd-evaluate-lower [data-fields]")); // which model, and filters as they stand
 
-  const asked = (at, value) => inTurn(() => ask("panel", { does: at.dataset.ask, value, fields: fields() }));
+  const asked = (at, value) => inTurn(() => ask("panel", { does: at.dataset.ask, value, fields: fields() })).then(() => {
+    if (!opened || caseIn()) return;
+    opened = null; // what was asked drew the place of the case anew
+    visited();
+  });
 
   // --- events ---
 
@@ -250,6 +310,7 @@
       keep();
       choose(at.value);
       bundle = "";
+      visited();
       inTurn(async () => { await ask("kind"); keep(); await ask("form"); });
     } else if (at.matches("[data-ask]:not(button)")) asked(at, at.type === "checkbox" ? (at.checked ? at.value : "") : at.value);
   }
@@ -275,7 +336,7 @@
     }
     else if ((hit = at("[data-share]"))) window.ddCopy?.(window.ddLink(state.link, state.id), hit);
     else if ((hit = at("[data-case]"))) openCase(hit.dataset.case, hit.dataset.set ?? "");
-    else if (at("[data-close-case]")) { const place = part("case"); place.innerHTML = ""; filled.delete(place); }
+    else if (at("[data-close-case]")) closeCase();
     else if ((hit = at("[data-recipe]"))) train(hit.dataset.recipe);
     else if ((hit = at("button[data-ask]"))) asked(hit, hit.dataset.value ?? "");
   }
@@ -291,6 +352,7 @@
   function openBundle(name) {
     bundle = name;
     if (state.state === "open") return enter("");
+    visited();
     return inTurn(() => ask(name ? "bundle" : "kind")).then(() => root.scrollIntoView({ block: "nearest" }));
   }
 
@@ -316,6 +378,7 @@
   document.addEventListener("visibilitychange", () => { if (!document.hidden && visible() && state.state) again(); });
   new MutationObserver((changes) => {
     if (!changes.some((one) => !root?.contains(one.target))) return;
+    visited();
     address();
     if (visible() && state.state && state.state !== "open" && !asking) inTurn(() => ask("kind")); // a run of the tab Train may have ended
   }).observe(document.documentElement, { subtree: true, attributes: true, attributeFilter: ["aria-selected"] });
