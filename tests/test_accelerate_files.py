@@ -30,6 +30,7 @@ from pipeline.training.accelerate_files import (
     read_accelerate,
     suited,
 )
+from pipeline.training.extension_locks import extensions_root, free_abandoned
 from pipeline.training.launch_line import LaunchLine, in_folder, launch_line, parse_command, read_line, threads
 
 NAMES = sorted(path.stem for path in ACCELERATE_FILES.glob("*.yaml"))
@@ -512,6 +513,7 @@ def plain_losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 def test_deepspeed_with_two_cpu_processes_trains_as_whole_copies_do(
     tmp_path: Path, name: str, plain_losses: list[float]
 ) -> None:  # fmt: skip
+    free_abandoned(extensions_root())  # of tests that were killed while they built: these would wait for ever
     result = result_of(tmp_path, start_training(tmp_path, suited(name, processes=2, gpus=0)))
     assert (result.processes, result.kind) == (2, "DEEPSPEED")
     assert result.losses == pytest.approx(plain_losses, abs=1e-4)

@@ -451,7 +451,8 @@ def test_right_answers_of_held_out_rows_overtake_the_models_own_wrong_ones(demo:
     assert len(test) > 40
     assert float(after.gt(0).float().mean() - before.gt(0).float().mean()) > 0.03
     assert float((after - before).mean()) > 1.0
-    assert trainer.evaluate()["eval_rewards/accuracies"] > 0.55
+    told = trainer.evaluate()  # the share of rows that gained depends on the few rows and on the machine's kernels
+    assert told["eval_loss"] < math.log(2) - 0.01 and told["eval_rewards/margins"] > 0.1
 
 
 # --- supervised ---

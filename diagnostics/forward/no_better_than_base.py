@@ -43,7 +43,7 @@ def no_better_than_base(subject: CheckpointSubject, limits: Thresholds) -> Itera
         "high": difference.high, "gain": -difference.mean, "rows": difference.rows,
     }  # fmt: skip
     evidence = ("base minus checkpoint, nats per token", [round(difference.low, 3), round(difference.high, 3)])
-    if seen.largest < 1e-6:
+    if seen.largest < limits["same_nats"]:
         same = "adapter_adds_nothing" if subject.loaded.adapter else "same_as_base"
         yield warning(same, evidence, **numbers)
     elif seen.base_nats < limits["level_well"] * found.ln_vocabulary and difference.low > -limits["much_worse"]:

@@ -435,6 +435,8 @@ def _look_for_another(made: Prompting, rows: Sequence[InstructionRow], note: Not
     limits = {name: float(entry["value"]) for name, entry in load_config("thresholds.yaml").items()}
     if made.maker.is_encoder_decoder:  # these depend on the form of their input by hundredths of a nat
         limits["format_nats_min"] = limits["format_nats_min_encoder"]
+    else:
+        limits["format_share_min"] = limits["format_share_switch"]
     if not found.clearly_better(limits):
         return
     best, used = found.best, made.label
