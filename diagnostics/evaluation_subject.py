@@ -24,6 +24,7 @@ from pipeline.evaluation.results import (
     ScoredSet,
     ScoresResult,
     Share,
+    prompts_matched,
 )
 
 JUDGING = ("judge", "reward")  # roles of models that answer nothing themselves
@@ -127,17 +128,9 @@ class EvaluationSubject:
         made: dict[str, tuple[Contest, ...]] = {}
         for after in afters(self.comparison):
             own = [c for c in every if c.after == after and c.n > 0 and c.win_rate is not None]
-            told = self.prompts_of(after)
-            first = deciding(own, after, count_of(told, "prompts") or count_of(told, "matched"))
+            first = deciding(own, after, prompts_matched(self.comparison.prompts, after))
             made[after] = tuple(sorted(own, key=lambda c: c is not first))
         return made
-
-    def prompts_of(self, after: str) -> Mapping[str, Any]:
-        """How prompts of this model were matched."""
-        told = self.comparison.prompts
-        apart = told.get("by_after")
-        own = apart.get(after) if isinstance(apart, Mapping) else None
-        return own if isinstance(own, Mapping) else told
 
     @property
     def main_contests(self) -> tuple[Contest, ...]:

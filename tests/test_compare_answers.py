@@ -81,7 +81,7 @@ def test_rows_of_the_same_prompt_are_one_prompt(tmp_path: Path) -> None:
 def test_all_say_the_same_judge_decides_where_prompts_repeat(tmp_path: Path) -> None:
     """Of 30 prompts, four rows each, the task judged 10: a fifth of the prompts, though less than one of the rows."""
     from pipeline.commands.compare_account import verdict_line
-    from pipeline.evaluation.compare_answers import prompts_matched
+    from pipeline.evaluation.results import prompts_matched
 
     files = []
     for name, said in (("before", "41"), ("after", "42"), ("later", "42")):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config_files import load_config
+from pipeline.evaluation.results import prompts_matched
 from ui.charts import finite_number
 
 ORDER = ("task", "people", "judge", "reward")
@@ -41,7 +42,8 @@ def contests_of(result: Mapping[str, Any], after: str) -> list[Mapping[str, Any]
     own = [c for c in objects(result.get("contests")) if c.get("after") == after]
     mine = sorted((c for c in own if is_judged(c)), key=rank)
     entitled = [c for c in mine if c.get("by") in ORDER]
-    least = float(load_config("evaluation.yaml")["compare"]["least_share"]) * _prompts(result, after)
+    prompts = prompts_matched(result.get("prompts"), after)
+    least = float(load_config("evaluation.yaml")["compare"]["least_share"]) * prompts
     first = next((c for c in entitled if _n(c) >= least), max(entitled, key=_n, default=None))
     return mine if first is None else [first, *(c for c in mine if c is not first)]
 
@@ -72,13 +74,3 @@ def rank(contest: Mapping[str, Any]) -> int:
 
 def _n(contest: Mapping[str, Any]) -> float:
     return finite_number(contest.get("n")) or 0
-
-
-def _prompts(result: Mapping[str, Any], after: str) -> float:
-    """Different prompts that both models answered."""
-    account = result.get("prompts")
-    account = account if isinstance(account, Mapping) else {}
-    own = account.get("by_after")
-    own = own.get(after) if isinstance(own, Mapping) else None
-    own = own if isinstance(own, Mapping) else account
-    return finite_number(own.get("prompts")) or finite_number(own.get("matched")) or 0

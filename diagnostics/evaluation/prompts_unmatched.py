@@ -10,6 +10,7 @@ from diagnostics.pairs_subject import percent
 from diagnostics.report import Observation
 from diagnostics.run_checks import error, info, ok, warning
 from diagnostics.thresholds import Thresholds
+from pipeline.evaluation.results import prompts_of
 
 
 def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Observation]:
@@ -29,7 +30,7 @@ def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         https://doi.org/10.1080/01621459.1927.10502953
     """
     counted = ("matched", "only_before", "only_after", "twice")
-    each = {name: subject.prompts_of(name) for name in afters(subject.comparison)}
+    each = {name: prompts_of(subject.comparison.prompts, name) for name in afters(subject.comparison)}
     # of several models the one that fewest prompts are shared with
     worst = max(each, key=lambda name: _alone(each[name]), default="")
     prompts = each.get(worst, subject.comparison.prompts)

@@ -8,9 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config_files import load_config
-from pipeline.evaluation.compare_answers import deciding, disagreeing, prompts_matched
+from pipeline.evaluation.compare_answers import deciding, disagreeing
 from pipeline.evaluation.format_of_first import formats_said
-from pipeline.evaluation.results import ComparisonCase, ComparisonResult, Contest, Difference, MeasureChange, Share
+from pipeline.evaluation.results import (
+    ComparisonCase,
+    ComparisonResult,
+    Contest,
+    Difference,
+    MeasureChange,
+    Share,
+    prompts_matched,
+)
 from pipeline.refusal import Sentence
 
 _TEXT = 70  # characters of a text in a line

@@ -336,11 +336,11 @@ def _write(
     from pipeline.evaluation.results import MOST_BYTES, write_result_file
 
     sheet = output.suffix.lower() == ".xlsx"
-    held, rows = result, _place_of_rows(output)
+    held = result
     bytes_in_all = sum(map(len, _row_lines(result))) * 1.2  # indented in the result
     try:
         if bytes_in_all > _ROW_SHARE * MOST_BYTES:
-            share = _ROW_SHARE * MOST_BYTES / bytes_in_all
+            share, rows = _ROW_SHARE * MOST_BYTES / bytes_in_all, _place_of_rows(output)
             held = replace(result, rows=result.rows[: int(len(result.rows) * share)], rows_file=rows.name)
             with written_whole(rows) as temporary, open(temporary, "wb") as file:
                 file.writelines(_row_lines(result))
@@ -349,7 +349,7 @@ def _write(
         _told_elsewhere(wanted, place, why, options.lang)
         places = {"result": place, "output": place}
         if sheet:
-            rows_in = rows.name if held.rows_file else place.name
+            rows_in = held.rows_file or place.name
             book, why = write_where_possible(
                 output, lambda path: write_workbook(result, path, lang=options.lang, whole_in=rows_in)
             )

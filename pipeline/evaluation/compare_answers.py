@@ -427,14 +427,6 @@ def deciding(contests: Sequence[Contest], after: str, prompts: int) -> Contest |
     return next((one for one in mine if one.n >= least), max(mine, key=lambda one: one.n, default=None))
 
 
-def prompts_matched(told: Mapping[str, Any], after: str) -> int:
-    """Different prompts that before and this after model both answered, by the `prompts` of a result."""
-    apart = told.get("by_after")
-    own = apart.get(after) if isinstance(apart, Mapping) else None
-    own = own if isinstance(own, Mapping) else told
-    return int(own.get("prompts") or own.get("matched") or 0)
-
-
 def disagreeing(contests: Sequence[Contest], decided: Contest | None) -> tuple[str, ...]:
     """Who says the opposite of the decider about the same model."""
     if decided is None:

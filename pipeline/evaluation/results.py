@@ -298,6 +298,22 @@ class ComparisonResult:
     kind: Literal["comparison"] = "comparison"
 
 
+def prompts_of(told: Any, after: str) -> Mapping[str, Any]:
+    """How the prompts of one after model were matched, by the `prompts` of a comparison, which may hold anything."""
+    told = told if isinstance(told, Mapping) else {}
+    apart = told.get("by_after")
+    own = apart.get(after) if isinstance(apart, Mapping) else None
+    return own if isinstance(own, Mapping) else told
+
+
+def prompts_matched(told: Any, after: str) -> int:
+    """Different prompts that before and this after model both answered, by the same; 0 where it isn't told."""
+    own = prompts_of(told, after)
+    counts = (own.get(name) for name in ("prompts", "matched"))
+    known = (n for n in counts if isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n))
+    return next((int(n) for n in known if n), 0)
+
+
 # --- bad cases replayed ------------------------------------------------------------------------------------------
 
 
