@@ -211,22 +211,21 @@ class _Run:
             if names.count(name) > 1:
                 raise Refused("compare_name_twice", name=name)
         found = find_model(sources[0], base=self.options.base, option="--before")
-        others, every, apart = list[Checkpoint](), names[:1], dict[str, Placed]()
+        others, every, apart = list[Checkpoint](), names[:1], list[Placed]()
         for name, path in zip(names[1:], sources[1:], strict=True):
             own, other = self._own_base(path, found.checkpoint), open_checkpoint(path)
             if own is None:
                 others.append(other)
                 every.append(name)
             else:
-                apart[name] = Placed(name, own, other, "apart")
+                apart.append(Placed(name, own, other, "apart"))
         if found.adapter is not None:  # its base is loaded, and asked nothing
             others.insert(0, found.adapter)
             every.insert(0, next(name for n in range(len(names) + 1) if (name := "base" + "'" * n) not in names))
         models = ModelsOnBase(
-            found.checkpoint, others, names=every, device=default_device(self.options.device),
+            found.checkpoint, others, names=every, apart=apart, device=default_device(self.options.device),
             dtype=self.options.dtype, note=self.note,
         )  # fmt: skip
-        models.placed = {**models.placed, **apart}
         return models, names
 
     def _own_base(self, path: str, base: Checkpoint) -> Checkpoint | None:

@@ -64,13 +64,14 @@ class ModelsOnBase:
     """The base and others by name, at most one whole model in memory.
 
     others: adapters, or whole checkpoints of their own. names: of the base and of each of them; else made from their
-    paths. Nothing is loaded yet. Raises Refused for what is no model, and for an adapter that doesn't fit the base.
-    remarks: what is worth saying about them. seconds: spent on loading, by name.
+    paths. apart: adapters that stand on another base, which is loaded for them. Nothing is loaded yet. Raises Refused
+    for what is no model, and for an adapter that doesn't fit the base. remarks: what is worth saying about them.
     """
 
     def __init__(
         self, base: Checkpoint, others: Sequence[Checkpoint] = (), *, names: Sequence[str] | None = None,
-        device: str = "cpu", dtype: str | None = None, note: Callable[[str], None] = lambda line: None,
+        apart: Sequence[Placed] = (), device: str = "cpu", dtype: str | None = None,
+        note: Callable[[str], None] = lambda line: None,
     ) -> None:  # fmt: skip
         self.device, self.dtype, self.note = device, dtype, note
         self.remarks: list[Sentence] = []
@@ -78,7 +79,7 @@ class ModelsOnBase:
         if len(named) != len(others) + 1 or len(set(named)) != len(named):
             raise ValueError(f"{len(others) + 1} different names are needed, not {named}")
         first = Placed(named[0], base, None, "base")
-        placed = [first, *(self._place(base, one, name) for one, name in zip(others, named[1:], strict=True))]
+        placed = [first, *(self._place(base, one, name) for one, name in zip(others, named[1:], strict=True)), *apart]
         self.placed: Mapping[str, Placed] = {one.name: one for one in placed}
         self._inner = {one.name: f"adapter_{number:05d}" for number, one in enumerate(placed)}  # for peft: no dots
         self._held: str | None = None  # whose weights are in memory: the base's name, or that of one apart
