@@ -485,7 +485,7 @@ def start_training(folder: Path, spread: Any, number: int = 0) -> subprocess.Pop
 
 
 def result_of(folder: Path, *started: subprocess.Popen[bytes]) -> SimpleNamespace:
-    until = time.monotonic() + 240  # the first ZeRO run on a machine compiles for a minute
+    until = time.monotonic() + 900  # the first ZeRO run of a virtual environment compiles for one minute, on a busy machine for five
     while any(process.poll() is None for process in started) and time.monotonic() < until:
         if any(process.poll() for process in started):
             break  # the others would wait for the one that failed

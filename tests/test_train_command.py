@@ -75,7 +75,7 @@ def started(*arguments: str, limits: dict[int, int] | None = None, **more: Any) 
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=150)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -90,7 +90,7 @@ def curve(job: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in r.items() if k != "time"} for r in records if "loss" in r]
 
 
-def until(true: Callable[[], bool], seconds: float = 90) -> None:
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -131,7 +131,7 @@ def test_the_exported_recipe_has_the_same_curve_in_trl(whole: tuple[Path, str, s
     folder = home / "trl"
     assert main([*arguments(home / "unused", "--export", f"trl={folder}", use_cpu="true")]) == 0
     program = Path(sys.executable).parent / "trl"
-    done = subprocess.run([program, "dpo", "--config", "config.yaml"], cwd=folder, capture_output=True, timeout=150)
+    done = subprocess.run([program, "dpo", "--config", "config.yaml"], cwd=folder, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     (state,) = folder.glob(f"output/checkpoint-{STEPS}/trainer_state.json")
     assert [r for r in json.loads(state.read_text())["log_history"] if "loss" in r] == curve(whole[0])
