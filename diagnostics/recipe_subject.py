@@ -291,8 +291,8 @@ class RecipeSubject:
         from pipeline.training.time_needed import steps_of
 
         most = int(self.get("max_steps", -1))
-        if most > 0:
-            return most
+        if most >= 0:
+            return max(most, 1)
         try:
             rows = self.row_count
         except NotMeasured:

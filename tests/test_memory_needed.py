@@ -24,7 +24,7 @@ from pipeline.training.memory_needed import (
 )
 from pipeline.training.model_shape import ModelShape, shape_of_config, shape_of_model, shape_of_tensors
 from pipeline.training.recipe import parse_recipe
-from pipeline.training.time_needed import TimeNeeded, duration, from_measured, speed_of, steps_of, time_needed
+from pipeline.training.time_needed import TimeNeeded, speed_of, steps_of, time_needed
 
 H, F, V = 64, 160, 97
 DECODER = {"hidden_size": H, "intermediate_size": F, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -413,7 +413,6 @@ def test_everything_can_be_said(lang: str) -> None:
         time_needed(SIZES["7B"], TrainingSettings(), rows=10_000, device_name="NVIDIA L4"),
         time_needed(SIZES["7B"], TrainingSettings(), rows=10_000, device_name="Some Other Card"),
         time_needed(SIZES["7B"], TrainingSettings(device="cpu"), rows=10),
-        from_measured([9.0, 2.0, 1.0, 1.1, 1.2], 300),
     ):
         assert expected is not None and "{" not in expected.said(lang)
 
@@ -463,17 +462,6 @@ def test_steps_are_those_of_the_trainer(tmp_path: Any) -> None:
         settings = TrainingSettings(per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)
         assert steps_of(settings, rows, epochs) == trainer.state.global_step
     assert steps_of(TrainingSettings(), 100, max_steps=7) == 7
-
-
-def test_measured_steps_narrow_the_range() -> None:
-    assert from_measured([], 10) is None and from_measured([3.0], 10) is None
-    few, many = from_measured([30.0, 9.0, 2.0, 1.0], 100), from_measured([30.0, 9.0, *[1.0, 2.0] * 50], 100)
-    assert few and many and many.basis == "measured" and many.measured_steps == 100
-    assert few.seconds_per_step[0] <= 1.5 <= few.seconds_per_step[1]
-    width = [most - least for least, most in (few.seconds_per_step, many.seconds_per_step)]
-    assert width[1] < width[0]
-    assert many.seconds[0] <= 150 <= many.seconds[1]
-    assert duration(0.05, "en") == "50 ms" and duration(3599, "en") == "1 h" and duration(90_000, "zh") == "1 天 1 小时"
 
 
 def test_more_work_takes_longer() -> None:

@@ -157,6 +157,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("dpo_lora", {"resize_vocab": True, "lora_modules_to_save": ["score"]}, "RUN016", "rows_added_to_saved", "info"),
     ("dpo_lora", {}, "RUN017", "ok", "ok"),
     ("dpo_lora", {"max_steps": -1, "num_train_epochs": 0}, "RUN017", "no_steps", "error"),
+    ("dpo_lora", {"max_steps": 0}, "RUN017", "stops_at_once", "error"),
     ("dpo_lora", {"max_steps": 3000}, "RUN017", "many_epochs", "warning"),
     ("dpo_lora", {"warmup_steps": 200}, "RUN017", "warmup_too_long", "warning"),
     ("dpo_lora", {"logging_steps": 500}, "RUN017", "logged_once", "info"),

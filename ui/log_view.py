@@ -9,10 +9,11 @@ from typing import Any
 
 from diagnostics.render import verdict_line
 from diagnostics.report import Report
+from pipeline.durations import exactly
 from ui.charts import finite_number
-from ui.interface_words import words
+from ui.interface_words import known, words
 from ui.log_charts import SEVERE, ShownRun, full_name, spot_of, with_anchors
-from ui.report_view import Said, mark
+from ui.report_view import mark
 from ui.safe_html import tag, text
 
 # Outcomes of LOG001 that another reading may change: the log has lines, and no loss was seen in them.
@@ -48,23 +49,15 @@ def facts(report: Report, lang: str) -> str:
         first, second = _moment(began), _moment(ended)
         same_day = first[:10] == second[:10]
         parts.append(f"{first} → {second[11:] if same_day else second}")
-    if length := duration(report, said):
+    if length := duration(report, lang):
         parts.append(length)
     return tag("p", "dd-facts", text(" · ".join(parts)))
 
 
-def duration(report: Report, said: Said) -> str:
+def duration(report: Report, lang: str) -> str:
     """How long the log spans; empty where it doesn't say."""
     seconds = finite_number(report.metrics.get("log.seconds")) or 0
-    return _span(seconds, said) if seconds >= 1 else ""
-
-
-def _span(seconds: float, said: Said) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return str(said["span_hours"].format(h=hours, m=minutes))
-    return str(said["span_minutes"].format(m=minutes, s=rest) if minutes else said["span_seconds"].format(s=rest))
+    return exactly(seconds, known(lang)) if seconds >= 1 else ""
 
 
 def marks(runs: Sequence[ShownRun], lang: str) -> str:
@@ -100,7 +93,7 @@ def live_line(last_line: float | None, stopped: str, lang: str) -> str:
         return tag("span", "dd-dim", text(said[stopped]))
     if last_line is None:
         return ""
-    ago = _span(max(0.0, time.time() - last_line), said)
+    ago = exactly(time.time() - last_line, known(lang))
     return tag("span", "dd-live", tag("span", "dd-pulse"), text(said["last_line"].format(ago=ago)))
 
 
@@ -121,7 +114,7 @@ def comparison(runs: Sequence[ShownRun], lang: str) -> str:
         values = [
             _count(report.metrics.get("log.last_step") or report.metrics.get("log.rows")),
             _value(report.metrics.get("log.loss.last")), _value(report.metrics.get("log.eval_loss.lowest")),
-            duration(report, said) or "–",
+            duration(report, lang) or "–",
         ]  # fmt: skip
         judged = tag("span", f"dd-judged dd-{report.verdict}", text(verdict_line(report)))
         cells = [tag("th", "", choose, scope="row"), *(tag("td", "dd-num", text(v)) for v in values),

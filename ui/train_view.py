@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostics.render import worst_first
+from pipeline.durations import exactly
 from pipeline.refusal import Refused
 from pipeline.training.checkpoints import checkpoints_in, last_whole, step_of
 from pipeline.training.failures import advice
@@ -28,7 +29,7 @@ from pipeline.training.job_folder import (
     find_job,
     read_status,
 )
-from pipeline.training.job_words import duration, failure_said, method_of, size, state_said
+from pipeline.training.job_words import failure_said, method_of, size, state_said
 from pipeline.training.newest_record import METRICS
 from pipeline.training.progress_file import read_progress
 from pipeline.training.recipe import Recipe, parse_recipe
@@ -173,7 +174,7 @@ def now(job: Job, lang: str) -> str:
     """How it stands in a sentence, how far it is, what it takes, and the way on."""
     said, status = words(lang), read_status(job)
     share = status.step / status.max_steps if status.max_steps else None
-    facts = [tag("span", "", text(fact)) for fact in _facts(job, status, said)]
+    facts = [tag("span", "", text(fact)) for fact in _facts(job, status, lang)]
     sentence = _state(status, lang, state_said(status, known(lang)))
     top = tag("div", "dd-run-line", tag("div", "", sentence, tag("span", "dd-run-facts", *facts)),
               tag("div", "dd-run-do", *_buttons(status, said)))  # fmt: skip
@@ -199,7 +200,7 @@ def _told(job: Job, status: Status, lang: str) -> str:
         line = said["train_phases"].get(read_progress(job.folder).phase, line)
     elif status.state in ("failed", "interrupted", "stopped") and not status.checkpoint:
         line = said["train_ended_unsaved" if status.step else "train_ended_early"].format(
-            n=f"{status.step:,}", of=f"{status.max_steps:,}", time=duration(status.seconds)
+            n=f"{status.step:,}", of=f"{status.max_steps:,}", time=exactly(status.seconds, known(lang))
         )
     elif status.state == "refused":
         line += " " + said["train_refused_info"]
@@ -223,15 +224,15 @@ def _buttons(status: Status, said: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _facts(job: Job, status: Status, said: Mapping[str, Any]) -> list[str]:
-    facts = []
+def _facts(job: Job, status: Status, lang: str) -> list[str]:
+    said, facts = words(lang), []
     if status.max_steps:
         facts.append(said["train_step"].format(n=f"{status.step:,}", of=f"{status.max_steps:,}"))
     left = seconds_left(job, status)
     if left is not None:
-        facts.append(said["rejects_left"].format(time=duration(left)))
+        facts.append(said["rejects_left"].format(time=exactly(left, known(lang))))
     elif status.end and status.start:
-        facts.append(said["rejects_took"].format(time=duration(status.seconds)))
+        facts.append(said["rejects_took"].format(time=exactly(status.seconds, known(lang))))
     if status.peak_memory_bytes:
         facts.append(said["train_peak"].format(n=size(status.peak_memory_bytes)))
     if status.peak_gpu_memory_bytes:
@@ -367,7 +368,8 @@ def compared(jobs: Sequence[Job], lang: str) -> str:
         if any(v is not None for v in values):
             shown = ["–" if v is None else f"{v:.4g}" for v in values]
             rows.append(_row(log_charts.full_name(name, said), shown, "dd-num"))
-    rows.append(_row(said["train_row_took"], [duration(read_status(job).seconds) for job in jobs], "dd-num"))
+    took = [exactly(read_status(job).seconds, known(lang)) for job in jobs]
+    rows.append(_row(said["train_row_took"], took, "dd-num"))
     recipes = [recipe_of(job) for job in jobs]
     names = dict.fromkeys(name for one in recipes if one is not None for name in one.fields)
     differ = []

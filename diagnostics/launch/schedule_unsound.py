@@ -49,7 +49,10 @@ def _share(value: Any, steps: int) -> float:
 def _length(subject: RecipeSubject, limits: Thresholds) -> Iterator[Observation]:
     steps, most = subject.steps, int(subject.get("max_steps", -1))
     epochs = float(subject.get("num_train_epochs", 3))
-    if most <= 0 and epochs <= 0:
+    if most == 0:  # the Trainer goes by epochs below 0 only, and looks at its limit after a step
+        yield error("stops_at_once", ("max_steps", most))
+        return
+    if most < 0 and epochs <= 0:
         yield error("no_steps", ("num_train_epochs", epochs), ("max_steps", most))
         return
     try:

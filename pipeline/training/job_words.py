@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.config_files import load_config
+from pipeline.durations import exactly
 from pipeline.training.job_folder import RECIPE, Job, Status, read_status
 from pipeline.training.newest_record import last_loss
 
@@ -43,7 +44,7 @@ def failure_said(status: Status, lang: str) -> str:
     """One or two sentences: how it ended, and where it failed why and what to change."""
     said = words(lang)
     text = str(said["ends"][status.state]).format(
-        step=status.step, max_steps=status.max_steps, duration=duration(status.seconds),
+        step=status.step, max_steps=status.max_steps, duration=exactly(status.seconds, lang),
         checkpoint=status.checkpoint or "-",
     )  # fmt: skip
     if status.failure is None:
@@ -61,7 +62,7 @@ def account(job: Job, lang: str) -> str:
         ("job", job.id), ("folder", job.folder), ("state", state_said(status, lang)), ("method", method_of(job)),
         ("step", f"{status.step}/{status.max_steps}" if status.max_steps else "-"),
         ("loss", _number(last_loss(job.folder))), ("start", _moment(status.start)), ("end", _moment(status.end)),
-        ("duration", duration(status.seconds)), ("memory", size(status.peak_memory_bytes)),
+        ("duration", exactly(status.seconds, lang)), ("memory", size(status.peak_memory_bytes)),
         ("gpu_memory", size(status.peak_gpu_memory_bytes)), ("checkpoint", status.checkpoint or "-"),
         ("attempt", status.attempt), ("exit_status", "-" if status.exit_status is None else status.exit_status),
     ]  # fmt: skip
@@ -80,21 +81,11 @@ def table(found: Sequence[Mapping[str, Any]], lang: str) -> str:
         rows.append([
             str(one["job"]), str(said["states"][one["state"]]), str(one["method"]) or "-",
             f"{one['step']}/{one['max_steps']}" if one["max_steps"] else "-", _number(one["loss"]),
-            _moment(one["start"]), duration(one["seconds"]),
+            _moment(one["start"]), exactly(one["seconds"], lang),
         ])  # fmt: skip
     widths = [max(_width(row[i]) for row in rows) for i in range(len(names))]
     lines = ["  ".join(cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def duration(seconds: float) -> str:
-    """4 s, 12 min 5 s, 3 h 20 min; units are the same in both languages."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{seconds:.0f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def size(number: int) -> str:

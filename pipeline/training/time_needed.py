@@ -1,5 +1,4 @@
-"""Time that a training run will take: a range from the arithmetic and the device's speed, and a narrow one once steps
-were measured.
+"""Time that a training run will take: a range from the arithmetic and the device's speed.
 
 A forward pass costs 2 operations for each parameter and token, a backward pass twice that (Kaplan et al., arXiv
 2001.08361, section 2.1); recomputing costs one more forward pass, and frozen weights need no gradient of their own.
@@ -9,13 +8,14 @@ Devices and the share of their peak that training reaches: configs/training_memo
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from math import ceil, floor
+from math import ceil
 from typing import Any
 
 from pipeline.config_files import load_config
+from pipeline.durations import about
 from pipeline.refusal import Sentence
 from pipeline.training.memory_needed import TrainingSettings
 from pipeline.training.model_shape import ModelShape
@@ -23,9 +23,8 @@ from pipeline.training.model_shape import ModelShape
 
 @dataclass(frozen=True)
 class TimeNeeded:
-    """steps: optimizer steps. seconds_per_step, seconds: (least, most). basis: table | cpu | assumed | measured; what
-    the speed rests on. device: name in the table, else empty. tokens_per_step, operations_per_step: of all processes;
-    0 where only measured."""
+    """steps: optimizer steps. seconds_per_step, seconds: (least, most). basis: table | cpu | assumed; what the speed
+    rests on. device: name in the table, else empty. tokens_per_step, operations_per_step: of all processes."""
 
     steps: int
     seconds_per_step: tuple[float, float]
@@ -33,7 +32,6 @@ class TimeNeeded:
     device: str = ""
     tokens_per_step: float = 0.0
     operations_per_step: float = 0.0
-    measured_steps: int = 0
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -43,10 +41,8 @@ class TimeNeeded:
     def said(self, lang: str) -> str:
         """One or two sentences: how long, and how sure that is."""
         least, most = self.seconds
-        each_least, each_most = (duration(seconds, lang) for seconds in self.seconds_per_step)
-        params = {"steps": f"{self.steps:,}", "least": duration(least, lang), "most": duration(most, lang),
-                  "device": self.device, "measured": str(self.measured_steps), "each_least": each_least,
-                  "each_most": each_most}  # fmt: skip
+        params = {"steps": f"{self.steps:,}", "least": about(least, lang), "most": about(most, lang),
+                  "device": self.device}  # fmt: skip
         return Sentence(f"time/{self.basis}", params, "training").said(lang)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,30 +56,11 @@ class TimeNeeded:
         return cls(**{**given, "seconds_per_step": (least, most)})
 
 
-def duration(seconds: float, lang: str) -> str:
-    """`3 h 20 min`, `45 s`, `120 ms`, in the words of the language; two units at most."""
-    words = load_config(f"words/{lang}/training.yaml")["time"]["units"]
-    if seconds < 1:
-        return f"{max(seconds * 1000, 1):.0f}{words['millisecond']}"
-    if seconds < 9.95:
-        return f"{seconds:.1f}{words['second']}"
-    if seconds < 59.5:
-        return f"{seconds:.0f}{words['second']}"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes}{words['minute']}"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}{words['hour']}" + (f" {minutes}{words['minute']}" if minutes else "")
-    days, hours = divmod(hours, 24)
-    return f"{days:,}{words['day']}" + (f" {hours}{words['hour']}" if hours else "")
-
-
 def steps_of(settings: TrainingSettings, rows: int, epochs: float = 1.0, max_steps: int = -1) -> int:
     """Optimizer steps as transformers' Trainer counts them: batches of an epoch divided by the accumulation, rounded
     up; for GRPO and RLOO rows are prompts, each answered num_generations times."""
-    if max_steps > 0:
-        return max_steps
+    if max_steps >= 0:
+        return max(max_steps, 1)  # 0 ends it after the first step
     samples = rows * settings.num_generations if settings.method in ("grpo", "rloo") else rows
     batches = ceil(samples / max(settings.per_device_train_batch_size * settings.processes, 1))
     each_epoch = max(ceil(batches / max(settings.gradient_accumulation_steps, 1)), 1)
@@ -217,24 +194,3 @@ def time_needed(
         steps, (min(seconds), max(seconds)), speed.basis, speed.device,
         micro[0] * accumulation * settings.processes, operations,
     )  # fmt: skip
-
-
-def from_measured(step_seconds: Sequence[float], steps_left: int) -> TimeNeeded | None:
-    """From the seconds of the steps so far, the first of which are left out; None where that leaves none.
-
-    The range is what the mean of the remaining steps will lie in, by the spread of the measured ones: from their
-    tenth to their ninetieth percentile around the mean where they are few, nearer to the mean with more of them.
-    """
-    warm_up = int(load_config("training_memory.yaml")["time"]["warm_up_steps"])
-    known = [s for s in step_seconds if s >= 0]
-    known = known[warm_up:] if len(known) > warm_up else known[1:]
-    if not known:
-        return None
-    ordered = sorted(known)
-    mean = sum(known) / len(known)
-    low = ordered[floor(0.1 * (len(ordered) - 1))]
-    high = ordered[ceil(0.9 * (len(ordered) - 1))]
-    nearer = max(len(known), 1) ** 0.5
-    least = mean - max((mean - low) / nearer, 0.02 * mean)
-    most = mean + max((high - mean) / nearer, 0.05 * mean)
-    return TimeNeeded(max(steps_left, 0), (max(least, 0.0), most), "measured", measured_steps=len(known))
