@@ -160,7 +160,30 @@ def test_nothing_is_cut_and_every_missing_score_has_a_reason(folders: dict[str, 
     save_file(state, broken / "model.safetensors", {"format": "pt"})
     (broken / "chat_template.jinja").write_text(TEMPLATE)
     scorer = scorer_of(loaded(broken))
-    assert math.isnan(scorer.score(row("q"), ["a"])[0]) and scorer.unscored == {"not_finite": 1}
+    assert math.isnan(scorer.score(row("q"), ["a"])[0]) and scorer.unscored == {"weights_not_finite": 1}
+
+
+def test_overflow_is_told_from_broken_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(folders["padded"], tmp_path / "large")
+    state = load_file(folder / "model.safetensors")
+    state["model.norm.weight"] *= 1000
+    sound = state["score.weight"] / 1000
+
+    def reasons(value: float, dtype: str) -> dict[str, int]:
+        state["score.weight"] = sound.clone()
+        state["score.weight"][0, 0] = value
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
+        with RewardScorer(load_model(open_checkpoint(str(folder)), head="reward", dtype=dtype)) as scorer:
+            [score] = scorer.score(row("q"), ["a"])
+            assert math.isnan(score) == bool(scorer.unscored)
+            return dict(scorer.unscored)
+
+    assert reasons(1e5, "float16") == {"overflow": 1} and reasons(1e5, "float32") == {}
+    assert reasons(3e38, "float32") == {"overflow": 1}  # sound weights, an infinite reward
+    assert reasons(math.inf, "float32") == reasons(math.nan, "float32") == {"weights_not_finite": 1}
+    assert reasons(math.nan, "float16") == {"weights_not_finite": 1}
 
 
 def test_head_of_an_adapter(folders: dict[str, Path], tmp_path: Path) -> None:

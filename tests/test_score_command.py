@@ -24,11 +24,13 @@ from pipeline.__main__ import main
 from pipeline.candidates.candidate import SourceRow
 from pipeline.candidates.reward_scorer import RewardScorer
 from pipeline.checkpoint import open_checkpoint
+from pipeline.evaluation.kept_rewards import KeptRewards, kept_place
 from pipeline.evaluation.results import read_result_file
 from pipeline.evaluation.score_sets import ToScore, finished, score_sets
 from pipeline.load_model import load_model
 from pipeline.pairs.open_source import open_source
 from pipeline.pairs.pair import Pair
+from pipeline.refusal import Refused
 
 PAIRS = [
     {"prompt": f"{ROWS[n % len(ROWS)][0]} {n}", "chosen": ROWS[n % len(ROWS)][1],
@@ -299,6 +301,18 @@ def test_training_against_held_out(model: Path, tmp_path: Path, capsys: pytest.C
     assert "same file" in capsys.readouterr().err
 
 
+def test_prompts_are_the_same_but_for_capitals_and_white_space(model: Path, tmp_path: Path) -> None:
+    asked = [{"prompt": f"What is {n}?", "chosen": "red", "rejected": "blue"} for n in range(4)]
+    turns = [{"role": "user", "content": "What  is\n0?\n"}]
+    other: list[dict[str, Any]] = [{**asked[0], "prompt": turns}, {**asked[1], "prompt": " what is 1? "}, {**asked[2], "prompt": "What is 2"}]
+    other.append({**asked[3], "prompt": [{"role": "system", "content": "Answer."}, {"role": "user", "content": "What is 3?"}]})
+    train, held = write(tmp_path / "train.jsonl", asked), write(tmp_path / "held.jsonl", other)
+    assert score(model, "--data", train, "--held-out", held, "--output", tmp_path / "out.jsonl") in (0, 1)
+    result = read_result_file(tmp_path / "out.jsonl.scores.json")
+    assert (result["shared_prompts"], result["held_out_prompts"]) == (2, 4)
+    assert result["sets"][1]["lines"]["shared_prompt"] == [1, 2]
+
+
 def test_pairs_of_one_prompt_are_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{**row, "prompt": f"q {n // 6}"} for n, row in enumerate(PAIRS)]
     data, distinct = write(tmp_path / "p.jsonl", rows), write(tmp_path / "d.jsonl", PAIRS)
@@ -463,16 +477,82 @@ def test_an_interrupt_leaves_what_was_scored(model: Path, tmp_path: Path) -> Non
                str(output), "--device", "cpu", "--format", "json", "--progress", str(progress)]  # fmt: skip
     root = Path(__file__).resolve().parent.parent
     child = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600  # ends only what hangs
     while time.monotonic() < until:
         held = json.loads(progress.read_text()) if progress.exists() else {}
         if held.get("stage") == "scoring_data" and held["done"] > 200:
             break
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=600)
     assert child.returncode == 3, err
     result = json.loads(out)
     written = lines(output)
     assert result["interrupted"] and 0 < len(written) == result["sets"][0]["scored"] < 60_000
     assert all(isinstance(row["score_chosen"], float) for row in written)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_killed_run_goes_on_to_the_same_result(model: Path, tmp_path: Path) -> None:
+    rows = [{**PAIRS[n % len(PAIRS)], "prompt": f"{PAIRS[n % len(PAIRS)]['prompt']} {n}"} for n in range(6000)]
+    data, output, whole = write(tmp_path / "p.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    kept, root = tmp_path / "out.jsonl.kept-0.rows", Path(__file__).resolve().parent.parent
+
+    def begun(place: Path, *argv: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "pipeline", "score", "--reward-model", str(model), "--data", str(data),
+                   "--output", str(place), "--device", "cpu", *argv]  # fmt: skip
+        return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    child = begun(whole)
+    assert child.wait(timeout=600) in (0, 1) and not list(tmp_path.glob("*.kept-*"))
+    for size, number, status in ((10_000, signal.SIGKILL, -9), (40_000, signal.SIGINT, 3)):
+        child = begun(output)
+        while child.poll() is None and not (kept.exists() and kept.stat().st_size > size):
+            time.sleep(0.02)
+        child.send_signal(number)
+        _, said = child.communicate(timeout=600)
+        assert child.returncode == status and kept.stat().st_size > size, said
+        assert output.exists() == (number == signal.SIGINT) and (b"going on" in said) == (number == signal.SIGINT)
+        with open(kept, "ab") as file:
+            file.write(b'9 00000000 ["cut off by what ended the')
+    child = begun(output, "--overwrite")  # as a page asks again; the rewards are the same ones
+    _, said = child.communicate(timeout=600)
+    assert child.returncode in (0, 1) and b"going on" in said and not kept.exists()
+    assert output.read_bytes() == whole.read_bytes()
+    one, other = (read_result_file(Path(f"{place}.scores.json")) for place in (output, whole))
+    assert not one["interrupted"] and one["sets"][0]["accuracy"] == other["sets"][0]["accuracy"]
+    child = begun(output)
+    assert child.wait(timeout=600) == 2  # a whole result is not replaced
+
+
+def test_kept_rewards_are_those_of_the_same_batches(model: Path, tmp_path: Path) -> None:
+    data, output = write(tmp_path / "p.jsonl", PAIRS), tmp_path / "out.jsonl"
+    kept = kept_place(output)
+
+    def rewards(held: KeptRewards, path: Path = data) -> list[float]:
+        with RewardScorer(load_model(open_checkpoint(str(model)), head="reward")) as scorer:
+            scorer.kept = held
+            [one] = score_sets(scorer, [ToScore(open_source(str(path)), "data", output)], cancel=threading.Event())
+            return [*one.numbers.chosen, *one.numbers.rejected]
+
+    first = KeptRewards(output, {"model": "a"})
+    sound = rewards(first)
+    first.close()
+    changed = kept.read_bytes()
+    lines_kept = changed.splitlines()
+    assert len(lines_kept) > 1
+    again = KeptRewards(output, {"model": "a"})
+    assert again.found == len(lines_kept) - 1 and rewards(again) == sound
+    again.close()
+    assert kept.read_bytes() == changed  # nothing was scored again
+    other = write(tmp_path / "other.jsonl", [{**row, "chosen": row["chosen"] + " red"} for row in PAIRS])
+    held = KeptRewards(output, {"model": "a"})
+    plain = KeptRewards(tmp_path / "plain.jsonl", {"model": "a"})
+    assert rewards(held, other) == rewards(plain, other) != sound
+    held.close()
+    assert KeptRewards(output, {"model": "b"}).found == 0  # of another model
+    kept.write_text("mine")
+    with pytest.raises(Refused):
+        KeptRewards(output, {"model": "a"})
+    assert kept.read_text() == "mine" and score(model, "--data", data, "--output", output, "--overwrite") in (0, 1)
+    assert not kept.exists()

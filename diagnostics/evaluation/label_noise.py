@@ -27,12 +27,12 @@ def label_noise(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obse
         turned labels that is above 2% at the lower end of its 95% interval (profile likelihood), and more contradicted
         labels than margins of this kind allow for, beyond what a Poisson count reaches once in a thousand.
         None on pairs that were trained on, whose labels a model knows; with pairs worth fewer than 200 (several of one
-        prompt count less); where the model is overfitted, whose margins mean nothing; and where fewer than seven in ten
-        are ordered rightly, or fewer than 77% would be without the turned labels: then the pairs may be hard, or the
-        model bad and too sure.
+        prompt count less); where the model is overfitted, whose margins mean nothing; where rewards crowd at the ends
+        of their range (a bounded reward), whose margins stop growing; and where fewer than seven in ten are ordered
+        rightly, or fewer than 77% would be without the turned labels: then the pairs may be hard, or the model bad and
+        too sure.
     Known false alarms:
         A model that is wrong with confidence about one kind of pair, such as code, contradicts sound labels there.
-        Margins cut off at the same size for all (a bounded reward) look like labels turned round.
     Fix:
         Read the listed pairs. Exchange the sides where they are turned round, leave out the ones nobody can decide.
     References:

@@ -38,7 +38,7 @@ def reward_accuracy_usual(subject: EvaluationSubject, limits: Thresholds) -> Ite
     if share.low < limits["score_usual_low"] and share.high > limits["score_usual_high"]:
         raise NotMeasured("accuracy_too_vague", n=share.n)
     numbers = {**numbers_of(share), "set": tested.name}
-    evidence = [(f"accuracy, {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}")]
+    evidence = [(f"accuracy: {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}")]
     if share.value < limits["score_usual_low"]:
         yield info("low", *evidence, **numbers)
     elif share.value <= limits["score_usual_high"]:

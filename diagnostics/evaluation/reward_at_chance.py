@@ -44,7 +44,7 @@ def reward_at_chance(subject: EvaluationSubject, limits: Thresholds) -> Iterator
         raise NotMeasured("rewards_all_alike")
     numbers = {**numbers_of(share), "set": tested.name, "above": accuracy.losses, "ties": accuracy.ties}
     evidence = [
-        (f"accuracy, {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}"),
+        (f"accuracy: {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] n={share.n}"),
         ("chosen above, tied, below", [accuracy.wins, accuracy.ties, accuracy.losses]),
     ]
     near = limits["score_chance_near"]

@@ -44,7 +44,7 @@ def reward_by_category(subject: EvaluationSubject, limits: Thresholds) -> Iterat
             failing.append(name)
     numbers: dict[str, Any] = {"of": len(tested.by_category), "set": tested.name, "value": whole.share.value}
     evidence = [
-        (name, f"{own.share.value:.3f} [{own.share.low:.3f}, {own.share.high:.3f}] n={own.share.n}")
+        (f"accuracy: {name}", f"{own.share.value:.3f} [{own.share.low:.3f}, {own.share.high:.3f}] n={own.share.n}")
         for name, own in sorted(tested.by_category.items(), key=lambda item: item[1].share.value)
     ][:_LISTED]
     if whole.share.low <= 0.5:  # RWD011 speaks of the whole

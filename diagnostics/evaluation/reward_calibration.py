@@ -46,7 +46,7 @@ def reward_calibration(subject: EvaluationSubject, limits: Thresholds) -> Iterat
     }  # fmt: skip
     evidence: list[tuple[str, Any]] = [
         ("promised by the margins", promised),
-        (f"accuracy, {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"),
+        (f"accuracy: {tested.name}", f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"),
     ]
     if tested.calibration_error is not None:
         evidence.append(("expected calibration error", tested.calibration_error))

@@ -42,8 +42,8 @@ def reward_overfitted(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         "gap": 100 * difference, "gap_low": 100 * low, "gap_high": 100 * high,
     }  # fmt: skip
     evidence = [
-        (f"accuracy, {trained.name}", f"{first.value:.3f} [{first.low:.3f}, {first.high:.3f}] n={first.n}"),
-        (f"accuracy, {held_out.name}", f"{second.value:.3f} [{second.low:.3f}, {second.high:.3f}] n={second.n}"),
+        (f"accuracy: {trained.name}", f"{first.value:.3f} [{first.low:.3f}, {first.high:.3f}] n={first.n}"),
+        (f"accuracy: {held_out.name}", f"{second.value:.3f} [{second.low:.3f}, {second.high:.3f}] n={second.n}"),
         ("difference", f"{difference:.3f} [{low:.3f}, {high:.3f}]"),
     ]
     if low > limits["score_gap_error"]:

@@ -43,7 +43,7 @@ def reward_scale(subject: EvaluationSubject, limits: Thresholds) -> Iterator[Obs
         accuracy = one.accuracy
         tied = accuracy.ties / accuracy.share.n if accuracy is not None and accuracy.share.n else 0.0
         numbers = {"mean": mean, "spread": spread, "tied": tied, "set": one.name, "n": n}
-        evidence = [(f"{one.name}: mean of rewards", mean), ("standard deviation", spread), ("share of ties", tied)]
+        evidence = [(f"mean of rewards: {one.name}", mean), ("standard deviation", spread), ("share of ties", tied)]
         many = n >= limits["score_spread_least"]
         if many and spread <= limits["score_spread_none"] * max(1.0, abs(mean)):
             yield error("all_alike", *evidence, **numbers)

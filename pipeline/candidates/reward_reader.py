@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.candidates.shared_beginnings import Row, laid_out, rows_of
 from pipeline.candidates.text_batches import batches, padded, tokens_at_once
@@ -37,6 +37,14 @@ class RewardPiece:
     detail: str = ""
 
 
+class Kept(Protocol):
+    """Scores of an earlier run over the same batches; is told new ones by their place among the last asked for."""
+
+    def of(self, batches: Sequence[Sequence[RewardPiece]]) -> list[list[float] | None]: ...
+
+    def add(self, place: int, rewards: Sequence[float]) -> None: ...
+
+
 class RewardReader:
     """loaded: by load_model with head="reward". pad: its padding id, None where it has none. better: which label of two
     is the better answer's. no_memory: pieces that didn't fit into memory alone."""
@@ -46,6 +54,7 @@ class RewardReader:
 
         self.loaded, self.no_memory = loaded, set[RewardPiece]()
         self._pad, self._better, self._eos = pad, better, eos
+        self._broken: bool | None = None
         core = loaded.core
         self._config = core.config.get_text_config()
         embedding = core.get_input_embeddings().weight
@@ -58,9 +67,12 @@ class RewardReader:
         self._window = _window(self._config)
         self._threads = torch.get_num_threads() if loaded.device.startswith("cpu") else 1
 
-    def batches(self, pieces: Iterable[RewardPiece]) -> Iterator[tuple[list[RewardPiece], list[float]]]:
-        """Pieces with their scores (NaN: none), a batch at a time, equal ones once and those with a problem never.
-        Raises NotScored: `forward_failed`."""
+    def batches(
+        self, pieces: Iterable[RewardPiece], kept: Kept | None = None
+    ) -> Iterator[tuple[list[RewardPiece], list[float]]]:
+        """Pieces with their scores (NaN or infinite: none), a batch at a time, equal ones once and those with a problem
+        never. Which ones are read together depends on the pieces alone, not on what is kept. Raises NotScored:
+        `forward_failed`."""
         distinct = [piece for piece in dict.fromkeys(pieces) if piece.problem is None]
         rows = self._laid(distinct)
         kinds = [self._kind(row, distinct) for row in rows]
@@ -68,9 +80,18 @@ class RewardReader:
         asked = [[rows[place] for place in group] for group in groups]
         # the class reads the padding id from its configuration, which is one for all threads
         alone = self._direct is False and self._pad is None
-        scored = side_by_side(lambda group: self._scores(group, distinct), asked, 1 if alone else self._threads)
-        for group, scores in zip(asked, scored, strict=True):
-            yield [distinct[place] for row in group for place in row.texts], scores
+        made = [[distinct[place] for row in group for place in row.texts] for group in asked]
+        known = kept.of(made) if kept is not None else [None] * len(made)
+
+        def scores_at(at: int) -> list[float]:
+            held = known[at]
+            return held if held is not None else self._scores(asked[at], distinct)
+
+        scored = side_by_side(scores_at, range(len(asked)), 1 if alone else self._threads)
+        for at, scores in enumerate(scored):
+            if kept is not None and known[at] is None:
+                kept.add(at, scores)
+            yield made[at], scores
 
     def _kind(self, row: Row, pieces: Sequence[RewardPiece]) -> int:
         """Rows of different kinds are not put into one batch."""
@@ -161,7 +182,7 @@ class RewardReader:
             for place, (row, own) in enumerate(zip(rows, texts, strict=True))
             for which, one in enumerate(own)
         ]
-        return self._finite(self._head(hidden[[row for row, _ in at], [column for _, column in at]]))
+        return self._rewards(self._head(hidden[[row for row, _ in at], [column for _, column in at]]))
 
     def _last(self, ids: Sequence[int]) -> int:
         """Where the class reads: at the last token that isn't the padding's, at the first where all are."""
@@ -177,12 +198,31 @@ class RewardReader:
         more: dict[str, Any] = {}
         if batch[0].type_ids:
             more["token_type_ids"] = padded([piece.type_ids for piece in batch], 0, self.loaded.device)[0]
-        return self._finite(self.loaded.model(input_ids=ids, attention_mask=mask, **more).logits)
+        return self._rewards(self.loaded.model(input_ids=ids, attention_mask=mask, **more).logits)
 
-    def _finite(self, logits: Any) -> list[float]:
+    def _rewards(self, logits: Any) -> list[float]:
         logits = logits.float()
         scores = logits[:, 0] if logits.shape[1] == 1 else logits[:, self._better] - logits[:, 1 - self._better]
-        return [score if math.isfinite(score) else math.nan for score in scores.tolist()]
+        return list(map(float, scores.tolist()))
+
+    def why_not_finite(self, score: float) -> str:
+        """`weights_not_finite`: the weights hold NaN or infinity; `overflow`: the score is infinite, or numbers are
+        computed in float16, which ends at 65504; `not_finite`: neither is seen."""
+        half = self.loaded.dtype == "float16"
+        if self._broken is None:
+            self._broken = _broken(self.loaded.core, infinite=not half)  # in float16 what is too large is infinite
+        if self._broken:
+            return "weights_not_finite"
+        return "overflow" if half or math.isinf(score) else "not_finite"
+
+
+def _broken(model: Any, *, infinite: bool) -> bool:
+    """Whether a weight is NaN, or with `infinite` infinite."""
+    import torch
+
+    with torch.inference_mode():
+        held = (one for one in model.parameters() if one.is_floating_point())
+        return any(bool(~one.isfinite().all() if infinite else one.isnan().any()) for one in held)
 
 
 def _window(config: Any) -> int | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from pipeline.candidates.candidate import SourceRow
-from pipeline.candidates.reward_reader import RewardPiece, RewardReader
+from pipeline.candidates.reward_reader import Kept, RewardPiece, RewardReader
 from pipeline.candidates.text_batches import token_limit
 from pipeline.checkpoint import TokenizerFiles
 from pipeline.config_files import load_config
@@ -34,7 +34,8 @@ class RewardScorer:
     """loaded: by load_model with head="reward". Close it; also a context manager.
 
     form: how prompt and answer become one text. limit: the most tokens of a text, None: any number. unscored: how many
-    answers got no score so far, by reason: that of their piece, `no_memory`, or `not_finite`.
+    answers got no score so far, by reason, as `why_none` has it. kept: where set, scores of an earlier run are taken
+    from there and new ones told to it.
 
     Raises ModelNotLoaded: `no_tokenizer`; `labels_unclear` for a classifier whose labels don't say which is better.
     """
@@ -49,6 +50,7 @@ class RewardScorer:
         self.form: Form = _form(loaded)
         self.limit = token_limit(loaded)
         self.unscored: Counter[str] = Counter()
+        self.kept: Kept | None = None
         self._rows = int(loaded.core.get_input_embeddings().weight.shape[0])
         declared = loaded.core.config.get_text_config().pad_token_id
         pad = declared if isinstance(declared, int) and 0 <= declared < self._rows else None
@@ -106,19 +108,23 @@ class RewardScorer:
             progress(len(found))
             if cancel is not None and cancel.is_set():
                 raise NotScored("cancelled")
-        for piece in pieces:
-            if not math.isfinite(found.get(piece, math.nan)):
-                self.unscored[self.why_none(piece)] += 1
-        return [found.get(piece, math.nan) for piece in pieces]
+        scores = [found.get(piece, math.nan) for piece in pieces]
+        for piece, score in zip(pieces, scores, strict=True):
+            if not math.isfinite(score):
+                self.unscored[self.why_none(piece, score)] += 1
+        return [score if math.isfinite(score) else math.nan for score in scores]
 
     def score_batches(self, pieces: Iterable[RewardPiece]) -> Iterator[tuple[list[RewardPiece], list[float]]]:
-        """Pieces with their scores, a batch at a time, equal ones once and those with a problem never. Raises
-        NotScored: `forward_failed`."""
-        return self._reader.batches(pieces)
+        """Pieces with their scores (NaN or infinite: none), a batch at a time, equal ones once and those with a problem
+        never. Raises NotScored: `forward_failed`."""
+        return self._reader.batches(pieces, self.kept)
 
-    def why_none(self, piece: RewardPiece) -> str:
-        """Why a piece that was scored has NaN: its own problem, `no_memory` or `not_finite`."""
-        return piece.problem or ("no_memory" if piece in self._reader.no_memory else "not_finite")
+    def why_none(self, piece: RewardPiece, score: float) -> str:
+        """Why a piece that was scored has no finite score: its own problem, `no_memory`, `weights_not_finite`,
+        `overflow` or `not_finite`."""
+        if piece.problem is not None:
+            return piece.problem
+        return "no_memory" if piece in self._reader.no_memory else self._reader.why_not_finite(score)
 
     def _tokenized(self, asked: Sequence[tuple[str, str]]) -> list[RewardPiece]:
         """What the tokenizer makes of prompts with their answers without a template."""

@@ -22,8 +22,11 @@ from pipeline.pairs.write_pairs import SUFFIXES
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
+    from pipeline.candidates.open_makers import ModelFiles
+    from pipeline.candidates.reward_scorer import RewardScorer
     from pipeline.evaluation.answer_file import AnsweredRow
     from pipeline.evaluation.ask_diagnosis import Asked
+    from pipeline.evaluation.kept_rewards import KeptRewards
     from pipeline.evaluation.score_sets import Tick, ToScore
 
 _PROGRAM = "python -m pipeline score"
@@ -37,7 +40,8 @@ def add_parser(commands: Any) -> None:
         description="Gives every answer its reward by a reward model (a sequence classifier with one label) and "
                     "writes the rows with them:\nscore_chosen and score_rejected of pairs, score of a single answer, "
                     "scores of a list. Then says how the rewards stand:\naccuracy, ties, calibration, length bias, "
-                    "suspect labels, training against held-out data.\nThe figures are also in OUTPUT.scores.json.",
+                    "suspect labels, training against held-out data.\nThe figures are also in OUTPUT.scores.json. "
+                    "A run that was stopped or killed goes on with the same command.",
         epilog="examples:\n"
                "  python -m pipeline score --reward-model ./rm --data pairs.jsonl --output scored.jsonl\n"
                "  python -m pipeline score --reward-model ./rm --data train.jsonl --held-out test.jsonl "
@@ -108,6 +112,7 @@ def _scored(
 ) -> int:
     from pipeline.candidates.open_makers import default_device
     from pipeline.commands.score_account import score_text
+    from pipeline.evaluation.kept_rewards import KeptRewards
     from pipeline.evaluation.results import CASES, to_json, write_result_file
     from pipeline.evaluation.reward_model import find_reward_model, named, open_reward_model
     from pipeline.evaluation.score_sets import look_at, result_of, score_sets
@@ -126,10 +131,16 @@ def _scored(
     device = default_device(options.device)
     with open_reward_model(files, device=device, dtype=options.dtype, note=note) as scorer:
         loaded = time.monotonic()
+        kept = KeptRewards(sets[0].output, _made_by(scorer, files), overwrite=options.overwrite)
+        if kept.found:
+            note(Sentence("score_goes_on", {"path": kept.path.name}, "evaluation").said(options.lang))
+        scorer.kept = kept
         try:
             done = score_sets(scorer, sets, cancel=cancel, tick=tick)
         except OSError as failed:
-            raise Refused("output_failed", path=options.output, why=failed.strerror or failed) from None
+            raise _failed(failed, options, kept) from None
+        finally:
+            kept.close()
         form = scorer.form
     if not done:
         raise KeyboardInterrupt
@@ -144,7 +155,9 @@ def _scored(
         result = result_of(done, named(files), form, interrupted=interrupted, seconds=seconds, suspects_file=suspects)
         write_result_file(result, place)
     except OSError as failed:
-        raise Refused("output_failed", path=options.output, why=failed.strerror or failed) from None
+        raise _failed(failed, options, kept) from None
+    if not interrupted:
+        kept.drop()
     tick("judging", 0, None)
     asked = _asked(place, options)
     line.clear()
@@ -167,6 +180,22 @@ def _scored(
         say("pipeline", Sentence("score_stopped", {"rows": rows, "path": options.output}).said(options.lang))
         return EXIT_INTERRUPTED
     return asked.status if asked is not None and asked.status == 1 else EXIT_DONE
+
+
+def _failed(failed: OSError, options: argparse.Namespace, kept: KeptRewards) -> Refused:
+    kept.close()
+    entry = "score_failed_again" if kept.path.exists() else "output_failed"
+    return Refused(entry, path=options.output, why=failed.strerror or failed)
+
+
+def _made_by(scorer: RewardScorer, files: ModelFiles) -> dict[str, Any]:
+    """All but the texts that a reward depends on."""
+    import torch
+    import transformers
+
+    loaded = scorer.loaded
+    return {"model": files.fingerprint(), "dtype": loaded.dtype, "device": loaded.device, "better": scorer.better,
+            "torch": torch.__version__, "transformers": transformers.__version__}  # fmt: skip
 
 
 def _asked(place: Path, options: argparse.Namespace) -> Asked | None:
@@ -212,6 +241,7 @@ def _sets(options: argparse.Namespace) -> list[ToScore]:
         raise Refused("score_same_file", data=options.data, option=read[1][1], other=read[1][2])
     if options.prompts is not None:
         read.append((Path(without_demo_name(options.prompts, "data")), "--prompts", options.prompts))
+    goes_on = not options.overwrite and _was_stopped(output)
     written = [("--output", one.output) for one in sets] + [("--output", result_place(output))]
     written += [(f"--{name}", Path(given)) for name in ("suspects", "progress") if (given := getattr(options, name))]
     for number, (option, path) in enumerate(written):
@@ -223,7 +253,7 @@ def _sets(options: argparse.Namespace) -> list[ToScore]:
         for other, there in written[:number]:
             if os.path.realpath(path) == os.path.realpath(there) or _same(path, there):
                 raise Refused("score_one_place", option=option, path=path, other=other)
-        if path.exists() and not options.overwrite and option != "--progress":
+        if path.exists() and not options.overwrite and not goes_on and option != "--progress":
             raise Refused("score_exists", path=path)
     return sets
 
@@ -245,6 +275,20 @@ def _prompts(given: str) -> Mapping[str, AnsweredRow]:
 def result_place(output: Path) -> Path:
     """`OUTPUT.scores.json`."""
     return output.with_name(f"{output.name}.scores.json")
+
+
+def _was_stopped(output: Path) -> bool:
+    """Whether what lies here is of a run that wasn't finished: its rewards are kept, and no whole result is beside."""
+    from pipeline.evaluation.kept_rewards import kept_place
+    from pipeline.evaluation.results import read_result_file
+
+    if not kept_place(output).is_file():
+        return False
+    place = result_place(output)
+    try:
+        return not place.exists() or read_result_file(place).get("interrupted") is True
+    except (Refused, OSError):
+        return False
 
 
 def _same(one: Path | None, other: Path | None) -> bool:

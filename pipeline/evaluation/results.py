@@ -169,8 +169,9 @@ class RewardFigures:
 @dataclass(frozen=True, kw_only=True)
 class ScoredSet(RewardFigures):
     """Rewards of one data set. role: data | train | held_out. holds: pairs | answers (then the fields of pairs are
-    None and `answers` is set). unscored: answers, left_out: rows, by reason; lines: where the first of both stand, and
-    under `shared_prompt` those of held-out rows whose prompt is in the training set. category_column: of by_category.
+    None and `answers` is set). unscored: answers, unscored_rows: the rows of these, left_out: rows, by reason; lines:
+    where the first of all stand, and under `shared_prompt` those of held-out rows whose prompt is in the training set.
+    category_column: of by_category.
     suspects: the worst CASES of suspect_count. rows_file: name of its file of rows beside the result."""
 
     name: str
@@ -181,6 +182,7 @@ class ScoredSet(RewardFigures):
     scored: int
     unscored: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    unscored_rows: Mapping[str, int] = field(default_factory=dict)
     suspects: tuple[Suspect, ...] = ()
     rows_file: str = ""
     lines: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -377,8 +379,9 @@ class ReplaySummary:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """models: the first is the base. rows: by case, then by model, what got worse first; at most what MOST_BYTES allow,
-    all are in rows_file."""
+    """models: the first is the base. summary: of those that answered. rows: by case, then by model, what got worse
+    first; at most what MOST_BYTES allow, all are in rows_file. unmeasured: by model, why it answered no case or not all
+    of them, by language."""
 
     models: tuple[ModelNamed, ...]
     summary: tuple[ReplaySummary, ...]
@@ -389,6 +392,7 @@ class ReplayResult:
     bundle: str = ""
     rows_file: str = ""
     interrupted: bool = False
+    unmeasured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     created: str = ""
     kind: Literal["replay"] = "replay"

@@ -137,9 +137,11 @@ class WindowScorer:
                 by_piece.setdefault(piece, []).append(key)
         for batch, scores in self._scorer.score_batches(by_piece):
             for piece, score in zip(batch, scores, strict=True):
-                problem = "" if math.isfinite(score) else self._scorer.why_none(piece)
+                reward, problem = round(score, 6), ""
+                if not math.isfinite(score):
+                    reward, problem = math.nan, self._scorer.why_none(piece, score)
                 for key in by_piece[piece]:
-                    self._put(key, round(score, 6), problem)
+                    self._put(key, reward, problem)
                     done += 1
             self.forwards += len(batch)
             yield done / len(window.pieces)

@@ -226,7 +226,8 @@ def finished(done: SetScored, *, suspects_file: Path | None = None) -> tuple[Sco
     one = ScoredSet(
         name=name, role=wanted.role, path=str(wanted.source.path or wanted.source.name),
         holds="pairs" if paired else "answers", rows=numbers.rows, scored=numbers.scored,
-        unscored=dict(numbers.unscored.most_common()), left_out=dict(left_out.most_common()), suspects=texts,
+        unscored=dict(numbers.unscored.most_common()), unscored_rows=dict(numbers.unscored_rows.most_common()),
+        left_out=dict(left_out.most_common()), suspects=texts,
         rows_file=wanted.output.name, category_column=column if found.by_category else "",
         lines={reason: tuple(lines) for reason, lines in {**done.rows.lines, **numbers.lines}.items()}, **figures,
     )  # fmt: skip

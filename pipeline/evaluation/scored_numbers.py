@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.evaluation.categories import Categories
-from pipeline.evaluation.score_rows import ScoredRow, written_prompt
-from pipeline.pairs.pair import Pair, Side, text_of
+from pipeline.evaluation.score_rows import ScoredRow
+from pipeline.pairs.column_kinds import json_text
+from pipeline.pairs.pair import Pair, Side, content_text, text_of
 
 NAMED = 20  # lines named for each reason
 
@@ -23,9 +24,10 @@ class ScoredNumbers:
 
     Of pairs with both scores: chosen, rejected (rewards), chosen_chars, rejected_chars, row and rejected_row (places
     among the rows of the file, the same unless each row is one side), line, asked (64 bits of the prompt). answers:
-    rewards of answers that are no side of a pair, answer_chars: their lengths. unscored: answers by reason; lines:
-    where the first of them stand. rows: all that were read; scored: those with an answer, all of whose answers have a
-    score. prompts: 64 bits of each row's prompt. categories: of the pairs, a side's where each row is one.
+    rewards of answers that are no side of a pair, answer_chars: their lengths. unscored: answers by reason,
+    unscored_rows: the rows they are of; lines: where the first of them stand. rows: all that were read; scored: those
+    with an answer, all of whose answers have a score. prompts: 64 bits of each row's prompt. categories: of the pairs,
+    a side's where each row is one.
     """
 
     def __init__(self, category: str | None = None) -> None:
@@ -36,6 +38,7 @@ class ScoredNumbers:
         self.answers, self.answer_chars = array("d"), array("q")
         self.prompts, self.prompt_lines = array("Q"), array("q")
         self.unscored: Counter[str] = Counter()
+        self.unscored_rows: Counter[str] = Counter()
         self.lines: dict[str, list[int]] = {}
         self.rows = self.scored = 0
         self.categories = Categories(category)
@@ -47,11 +50,11 @@ class ScoredNumbers:
         self.rows += 1
         if answers.pair is None:
             return
-        for problem in row.problems:
-            if problem:
-                self.unscored[problem] += 1
-                if len(lines := self.lines.setdefault(problem, [])) < NAMED and answers.line not in lines:
-                    lines.append(answers.line)
+        for problem in dict.fromkeys(filter(None, row.problems)):
+            self.unscored[problem] += row.problems.count(problem)
+            self.unscored_rows[problem] += 1
+            if len(lines := self.lines.setdefault(problem, [])) < NAMED:
+                lines.append(answers.line)
         whole = all(math.isfinite(score) for score in row.scores)
         self.scored += whole
         prompt = prompt_digest(answers.pair)
@@ -107,8 +110,11 @@ def length(side: Side | None) -> int:
 
 
 def prompt_digest(pair: Pair) -> int:
-    """64 bits that tell a prompt from others; spaces at its ends don't count."""
-    text = written_prompt(pair)
-    if len(pair.prompt) == 1 and not pair.system:
-        text = text.rstrip("\0").strip()
+    """64 bits that tell a prompt from others. Capitals and white space don't count, as where the trainer splits."""
+    said = [" ".join((pair.system or "").casefold().split())]
+    for turn in pair.prompt:
+        more = {name: held for name, held in turn.items() if name not in ("role", "content")}
+        words = content_text(turn.get("content")).casefold().split()
+        said.append(f"{turn.get('role')}\0{' '.join(words)}{json_text(more) if more else ''}")
+    text = "\0\0".join(said)
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
