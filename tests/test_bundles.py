@@ -22,13 +22,15 @@ from pipeline.evaluation.bundles import (
     bundles_root,
     changed_bundle,
     create_bundle,
+    go_on_with,
     keep_replay,
     list_bundles,
+    next_replay,
     open_bundle,
     remove_bundle,
 )
 from pipeline.evaluation.replay import Replay, ReplayDecoding
-from pipeline.evaluation.replay_answers import KeptAnswers, left_by_another
+from pipeline.evaluation.replay_answers import ANSWERS, KeptAnswers, left_by_another
 from pipeline.evaluation.replay_cases import read_cases
 from pipeline.evaluation.replay_judging import Answered, CaseJudge
 from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, read_result_file, to_json, write_result_file
@@ -54,6 +56,12 @@ def done_job(adapter: Path, state: str = "done") -> Job:
     job = new_job("dpo")
     shutil.copytree(adapter, job.output)
     write_status(job, Status(state=state, created=1.0, start=1.0, end=2.0, step=9, max_steps=9))
+    return job
+
+
+def made_job() -> Job:
+    job = new_job("dpo")
+    write_status(job, Status(state="done", created=1.0, start=1.0, end=2.0))
     return job
 
 
@@ -191,6 +199,58 @@ def test_writers_at_once_lose_no_run(pairs: Path) -> None:
         list(pool.map(lambda job: add_run(stale, job.id), jobs))
     held = open_bundle("a").settings
     assert sorted(held.runs) == sorted(job.id for job in jobs) and set(held.outputs) == set(held.runs)
+
+
+def test_settings_are_changed_as_the_bundle_stands_now(pairs: Path) -> None:
+    stale = create_bundle("a", pairs=pairs)
+    job = made_job()
+    add_run(stale, job.id)
+    assert changed_bundle(stale, note="n").settings.runs == (job.id,) == open_bundle("a").settings.runs
+
+
+def test_beginnings_in_one_second_have_names_of_their_own(pairs: Path, tmp_path: Path) -> None:
+    made = create_bundle("a", pairs=pairs)
+    assert len({next_replay(made, 1e9).name for _ in range(20)}) > 10
+    assert len({bundle_recipe(made)["output_dir"] for _ in range(20)}) > 10
+    row = Replayed(0, "base", "q", "a", "b", "wrong", False)
+    for number in range(6):
+        result = ReplayResult((ModelNamed("base", f"b{number}", "base"),), (), (row,), cases=1, created="2026-01-02T03:04:05Z")
+        write_result_file(result, tmp_path / f"r{number}.json")
+    with ThreadPoolExecutor(6) as pool:  # twelve writers of six results
+        places = list(pool.map(lambda n: keep_replay(made, tmp_path / f"r{n % 6}.json"), range(12)))
+    assert len(set(places)) == 6 and sorted(made.replays) == sorted(set(places))
+    assert sorted(read_result_file(one)["models"][0]["source"] for one in places[:6]) == [f"b{n}" for n in range(6)]
+    last = tmp_path / "last.json"
+    write_result_file(replace(result, models=(ModelNamed("base", "last", "base"),)), last)
+    assert made.replays[0] != keep_replay(made, last) == made.replays[0]
+
+
+def test_one_of_two_creates_it_and_no_lock_is_left_in_it(pairs: Path) -> None:
+    def create(_: int) -> str:
+        try:
+            return create_bundle("a", pairs=pairs).name
+        except Refused as refused:
+            return refused.sentence.entry
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(create, range(4))) == ["a", *["bundle_there"] * 3]
+    add_run(open_bundle("a"), made_job().id)
+    assert sorted(one.name for one in open_bundle("a").folder.iterdir()) == [
+        "bundle.yaml", "cases.json", "pairs.json", "replays", "runs"
+    ]  # fmt: skip
+
+
+def test_two_replays_at_once_do_not_take_the_same_answers(pairs: Path) -> None:
+    bundle = create_bundle("a", pairs=pairs)
+    left = KeptAnswers(bundle.folder / "replays" / f"replay-20260102-030405{ANSWERS}")
+    left.add("x", 0, Answered("a"))
+    left.close()
+    outputs = [next_replay(bundle) for _ in range(2)]
+    go_on_with(bundle, outputs[0])
+    going = KeptAnswers(outputs[0].with_name(outputs[0].stem + ANSWERS))
+    go_on_with(bundle, outputs[1])
+    assert going.of("x")[1] == {0: Answered("a")} and [one.name for one in left.path.parent.iterdir()] == [going.path.name]
+    going.close()
 
 
 def test_settings_edited_by_hand(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:

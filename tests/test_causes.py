@@ -135,7 +135,7 @@ NO_CAUSE = {
     "CMP006/ends_less", "CMP006/ends_far_less", "CMP007/switches_more", "CMP007/switched", "CMP008/more_empty",
     "CMP008/far_more_empty", "CMP008/refuses_more", "CMP010/none_matched", "CMP010/many_unmatched",
     "CMP011/by_position", "CMP011/often_silent", "CMP020/some_broken", "CMP020/more_broken", "CMP023/some_failed",
-    "CMP023/all_failed", "CMP040/unreadable",
+    "CMP023/all_failed", "CMP040/unreadable", "CMP040/unmeasured",
 }  # fmt: skip
 
 

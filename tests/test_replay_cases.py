@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,16 @@ def test_refused(tmp_path: Path, name: str, content: bytes, entry: str) -> None:
     for place in (tmp_path / "none", tmp_path, Path("a\0b")):
         with pytest.raises(Refused):
             read_cases(place)
+
+
+def test_dates_of_a_sheet_are_dates(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (("text", "standard_answer"), ("when?", date(2024, 3, 5)), ("when?", datetime(2024, 3, 5, 7, 30))):
+        book.active.append(row)
+    book.save(tmp_path / "c.xlsx")
+    assert [case.answers for case in read_cases(tmp_path / "c.xlsx").cases] == [
+        ("2024-03-05",), ("2024-03-05 07:30:00",)
+    ]  # fmt: skip
 
 
 def test_a_packed_bomb_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,13 +146,13 @@ def _stopped_after(line: list[str], progress: Path, done: int) -> tuple[int, str
         stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600  # only ends what hangs
         while time.monotonic() < until:
             if progress.exists() and json.loads(progress.read_text())["done"] > done:
                 break
             time.sleep(0.1)
         child.send_signal(signal.SIGTERM)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=600)
     finally:
         child.kill()
     return child.returncode, out, err
@@ -166,7 +168,7 @@ def test_an_interrupted_replay_goes_on(
     assert status == 3, err
     stopped = read_result_file(tmp_path / "r.replay.json")
     made = len(stopped["rows"])
-    assert stopped["interrupted"] and 2 < made < 48 and stopped["summary"][1]["cases"] < 24
+    assert stopped["interrupted"] and 2 < made < 48 and sum(one["cases"] for one in stopped["summary"]) == made
     assert openpyxl.load_workbook(tmp_path / "r.xlsx").worksheets[1].max_row == made + 1
     assert "Traceback" not in err and "goes on from there" in err
     kept = tmp_path / "r.replay.answers.jsonl"
@@ -187,6 +189,110 @@ def test_an_interrupted_replay_goes_on(
     before = {(row["case"], row["model"]): row for row in stopped["rows"] if row["answer"] != json.loads(lines[1])["text"]}
     same = [row for row in whole["rows"] if row["answer"] == before.get((row["case"], row["model"]), {}).get("answer")]
     assert len(same) >= made - 4 and all(row["rep"] == before[row["case"], row["model"]]["rep"] for row in same)
+
+
+def test_what_a_full_disk_took_in_part_spoils_no_other_answer(tmp_path: Path) -> None:
+    kept = KeptAnswers(tmp_path / "r.replay.answers.jsonl")
+    kept.add("by", 0, Answered("first", (1,), True, 1))
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kept.path.stat().st_size + 30, usual[1]))
+    try:
+        kept.add("by", 1, Answered("cut", (1,), True, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    kept.add("by", 2, Answered("room again", (1,), True, 1))
+    kept.close()
+    assert {case: one.text for case, one in kept.of("by")[1].items()} == {0: "first", 2: "room again"}
+
+
+def broken_adapter(adapter: Path, place: Path, **config: object) -> Path:
+    """Its files are sound, and peft finds no place for its matrices."""
+    shutil.copytree(adapter, place)
+    (place / "adapter_config.json").write_text(
+        json.dumps({**json.loads((adapter / "adapter_config.json").read_text()), **config})
+    )
+    return place
+
+
+def test_an_adapter_that_can_not_be_loaded_ends_nothing_else(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = demo.cases["healthy_decoder_lora"].checkpoint
+    ranks = broken_adapter(sound, tmp_path / "ranks", r=32)
+    cut = broken_adapter(sound, tmp_path / "cut")
+    weights = cut / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    line = ["replay", "--model", str(demo.base_decoder), "--adapter", str(ranks), "--adapter", str(sound), "--adapter",
+            str(cut), "--cases", str(cases), "--max-samples", "3", "--greedy", "--max-new-tokens", "12", "--device",
+            "cpu", "--output", str(tmp_path / "r.xlsx")]  # fmt: skip
+    assert main(line) == 3
+    out, err = capsys.readouterr()
+    assert "ranks: not measured: " in out and "cut: not measured: " in out and "2 of 4 models" in out + err
+    assert "CMP040" in out and "same command again" in err and out.count("cut: ") >= 2
+    result = read_result_file(tmp_path / "r.replay.json")
+    assert [one["name"] for one in result["models"]] == ["base_decoder", "ranks", "healthy_decoder_lora", "cut"]
+    assert sorted(result["unmeasured"]) == ["cut", "ranks"] and not result["interrupted"]
+    assert [(one["model"], one["cases"]) for one in result["summary"]] == [
+        ("base_decoder", 3), ("healthy_decoder_lora", 3)
+    ]  # fmt: skip
+    assert result["cases"] == 3 and {row["model"] for row in result["rows"]} == {"base_decoder", "healthy_decoder_lora"}
+    summary, sheet, beside = openpyxl.load_workbook(tmp_path / "r.xlsx").worksheets
+    rows = {row[0]: row[1:] for row in summary.iter_rows(values_only=True)}
+    assert set(rows["ranks"]) == {"not measured", None} or set(rows["ranks"]) == {"not measured"}
+    assert rows["base_decoder"][0] == 3 and any(str(name).startswith("cut: not measured: ") for name in rows)
+    assert sheet.max_row == 7
+    assert [cell.value for cell in beside[1]][3:] == ["base_decoder", "ranks", "healthy_decoder_lora", "cut"]
+    assert {row[4] for row in beside.iter_rows(min_row=2, values_only=True)} == {"not measured"}
+
+    (ranks / "adapter_config.json").write_bytes((sound / "adapter_config.json").read_bytes())
+    assert main([*line, "--lang", "zh"]) == 3  # only what is missing is made
+    assert "cut：未测量：" in capsys.readouterr().out
+    again = read_result_file(tmp_path / "r.replay.json")
+    assert again["decoding"]["reused"]["base_decoder"] == 3 and list(again["unmeasured"]) == ["cut"]
+    answers = {(row["case"], row["model"]): row["answer"] for row in again["rows"]}
+    assert all(answers[case, "ranks"] == answers[case, "healthy_decoder_lora"] for case in range(3))
+    weights.write_bytes((sound / weights.name).read_bytes())
+    assert main(line) in (0, 1) and not (tmp_path / "r.replay.answers.jsonl").exists()
+
+
+def test_one_adapter_alone_that_does_not_fit_is_refused(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["replay", "--model", str(demo.base_t5), "--cases", str(cases), "--output", str(tmp_path / "r.json")]
+    line += ["--adapter", str(demo.cases["healthy_decoder_lora"].checkpoint)]
+    assert main(line) == 2 and main([*line, *line[-2:]]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 2 and "none of the 2 models" in err and not list(tmp_path.iterdir())
+
+
+def test_a_model_that_can_not_be_asked_in_the_first_ones_format_is_not_asked_anew(
+    demo: DemoFolder, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["replay", "--model", str(demo.base_decoder), "--also", str(demo.base_t5), "--adapter",
+            str(broken_adapter(demo.cases["healthy_decoder_lora"].checkpoint, tmp_path / "ranks", r=32)), "--cases",
+            str(cases), "--max-samples", "2", "--greedy", "--max-new-tokens", "4", "--device", "cpu", "--output",
+            str(tmp_path / "r.json"), "--format", "json"]  # fmt: skip
+    assert main(line) == 3
+    first = json.loads(capsys.readouterr().out)["decoding"]["prompt_format"]
+    assert main(line) == 3
+    again = json.loads(capsys.readouterr().out)["decoding"]
+    assert first["base_decoder"] != first["base_t5"] and again["prompt_format"] == first
+    assert again["reused"] == {"base_decoder": 2, "base_t5": 2}
+
+
+def test_rows_that_are_no_case_are_told_in_words(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_text('{"text": "1 + 1?", "standard_answer": "2"}\n{"text": ""}\n{"text": "cut\n')
+    main(argv(demo, path, tmp_path / "r.xlsx", "--lang", "zh", "--max-new-tokens", "4"))
+    told = capsys.readouterr().out
+    shown = " ".join(str(v) for row in openpyxl.load_workbook(tmp_path / "r.xlsx").worksheets[0].values for v in row)
+    for text in (told, shown):
+        assert "没有可供提问的文字" in text and "不是 JSON" in text and "no_text" not in text and "not_json" not in text
+    path.write_text('{"text": ""}\n')
+    assert main(argv(demo, path, tmp_path / "r.xlsx", "--lang", "zh")) == 2
+    assert "no_text" not in capsys.readouterr().err
 
 
 def test_answers_made_otherwise_are_not_used(

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.candidates.candidate import Candidate, SourceRow
 from pipeline.candidates.duplicates import is_gold_sql, normal_form, sql_fact
@@ -58,7 +58,7 @@ def _as_measures(correct: bool | None) -> dict[str, Any]:
 def reward_function(given: str) -> RewardFunction | None:
     """The reward function asked for; None where the words name a model (a path or an id of the Hub). Raises Refused:
     `reward_unknown` for a name that is neither, `reward_regex_wrong`."""
-    judges: dict[str, Judge] = {"exact_answer": exact_answer, "number": same_number, "sql": _sql}
+    judges: dict[str, Judge] = {"exact_answer": _says, "number": _says_number, "sql": _sql}
     given = given.strip()
     if given in judges:
         return RewardFunction(given, judges[given])
@@ -116,8 +116,7 @@ def _stands_in(piece: str, text: str) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A number as written. percent: with a percent sign, value being what stands before it. decimals: after the point,
     None for fractions and numbers in words. start: its place in the text."""
 
@@ -135,7 +134,7 @@ _ZH_NUMBER = rf"[{_ZH}]{{1,40}}(?:点[{''.join(_ZH_DIGITS)}]{{1,40}})?"
 _ARABIC = r"(?:\d{1,3}(?:,\d{3}){1,30}(?!\d)|\d{1,100})(?:\.\d{1,100})?|\.\d{1,100}"
 _SIGN = r"(?:(?<![\w)])[-−+]|负)?"
 _NUMBER = re.compile(
-    rf"(?P<sign>{_SIGN})(?:"
+    rf"(?=[-−+负.\\\d{_ZH}])(?P<sign>{_SIGN})(?:"  # what may begin one first, which most of a text can't
     rf"\\[dt]?frac\{{(?P<tex_over>\d{{1,50}})\}}\{{(?P<tex_under>\d{{1,50}})\}}"
     rf"|百分之(?P<zh_percent>{_ARABIC}|{_ZH_NUMBER})"
     rf"|(?P<zh_under>{_ZH_NUMBER})分之(?P<zh_over>{_ZH_NUMBER})"
@@ -148,31 +147,34 @@ _NUMBER = re.compile(
 _IN_WORDS = re.compile(
     r"一(?=[起下样些定般共直切旦致会儿边同律向面])|(?<=[第统唯任])一|(?<!分)之一|十分(?!之)|千万(?=[不别要])|万一(?=[你我他有出发])"
 )
-_ASCII_FORMS = str.maketrans("０１２３４５６７８９．，％－", "0123456789.,%-")
+_FORMS = {**str.maketrans("０１２３４５６７８９．，％－", "0123456789.,%-"), **_ZH_FORMS}
 _UNICODE_FRACTIONS = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8"}
 
 
 def numbers_in(text: str) -> list[Number]:
     """Every number of a text, in order: digits with thousands separators, decimals, powers of ten, fractions, percent,
     and Chinese numerals. Digits of more than 100 places are read in part."""
-    text = text.translate(_ASCII_FORMS).translate(_ZH_FORMS)
-    for char, written in _UNICODE_FRACTIONS.items():
-        text = text.replace(char, f" {written}")
-    text = _IN_WORDS.sub(lambda match: "·" * len(match.group()), text)
+    if not text.isascii():
+        text = text.translate(_FORMS)
+        for char, written in _UNICODE_FRACTIONS.items():
+            text = text.replace(char, f" {written}")
+        text = _IN_WORDS.sub(lambda match: "·" * len(match.group()), text)
     found = []
     for match in _NUMBER.finditer(text):
-        number = _read(match)
-        if number is not None:
-            found.append(number)
+        read = _read(match.groups())
+        if read is not None:
+            found.append(Number(*read, match.start()))
     return found
 
 
-def _read(match: re.Match[str]) -> Number | None:
-    part = match.groupdict()
+@lru_cache(1 << 14)  # the numbers of a task are few, and a Fraction takes longer than all the rest
+def _read(groups: tuple[str | None, ...]) -> tuple[Fraction, bool, int | None] | None:
+    """Value, percent and decimals. groups: of _NUMBER."""
+    part = dict(zip(_PARTS, groups, strict=True))
     sign = -1 if part["sign"] in ("-", "−", "负") else 1
     percent, decimals = False, None
-    if part["arabic"]:
-        digits = part["arabic"].replace(",", "")
+    if arabic := part["arabic"]:
+        digits = arabic.replace(",", "")
         value = Fraction(f"0{digits}") * Fraction(10) ** int(part["power"] or 0)
         decimals = len(digits.partition(".")[2])
         if part["unit"] == "%":
@@ -185,12 +187,15 @@ def _read(match: re.Match[str]) -> Number | None:
     else:
         over = part["tex_over"] or part["over"] or part["zh_over"]
         under = part["tex_under"] or part["under"] or part["zh_under"]
-        value = _chinese(part["zh"]) if part["zh"] else _either(over)
+        value = _chinese(part["zh"]) if part["zh"] else _either(over or "")
         if under:
             if not _either(under):
                 return None
             value = value / _either(under) + int(part["whole"] or 0)
-    return Number(sign * value, percent, decimals, match.start())
+    return sign * value, percent, decimals
+
+
+_PARTS = tuple(sorted(_NUMBER.groupindex, key=_NUMBER.groupindex.__getitem__))
 
 
 def _either(written: str) -> Fraction:
@@ -225,12 +230,11 @@ def _chinese_whole(written: str) -> int:
 def same_value(left: Number, right: Number) -> bool:
     """Equal within the tolerance of configs/choice_policies.yaml, or when the left one is rounded to as many decimals
     as the right one has (at least two). 50%, 0.5 and 50 are the same where only one of them is in percent."""
-    pairs = [(left.value, right.value)]
+    if _near(left.value, right.value):
+        return True
     if left.percent != right.percent:
-        pairs += [(left.value / 100, right.value)] if left.percent else [(left.value, right.value / 100)]
-    tolerance = Fraction(judging_limits()["number_tolerance"])
-    for one, other in pairs:
-        if abs(one - other) <= tolerance * max(abs(one), abs(other)):
+        pair = (left.value / 100, right.value) if left.percent else (left.value, right.value / 100)
+        if _near(*pair):
             return True
     longer = left.decimals is None or left.decimals > (right.decimals or 0)
     if right.decimals is None or right.decimals < 2 or not longer or left.percent != right.percent:
@@ -238,30 +242,30 @@ def same_value(left: Number, right: Number) -> bool:
     return round(left.value, right.decimals) == right.value
 
 
-def same_number(text: str, gold: str | None, measures: Mapping[str, Any] | None = None) -> bool | None:
-    """Whether the last number of the result that an answer names, or of the whole answer, is the right one. False for
-    an answer without a number. None where the right one only stands earlier in the last sentence, and without one."""
-    wanted = _last_number(gold or "")
-    if wanted is None:
-        return None
-    text = text[-_LOOKED_THROUGH:]
-    named = final_answer(text)
-    said = numbers_in(named) if named is not None else []
-    if said:
-        return any(same_value(number, wanted) for number in (said[0], said[-1]))
-    said = numbers_in(text)
-    if not said:
-        return False
-    if same_value(said[-1], wanted):
+def _near(one: Fraction, other: Fraction) -> bool:
+    """|one - other| <= tolerance · max(|one|, |other|), times both denominators: whole numbers are faster by far."""
+    left, right = one.numerator * other.denominator, other.numerator * one.denominator
+    if left == right:
         return True
-    sentence = max(text.rfind(mark, 0, said[-1].start) for mark in ("\n", "。", ". ", "! ", "? ", "！", "？"))
-    return None if any(same_value(one, wanted) for one in said if one.start > sentence) else False
+    tolerance = _fraction(judging_limits()["number_tolerance"])
+    return abs(left - right) * tolerance.denominator <= tolerance.numerator * max(abs(left), abs(right))
 
 
-def _last_number(text: str) -> Number | None:
-    named = final_answer(text)
-    found = (numbers_in(named) if named is not None else []) or numbers_in(text[-_LOOKED_THROUGH:])
-    return found[-1] if found else None
+_fraction = lru_cache(16)(Fraction)
+
+
+def _says(text: str, gold: str | None, measures: Mapping[str, Any]) -> bool | None:
+    """As replays and comparisons read texts."""
+    from pipeline.evaluation.said_answers import says
+
+    return None if gold is None else says(text, gold)
+
+
+def _says_number(text: str, gold: str | None, measures: Mapping[str, Any]) -> bool | None:
+    """As replays and comparisons read numbers."""
+    from pipeline.evaluation.said_numbers import says_number
+
+    return None if gold is None else says_number(text, gold)
 
 
 def _by_pattern(pattern: str) -> Judge:

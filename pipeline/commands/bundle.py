@@ -177,7 +177,7 @@ def _replay(options: argparse.Namespace, bundle: Bundle) -> int:
     whole: list[str] = []
     for made in bundle.trained():
         (adapters if (Path(made) / "adapter_config.json").is_file() else whole).append(made)
-    models = replay_command.models_of(
+    models, unusable = replay_command.models_of(
         options, model, [*adapters, *options.adapter], [*whole, *options.also]
     )  # fmt: skip
     if not options.output:
@@ -186,8 +186,9 @@ def _replay(options: argparse.Namespace, bundle: Bundle) -> int:
         say("pipeline", _said("nothing_trained", options.lang, name=bundle.name))
     options.output = str(output)
     return replay_command.replay_and_write(
-        options, models, cases, replay_command.decoding_of(options), output, bundle=bundle.name
-    )
+        options, models, cases, replay_command.decoding_of(options), output, bundle=bundle.name,
+        unusable=unusable,
+    )  # fmt: skip
 
 
 def _list(options: argparse.Namespace, found: list[Bundle]) -> int:

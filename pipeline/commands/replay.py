@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.candidates.row_databases import RowDatabases
     from pipeline.evaluation.adapters_on_base import ModelsOnBase
     from pipeline.evaluation.ask_diagnosis import Asked
-    from pipeline.evaluation.replay import ReplayDecoding
+    from pipeline.evaluation.replay import ReplayDecoding, Unusable
     from pipeline.evaluation.replay_cases import ReplayCases
     from pipeline.evaluation.results import ReplayResult, ReplaySummary
 
@@ -124,11 +124,12 @@ def run(options: argparse.Namespace) -> int:
     decoding = decoding_of(options)
     cases = cases_of(options, asked)
     bundle = open_bundle(options.bundle) if options.bundle else None
-    models = models_of(options, options.model, options.adapter, options.also)
+    models, unusable = models_of(options, options.model, options.adapter, options.also)
     written: dict[str, Path] = {}
     status = replay_and_write(
-        options, models, cases, decoding, output, bundle=bundle.name if bundle is not None else "", written=written
-    )
+        options, models, cases, decoding, output, bundle=bundle.name if bundle is not None else "", written=written,
+        unusable=unusable,
+    )  # fmt: skip
     if bundle is not None and status in (0, 1):
         place = keep_replay(bundle, written["result"])
         say("pipeline", Sentence("bundle/kept", {"path": place}, _WORDS).said(options.lang))
@@ -137,9 +138,10 @@ def run(options: argparse.Namespace) -> int:
 
 def replay_and_write(
     options: argparse.Namespace, models: ModelsOnBase, cases: ReplayCases, decoding: ReplayDecoding, output: Path, *,
-    bundle: str = "", written: dict[str, Path] | None = None,
+    bundle: str = "", written: dict[str, Path] | None = None, unusable: Sequence[Unusable] = (),
 ) -> int:  # fmt: skip
-    """Runs, writes and says it. written: takes the files written, by `output` and `result`. As `run`."""
+    """Runs, writes and says it. written: takes the files written, by `output` and `result`. unusable: models that
+    can't be replayed. As `run`."""
     from pipeline.evaluation.replay import Replay
     from pipeline.evaluation.replay_answers import ANSWERS, KeptAnswers
     from pipeline.evaluation.run_progress_file import ProgressFile
@@ -155,6 +157,9 @@ def replay_and_write(
         if placed.way == "apart" and placed.adapter is not None:
             params = {"name": placed.name, "why": Sentence(placed.why, {}, _WORDS)}
             say("pipeline", Sentence("replay/apart", params, _WORDS).said(lang))
+    for lacking in unusable:
+        params = {"model": lacking.name, "why": lacking.why}
+        say("pipeline", Sentence("replay/goes_on", params, _WORDS).said(lang))
     all_answers = len(models.names) * len(cases.cases)
     order = {name: number for number, name in enumerate(models.order)}
 
@@ -168,7 +173,7 @@ def replay_and_write(
     with stoppable(lang, 0) as cancel:
         replay = Replay(
             models, cases, judge, decoding, bundle=bundle, told=told, kept=kept, dtype=options.dtype,
-            note=lambda text: say("pipeline", text), lang=lang,
+            note=lambda text: say("pipeline", text), lang=lang, unusable=unusable,
         )  # fmt: skip
         failed: Exception | None = None
         try:
@@ -187,7 +192,7 @@ def replay_and_write(
         progress.at("writing", all_answers, all_answers)
         result = replay.result()
         result, places = _write(result, output, options)
-    if not replay.interrupted and failed is None:
+    if not replay.interrupted and failed is None and not replay.unmeasured:
         kept.drop()
     if written is not None:
         written.update(places)
@@ -199,6 +204,10 @@ def replay_and_write(
         return EXIT_UNUSABLE if isinstance(failed, Refused) else EXIT_INTERRUPTED
     if replay.interrupted:
         say("pipeline", Sentence("replay/interrupted", {"rows": f"{replay.rows_made:,}"}, _WORDS).said(lang))
+        return EXIT_INTERRUPTED
+    if replay.unmeasured:
+        params = {"count": len(replay.unmeasured), "of": len(result.models)}
+        say("pipeline", Sentence("replay/incomplete", params, _WORDS).said(lang))
         return EXIT_INTERRUPTED
     if asked is not None and asked.status in (0, 1):
         return asked.status
@@ -300,11 +309,13 @@ def judge_of(options: argparse.Namespace, cases: ReplayCases) -> Any:
 
 def models_of(
     options: argparse.Namespace, model: str, adapters: Sequence[str], also: Sequence[str]
-) -> ModelsOnBase:  # fmt: skip
-    """Nothing is loaded yet. Raises Refused."""
+) -> tuple[ModelsOnBase, tuple[Unusable, ...]]:  # fmt: skip
+    """Those that can be replayed, and those that are there and can't be. Nothing is loaded yet. Raises Refused for the
+    base, where none of the others can be, and for a path that leads nowhere."""
     from pipeline.candidates.open_makers import default_device, find_model
     from pipeline.checkpoint import open_checkpoint
-    from pipeline.evaluation.adapters_on_base import ModelsOnBase
+    from pipeline.evaluation.adapters_on_base import ModelsOnBase, short_names
+    from pipeline.evaluation.replay import Unusable
 
     found = find_model(
         without_demo_name(model, "model"), base=options.base, tokenizer=options.tokenizer,
@@ -312,10 +323,27 @@ def models_of(
     )  # fmt: skip
     others = [found.adapter] if found.adapter is not None else []
     others += [open_checkpoint(without_demo_name(path, "model")) for path in (*adapters, *also)]
-    return ModelsOnBase(
-        found.checkpoint, others, device=default_device(options.device), dtype=options.dtype,
-        note=lambda text: say("pipeline", text),
-    )  # fmt: skip
+    names = short_names([found.checkpoint.given, *(one.given for one in others)])
+
+    def placed(places: Sequence[int]) -> ModelsOnBase:
+        return ModelsOnBase(
+            found.checkpoint, [others[at - 1] for at in places], names=[names[0], *(names[at] for at in places)],
+            device=default_device(options.device), dtype=options.dtype, at_once=False,
+            note=lambda text: say("pipeline", text),
+        )  # fmt: skip
+
+    unusable: dict[int, Unusable] = {}
+    for at, one in enumerate(others, 1):
+        try:
+            placed([at])
+        except Refused as reason:
+            role: Any = "adapter" if one.kind == "adapter" else "after"
+            unusable[at] = Unusable(at, names[at], one.given, role, reason.sentence)
+            if len(others) == 1 or not os.path.exists(one.given):
+                raise
+    if others and len(unusable) == len(others):
+        raise Refused("replay_none_usable", count=len(others), why=unusable[1].why)
+    return placed([at for at in range(1, len(names)) if at not in unusable]), tuple(unusable.values())
 
 
 def _checked_dialect(name: str) -> None:
@@ -430,6 +458,8 @@ def replay_text(
     """The figures for a terminal, the regressions first among the cases."""
     from pipeline.evaluation.format_of_first import formats_said
     from pipeline.evaluation.replay import listed_first
+    from pipeline.evaluation.replay_cases import left_out_said
+    from pipeline.evaluation.replay_workbook import unmeasured_said
 
     words = load_config(f"words/{lang}/{_WORDS}.yaml")
     book = words["replay_workbook"]
@@ -451,9 +481,10 @@ def replay_text(
     if cases is not None and cases.columns:
         lines.append(said("columns", columns=", ".join(f"{name} = {what}" for name, what in cases.columns.items())))
     if result.left_out:
-        why = ", ".join(f"{reason} {count}" for reason, count in result.left_out.items())
+        why = ", ".join(f"{left_out_said(reason, lang)} {count}" for reason, count in result.left_out.items())
         lines.append(said("left_out", count=f"{sum(result.left_out.values()):,}", why=why))
     lines += ["", *_table(result, book)]
+    lines += [unmeasured_said(result, model, why, lang) for model, why in result.unmeasured.items()]
     base = result.models[0].name
     for one in result.summary:
         if one.change is not None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.adapter_tensors import adapted_modules, full_copies, module_shapes
-from pipeline.candidates.open_makers import ModelFiles, check_room
-from pipeline.checkpoint import Checkpoint
+from pipeline.candidates.open_makers import ModelFiles, check_room, find_model
+from pipeline.checkpoint import Checkpoint, open_checkpoint
 from pipeline.refusal import Refused, Sentence
 from pipeline.weight_names import bare_name
 
@@ -64,16 +64,18 @@ class ModelsOnBase:
     """The base and others by name, at most one whole model in memory.
 
     others: adapters, or whole checkpoints of their own. names: of the base and of each of them; else made from their
-    paths. apart: adapters that stand on another base, which is loaded for them. Nothing is loaded yet. Raises Refused
-    for what is no model, and for an adapter that doesn't fit the base. remarks: what is worth saying about them.
+    paths. apart: adapters that stand on another base, which is loaded for them. at_once: adapters are put on with the
+    base, so that one that can't be is refused before anything is asked; else when their turn comes, so that it is the
+    only one that fails. Nothing is loaded yet. Raises Refused for what is no model, and for an adapter that doesn't fit
+    the base. remarks: what is worth saying about them.
     """
 
     def __init__(
         self, base: Checkpoint, others: Sequence[Checkpoint] = (), *, names: Sequence[str] | None = None,
-        apart: Sequence[Placed] = (), device: str = "cpu", dtype: str | None = None,
+        apart: Sequence[Placed] = (), device: str = "cpu", dtype: str | None = None, at_once: bool = True,
         note: Callable[[str], None] = lambda line: None,
     ) -> None:  # fmt: skip
-        self.device, self.dtype, self.note = device, dtype, note
+        self.device, self.dtype, self.at_once, self.note = device, dtype, at_once, note
         self.remarks: list[Sentence] = []
         named = list(names) if names is not None else short_names([base.given, *(one.given for one in others)])
         if len(named) != len(others) + 1 or len(set(named)) != len(named):
@@ -107,6 +109,8 @@ class ModelsOnBase:
         if self._held != holder:
             self.close()
             self._load(holder)
+        if name not in self._loaded:
+            self._put_on(one)
         self._switch(one)
         self._in_use = True
         try:
@@ -163,33 +167,39 @@ class ModelsOnBase:
     # --- loading ---
 
     def _load(self, holder: str) -> None:
-        from pipeline.load_model import ModelNotLoaded, attach_adapter, load_model
+        from pipeline.load_model import ModelNotLoaded, load_model
 
-        one = attached = self.placed[holder]
+        one = self.placed[holder]
         check_room(one.files, self.device, self.dtype)
         try:
             loaded = load_model(
                 one.adapter or one.checkpoint, base=one.checkpoint if one.adapter is not None else None,
                 device=self.device, dtype=self.dtype, note=self.note,
             )  # fmt: skip
-            _is_whole(one.files, loaded)
-            made = {holder: loaded}
-            wrapped = loaded
-            for other in self.placed.values() if one.way == "base" else ():
-                if other.way != "shared" or other.adapter is None:
-                    continue
-                attached = other
-                start = replace(loaded, model=wrapped.model)  # the base's tokenizer for those without their own
-                wrapped = attach_adapter(start, other.adapter, name=self._inner[other.name], note=self.note)
-                _is_whole(other.files, wrapped)
-                made[other.name] = wrapped
-            made[holder] = replace(loaded, model=wrapped.model)
         except ModelNotLoaded as reason:
-            option, path = "--model", attached.files.name
-            if attached.adapter is not None:
-                option, path = "--adapter", attached.source
-            raise Refused("model_unusable", option=option, path=path, why=reason.sentence) from None
-        self._loaded, self._held = made, holder
+            raise _unusable(one, reason.sentence) from None
+        _is_whole(one.files, loaded)
+        self._loaded, self._held = {holder: loaded}, holder
+        for other in self.placed.values() if one.way == "base" and self.at_once else ():
+            if other.way == "shared":
+                self._put_on(other)
+
+    def _put_on(self, one: Placed) -> None:
+        """An adapter on the base that is in memory."""
+        from pipeline.load_model import ModelNotLoaded, attach_adapter
+
+        assert one.adapter is not None
+        base = self._loaded[self.names[0]]  # with its tokenizer, for those without their own
+        try:
+            made = attach_adapter(base, one.adapter, name=self._inner[one.name], note=self.note)
+            _is_whole(one.files, made)
+        except BaseException as failed:
+            self.close()  # what it left in the base would be in the answers of the others
+            if isinstance(failed, ModelNotLoaded):
+                raise _unusable(one, failed.sentence) from None
+            raise
+        self._loaded[one.name] = made
+        self._loaded[self.names[0]] = replace(base, model=made.model)
 
     def _switch(self, one: Placed) -> None:
         wrapper = self._loaded[one.name].model
@@ -201,6 +211,29 @@ class ModelsOnBase:
             wrapper.set_adapter(self._inner[one.name], inference_mode=True)
             wrapper.base_model.enable_adapter_layers()
         wrapper.requires_grad_(False)  # peft switches the gradients on with the adapter
+
+
+def _unusable(one: Placed, why: Sentence) -> Refused:
+    option, path = ("--model", one.files.name) if one.adapter is None else ("--adapter", one.source)
+    return Refused("model_unusable", option=option, path=path, why=why)
+
+
+def files_beside(source: str, first: Checkpoint | None, *, base: str | None = None, option: str) -> ModelFiles:
+    """One of several models that are compared. An adapter stands on `base`, else on what its files name, and where that
+    isn't there on what the first model stands on, which ModelsOnBase says. first: that, None where it has none. Raises
+    Refused."""
+    try:
+        return find_model(source, base=base, option=option)
+    except Refused as refused:
+        if refused.sentence.entry != "adapter_base_needed" or first is None or base is not None:
+            raise
+        return ModelFiles(first, open_checkpoint(source))
+
+
+def place_of(checkpoint: Checkpoint) -> str:
+    """The same for checkpoints that are the same files."""
+    folder = checkpoint.local_folder()
+    return str(folder.resolve()) if folder is not None else checkpoint.given
 
 
 def _is_whole(files: ModelFiles, loaded: LoadedModel) -> None:

@@ -2,7 +2,7 @@
 
     bundle.yaml  name, note, model, recipe, changed fields of it, decoding, check, and the runs by id
     pairs.json   instruction, input, chosen, rejected     cases.json  text, standard_answer, check, category
-    replays/     replay-DATE.xlsx with its .replay.json   runs/       output of trainings started from here
+    replays/     replay-DATE-XXXX.xlsx with its .replay.json   runs/       output of trainings started from here
 
 Bundles lie below `data_folder()/bundles`, or anywhere: a bundle is named by its folder's name there or by a path.
 """
@@ -10,10 +10,10 @@ Bundles lie below `data_folder()/bundles`, or anywhere: a bundle is named by its
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 FILE, PAIRS, CASES = "bundle.yaml", "pairs.json", "cases.json"
 RUNS, REPLAYS = "runs", "replays"
 RECIPE = "dpo_repetition_badcase"
+LOCK = "bundles.lock"  # in data_folder()
 MOST_BYTES = 1 << 20  # of bundle.yaml
 NAME = re.compile(r"[^\W_][\w.-]{0,79}")
 _DECODING = ("greedy", "num_beams", "temperature", "top_p", "top_k", "max_new_tokens", "repetition_penalty",
@@ -92,8 +93,7 @@ class Bundle:
     @property
     def replays(self) -> list[Path]:
         """Results of replays as JSON, the newest first."""
-        found = (self.folder / REPLAYS).glob("*.replay.json")
-        return sorted(found, key=lambda path: path.name, reverse=True)
+        return sorted((self.folder / REPLAYS).glob("*.replay.json"), key=_begun, reverse=True)
 
     @property
     def runs(self) -> list[BundleRun]:
@@ -139,6 +139,16 @@ class Bundle:
             elif run.state in ("stopped", "failed", "interrupted") and (whole := last_whole(output)) is not None:
                 found.append(str(whole))
         return found
+
+
+def _begun(replay: Path) -> tuple[str, int]:
+    """The second in its name; of several begun in one, the place in time of the file."""
+    with suppress(OSError):
+        return replay.name[:_DATED], replay.stat().st_mtime_ns
+    return replay.name[:_DATED], 0
+
+
+_DATED = len("replay-20260102-030405")
 
 
 def bundles_root() -> Path:
@@ -213,6 +223,15 @@ def create_bundle(
     settings = BundleSettings(
         folder.absolute().name, note, _own_path(model), held, changed, dict(decoding or {}), check, created=now()
     )
+    with _alone():
+        if (folder / FILE).exists():  # made meanwhile
+            raise Refused("bundle_there", name=named, path=folder)
+        return _filled(Bundle(folder.absolute(), settings), pairs, asked)
+
+
+def _filled(made: Bundle, pairs: Path | None, asked: ReplayCases | None) -> Bundle:
+    """Its folder with the files in it; of one that can't be made nothing is left. Raises Refused."""
+    folder = made.folder
     try:
         if not _is_free(folder):  # its files would be mixed with those of the bundle, and gone with it
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
@@ -225,7 +244,6 @@ def create_bundle(
             write_cases(asked, folder / CASES)
             for name in (RUNS, REPLAYS):
                 (folder / name).mkdir(exist_ok=True)
-            made = Bundle(folder.absolute(), settings)
             save_bundle(made)
         except BaseException:
             if not there:
@@ -247,7 +265,12 @@ def save_bundle(bundle: Bundle) -> None:
 
 
 def changed_bundle(bundle: Bundle, **settings: Any) -> Bundle:
-    """The same with other settings, written. Raises Refused."""
+    """The bundle as it stands in its folder now, with other settings, written. Raises Refused."""
+    with _alone():
+        return _changed(open_bundle(str(bundle.folder)), **settings)
+
+
+def _changed(bundle: Bundle, **settings: Any) -> Bundle:
     made = replace(bundle, settings=replace(bundle.settings, **settings))
     try:
         save_bundle(made)
@@ -316,38 +339,44 @@ def add_run(bundle: Bundle, named: str) -> Bundle:
 
 def _remember(bundle: Bundle, job: Job) -> Bundle:
     """With one more run, as the bundle stands in its folder now: another program may have changed it meanwhile."""
-    with _alone(bundle.folder):
+    with _alone():
         now = open_bundle(str(bundle.folder))
         if job.id in now.settings.runs:
             return now
         outputs = {**now.settings.outputs, job.id: str(job.output)}
-        return changed_bundle(now, runs=(*now.settings.runs, job.id), outputs=outputs)
+        return _changed(now, runs=(*now.settings.runs, job.id), outputs=outputs)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One writer of bundle.yaml at a time, in any program; the next one waits. Raises Refused."""
+def _alone() -> Iterator[None]:
+    """One writer of bundles at a time, in any program of this user; the next one waits. One lock for all
+    of them, so that none is left in a bundle that is moved or passed on."""
+    from filelock import FileLock
+
+    lock = FileLock(data_folder() / LOCK)
+    with suppress(OSError, NotImplementedError):  # a data folder to read only, a file system without locks
+        data_folder().mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     try:
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as failed:
-        raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
-    try:
-        with suppress(OSError):  # file systems without locks
-            fcntl.flock(held, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(held)
+        lock.release()
 
 
 def next_replay(bundle: Bundle, at: float | None = None) -> Path:
-    """Where its next replay goes: replays/replay-DATE.xlsx. at: seconds since 1970, by default now. Raises Refused."""
+    """Where its next replay goes: replays/replay-DATE-XXXX.xlsx. at: seconds since 1970, by default now. Raises
+    Refused."""
     folder = bundle.folder / REPLAYS
     try:
         folder.mkdir(exist_ok=True)
     except OSError as failed:
         raise Refused("bundle_not_written", path=folder, why=failed.strerror or failed) from None
-    stem = f"replay-{time.strftime('%Y%m%d-%H%M%S', time.localtime(at))}"
-    return _free(folder, stem, ".xlsx", also=".replay.json")
+    return folder / f"replay-{_moment(at)}.xlsx"
+
+
+def _moment(at: float | None = None) -> str:
+    """A name that of two beginnings in one second each has its own."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(at))}-{secrets.token_hex(2)}"
 
 
 def go_on_with(bundle: Bundle, output: Path) -> None:
@@ -356,10 +385,11 @@ def go_on_with(bundle: Bundle, output: Path) -> None:
     from pipeline.evaluation.replay_answers import ANSWERS, left_by_another
 
     try:
-        found = sorted((bundle.folder / REPLAYS).glob(f"*{ANSWERS}"), key=lambda path: path.name, reverse=True)
-        last = next((path for path in found if left_by_another(path)), None)
-        if last is not None:
-            last.replace(output.with_name(output.stem + ANSWERS))
+        with _alone():  # of two that begin at once one gets them
+            found = sorted((bundle.folder / REPLAYS).glob(f"*{ANSWERS}"), key=_begun, reverse=True)
+            last = next((path for path in found if left_by_another(path)), None)
+            if last is not None:
+                last.replace(output.with_name(output.stem + ANSWERS))
     except OSError as failed:
         raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
 
@@ -374,26 +404,33 @@ def keep_replay(bundle: Bundle, result: Path) -> Path:
         if document["kind"] != "replay":
             raise Refused("result_unreadable", path=result, why=document["kind"])
         document["bundle"] = bundle.name
-        same = ("created", "models", "summary", "bundle")
-        for there in bundle.replays:
-            with suppress(Refused, OSError):
-                held = read_result_file(there)
-                if all(held.get(name) == document.get(name) for name in same):
-                    return there
-        book = next_replay(bundle, _seconds(document.get("created")))
-        place = book.with_name(f"{book.stem}.replay.json")
-        rows = document.get("rows_file")
-        if isinstance(rows, str) and rows and Path(rows).name == rows and (result.parent / rows).is_file():
-            document["rows_file"] = f"{book.stem}.rows.jsonl"
-            shutil.copyfile(result.parent / rows, place.with_name(document["rows_file"]))
-        workbook = result.with_name(result.name.removesuffix(".json").removesuffix(".replay") + ".xlsx")
-        if workbook.is_file():
-            shutil.copyfile(workbook, book)
-        text = json.dumps(document, ensure_ascii=False, indent=1)
-        with written_whole(place, mode=0o666) as temporary:
-            temporary.write_bytes(text.encode("utf-8", errors="replace"))
+        with _alone():
+            return _kept(bundle, result, document)
     except OSError as failed:
         raise Refused("bundle_not_written", path=bundle.folder, why=failed.strerror or failed) from None
+
+
+def _kept(bundle: Bundle, result: Path, document: dict[str, Any]) -> Path:
+    from pipeline.evaluation.results import read_result_file
+
+    same = ("created", "models", "summary", "bundle")
+    for there in bundle.replays:
+        with suppress(Refused, OSError):
+            held = read_result_file(there)
+            if all(held.get(name) == document.get(name) for name in same):
+                return there
+    book = next_replay(bundle, _seconds(document.get("created")))
+    place = book.with_name(f"{book.stem}.replay.json")
+    rows = document.get("rows_file")
+    if isinstance(rows, str) and rows and Path(rows).name == rows and (result.parent / rows).is_file():
+        document["rows_file"] = f"{book.stem}.rows.jsonl"
+        shutil.copyfile(result.parent / rows, place.with_name(document["rows_file"]))
+    workbook = result.with_name(result.name.removesuffix(".json").removesuffix(".replay") + ".xlsx")
+    if workbook.is_file():
+        shutil.copyfile(workbook, book)
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    with written_whole(place, mode=0o666) as temporary:
+        temporary.write_bytes(text.encode("utf-8", errors="replace"))
     return place
 
 
@@ -405,15 +442,7 @@ def _seconds(created: Any) -> float | None:
 
 
 def _new_run(bundle: Bundle) -> Path:
-    return _free(bundle.folder / RUNS, f"{time.strftime('%Y%m%d-%H%M%S')}", "")
-
-
-def _free(folder: Path, stem: str, suffix: str, also: str = "") -> Path:
-    """also: ending of a file beside it that may not be there either."""
-    name, number = stem, 2
-    while any((folder / f"{name}{end}").exists() for end in {suffix, also or suffix}):
-        name, number = f"{stem}-{number}", number + 1
-    return folder / f"{name}{suffix}"
+    return bundle.folder / RUNS / _moment()
 
 
 # --- files ---

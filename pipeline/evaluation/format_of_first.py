@@ -27,13 +27,21 @@ AUTO = "auto"
 @dataclass(frozen=True)
 class FormatTaken:
     """The format that a model was asked in. name, variant: of its Prompting; label: for readers; template: digest of
-    the chat template that its files declare, empty without one. own: it decided for itself."""
+    the chat template that its files declare, empty without one. own: it decided for itself. after: the format of the
+    first model then, which this one may not be able to be asked in."""
 
     label: str
     name: str
     variant: Variant
     template: str
     own: bool = field(default=True, compare=False)
+    after: str = field(default="", compare=False)
+
+    @property
+    def written(self) -> str:
+        """What prompts look like in it, as one word."""
+        variant = self.variant
+        return f"{self.name}/{variant.bos}/{variant.joint:d}/{variant.end:d}"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +57,7 @@ class FormatTaken:
             return None
         if not all(isinstance(one, str) for one in texts):
             return None
-        return cls(texts[0], texts[1], numbers, texts[2], value.get("own") is True)
+        return cls(texts[0], texts[1], numbers, texts[2], value.get("own") is True, str(value.get("after") or ""))
 
 
 class FormatOfFirst:
@@ -71,7 +79,8 @@ class FormatOfFirst:
         made = choose_prompting(
             loaded, tokenizer, rows, format=self.asked, system=self.system, thinking=self.thinking, like=like
         )
-        one = FormatTaken(made.label, made.name, made.variant, template_of(tokenizer), like is None)
+        after = first.written if first is not None else ""
+        one = FormatTaken(made.label, made.name, made.variant, template_of(tokenizer), like is None, after)
         if first is None:
             self.first = one
         return made, one
@@ -87,7 +96,7 @@ class FormatOfFirst:
         """Whether answers made in a former format aren't those that this rule would give now. False before the first
         has decided."""
         first = self.first
-        if first is None or self.asked != AUTO or former is None:
+        if first is None or self.asked != AUTO or former is None or former.after == first.written:
             return False
         return former.template == first.template and (former.name, former.variant) != (first.name, first.variant)
 

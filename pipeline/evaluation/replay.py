@@ -20,11 +20,14 @@ from pipeline.evaluation.replay_answers import KeptAnswers, made_by
 from pipeline.evaluation.replay_cases import ReplayCase, ReplayCases
 from pipeline.evaluation.replay_judging import REP, Answered, CaseJudge, RepeatCounts
 from pipeline.evaluation.results import ModelNamed, Replayed, ReplayResult, ReplaySummary, now
+from pipeline.free_memory import lacked_memory
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
     from pipeline.load_model import LoadedModel
 
+LANGUAGES = ("en", "zh")
+_SAID = 200  # characters of what a library says
 SAMPLE_ROWS = 32  # cases that the prompt format is told by
 STATUSES = ("right", "wrong", "repeats", "unended", "empty", "failed", "unchecked")
 CHANGES = ("broken", "fixed", "still_bad", "still_good")
@@ -87,6 +90,17 @@ class _OfModel:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """A model that was asked for and isn't among those that can be loaded. place: among all, the base being 0."""
+
+    place: int
+    name: str
+    source: str
+    role: Literal["adapter", "after"]
+    why: Sentence
+
+
 Told = Callable[[str, str, int, int], None]
 """Of how far it is: stage (`loading`, `answering`), model, cases done, cases in all."""
 
@@ -96,15 +110,18 @@ class Replay:
     run loses nothing.
 
     kept: where answers are put as they are made, and taken from where they were made before; they are judged anew.
-    reused: answers taken from there, by model.
+    reused: answers taken from there, by model. unusable: models that are said to be not measured. unmeasured: why a
+    model has no answers, or only some.
     """
 
     def __init__(
         self, models: ModelsOnBase, cases: ReplayCases, judge: CaseJudge, decoding: ReplayDecoding, *,
         bundle: str = "", told: Told = lambda stage, model, done, total: None,
         kept: KeptAnswers | None = None, dtype: str | None = None,
-        note: Callable[[str], None] = lambda line: None, lang: str = "en",
+        note: Callable[[str], None] = lambda line: None, lang: str = "en", unusable: Sequence[Unusable] = (),
     ) -> None:  # fmt: skip
+        self.unusable = tuple(sorted(unusable, key=lambda one: one.place))
+        self.unmeasured: dict[str, Sentence] = {one.name: one.why for one in self.unusable}
         self.models, self.cases, self.judge, self.decoding = models, cases, judge, decoding
         self.bundle, self.told, self.kept, self.note, self.lang = bundle, told, kept, note, lang
         self.reused: dict[str, int] = {}
@@ -127,8 +144,8 @@ class Replay:
         return sum(len(one.rows) for one in self._done.values())
 
     def run(self, *, cancel: threading.Event | None = None) -> None:
-        """All models, the base first. Raises Refused for a model that can't be loaded, GenerationFailed for one that
-        can't answer; sets `interrupted` where `cancel` was set."""
+        """All models, the base first. One that can't be loaded or can't answer is `unmeasured`, and the others have
+        their turn; of the base raises Refused, GenerationFailed. Sets `interrupted` where `cancel` was set."""
         from pipeline.candidates.candidate import Cancelled
 
         cancel = cancel or threading.Event()
@@ -137,10 +154,14 @@ class Replay:
                 if cancel.is_set():
                     raise Cancelled
                 began = time.monotonic()
-                if not self._from_kept(name):
-                    self.told("loading", name, len(self._done[name].rows), len(self.cases.cases))
-                    with self.models.using(name) as loaded:
-                        self._answer(name, loaded, cancel)
+                try:
+                    self._ask(name, cancel)
+                except Cancelled:
+                    raise
+                except Exception as failed:  # torch, tokenizers, drivers each have their own
+                    if name == self.models.names[0]:
+                        raise
+                    self._without(name, failed)
                 self._done[name].seconds = time.monotonic() - began
         except Cancelled:
             self.interrupted = True
@@ -149,6 +170,23 @@ class Replay:
             raise
         finally:
             self.models.close()
+
+    def _ask(self, name: str, cancel: threading.Event) -> None:
+        if not self._from_kept(name):
+            self.told("loading", name, len(self._done[name].rows), len(self.cases.cases))
+            with self.models.using(name) as loaded:
+                self._answer(name, loaded, cancel)
+
+    def _without(self, name: str, failed: Exception) -> None:
+        self.models.close()  # what is in memory may be what failed
+        why = Sentence("model_lacks_memory", {}, "evaluation")
+        if isinstance(failed, Refused):
+            why = failed.sentence
+        elif not lacked_memory(failed):
+            said = " ".join(str(failed).split())[:_SAID]
+            why = Sentence("model_failed", {"why": f"{type(failed).__name__}: {said}"}, "evaluation")
+        self.unmeasured[name] = why
+        self.note(Sentence("replay/goes_on", {"model": name, "why": why}, "evaluation").said(self.lang))
 
     def _from_kept(self, name: str) -> bool:
         """Takes what was answered before. Returns whether that is everything."""
@@ -233,10 +271,15 @@ class Replay:
                 if row is not None:
                     change = None if name == names[0] else change_of(base.get(case.index), row)
                     rows.append(replace(row, change=change))
+        models = [self._named(name) for name in names]
+        for one in self.unusable:
+            models.insert(one.place, ModelNamed(one.name, one.source, one.role))
+        answered = [name for name in names if name == names[0] or self._done[name].rows]
         return ReplayResult(
-            models=tuple(self._named(name) for name in names),
-            summary=tuple(self._summary(name, [row for row in rows if row.model == name]) for name in names),
+            models=tuple(models),
+            summary=tuple(self._summary(name, [row for row in rows if row.model == name]) for name in answered),
             rows=tuple(listed_first(rows)),
+            unmeasured={name: {lang: why.said(lang) for lang in LANGUAGES} for name, why in self.unmeasured.items()},
             decoding=self._how(),
             cases=len(self.cases.cases), left_out=dict(self.cases.left_out), bundle=self.bundle,
             interrupted=self.interrupted,
@@ -250,7 +293,7 @@ class Replay:
         if self.reused:
             how["reused"] = dict(self.reused)
         if self._remarks:
-            how["remarks"] = [{lang: one.said(lang) for lang in ("en", "zh")} for one in self._remarks]
+            how["remarks"] = [{lang: one.said(lang) for lang in LANGUAGES} for one in self._remarks]
         return how
 
     def _named(self, name: str) -> ModelNamed:

@@ -31,11 +31,14 @@ class KeptAnswers:
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
         self._file: BinaryIO | None = None
+        self._cut = False  # the last line stands there in part
         try:
             if overwrite:
                 path.unlink(missing_ok=True)
             elif path.exists() and path.stat().st_size and not self._is_ours():
                 raise Refused("compare_answers_in_the_way", path=path)
+            elif path.exists():
+                self._open()  # another replay of this bundle may look for answers that nobody uses
         except OSError as failed:
             raise Refused("output_failed", path=path, why=failed.strerror or failed) from None
 
@@ -79,21 +82,22 @@ class KeptAnswers:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         """Where the disk is full the replay goes on; what is written at its end says so."""
-        try:
-            if self._file is None:
-                self._file = open(self.path, "ab+", buffering=0)  # noqa: SIM115
-                with suppress(OSError):
-                    fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for `left_by_another`
-                if (size := self._file.seek(0, 2)) and self._last_byte(size) != b"\n":
-                    self._file.write(b"\n")  # a line cut short stays one by itself
-            self._file.write(json.dumps(line).encode() + b"\n")
-        except OSError:
-            pass
+        data = json.dumps(line).encode() + b"\n"
+        with suppress(OSError):
+            file = self._open()
+            data = b"\n" + data if self._cut else data
+            self._cut = file.write(data) < len(data)  # a disk that fills takes the first part, and says nothing
 
-    def _last_byte(self, size: int) -> bytes:
-        assert self._file is not None
-        self._file.seek(size - 1)
-        return self._file.read(1)
+    def _open(self) -> BinaryIO:
+        if self._file is not None:
+            return self._file
+        file = self._file = open(self.path, "ab+", buffering=0)  # noqa: SIM115
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for `left_by_another`
+        if size := file.seek(0, 2):
+            file.seek(size - 1)
+            self._cut = file.read(1) != b"\n"  # stays one by itself
+        return file
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:

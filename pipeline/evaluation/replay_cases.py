@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,15 @@ def read_cases(
     if not found:
         if seen:
             raise Refused("cases_columns_unknown", option=option, path=path, columns=", ".join(seen))
-        names = ", ".join(f"{reason} {count}" for reason, count in left_out.most_common(3)) or "0"
-        raise Refused("cases_none", option=option, path=path, why=names)
+        raise Refused("cases_none", option=option, path=path, why=_LeftOut("", {"left_out": left_out.most_common(3)}))
     return ReplayCases(str(path), tuple(found), dict(left_out), used)
+
+
+def left_out_said(reason: str, lang: str) -> str:
+    """Why rows are no case, in words; a reason that is unknown here by its own name."""
+    own = load_config(f"words/{lang}/evaluation.yaml")["replay"]["left_out_reasons"].get(reason)
+    said = own or load_config(f"words/{lang}/formats.yaml").get(f"row_{reason}")
+    return str(said or reason.replace("_", " "))
 
 
 def columns_of_cases(given: Sequence[str]) -> dict[str, str]:
@@ -109,6 +116,13 @@ def columns_of_cases(given: Sequence[str]) -> dict[str, str]:
             raise Refused("cases_column_wrong", given=word, all=", ".join(NAMED))
         found[name] = column
     return found
+
+
+class _LeftOut(Sentence):
+    """The reasons for which rows are no case, with their numbers, in the language of whoever reads it."""
+
+    def said(self, lang: str) -> str:
+        return ", ".join(f"{left_out_said(reason, lang)} {n}" for reason, n in self.params["left_out"]) or "0"
 
 
 # --- files ---
@@ -257,13 +271,15 @@ def _answers(value: Any) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
-    """A cell as a person would write it: 5.0 of a sheet is 5."""
+    """A cell as a person would write it: 5.0 of a sheet is 5, and the midnight of its dates is none."""
     if value is None or isinstance(value, (list, Mapping)):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
+    if isinstance(value, datetime) and value.time() == time():
+        return value.date().isoformat()
     return str(value)
 
 

@@ -29,23 +29,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pipeline.candidates.duplicates import normal_form
-from pipeline.candidates.reward_functions import (
-    Judge,
-    final_answer,
-    numbers_in,
-    reward_function,
-)
+from pipeline.candidates.reward_functions import Judge, reward_function
 from pipeline.candidates.row_databases import RowDatabases
 from pipeline.candidates.text_measures import loop_in, text_units, width
 from pipeline.config_files import load_config
 from pipeline.evaluation.replay_cases import ReplayCase
 from pipeline.evaluation.results import Replayed
 from pipeline.evaluation.said_answers import CLOSERS, right_by_one, says
-from pipeline.evaluation.said_numbers import says_number
+from pipeline.evaluation.said_numbers import is_one_number, says_number
 from pipeline.refusal import Refused
 from pipeline.repetition import ngrams, repeated_share
 from pipeline.sql.parse_sql import sql_in
@@ -197,15 +192,17 @@ class CaseJudge:
     def _suited(self, case: ReplayCase) -> str:
         if not case.answers:
             return "repetition"
-        kinds = {self._kind(one) for one in case.answers}
+        kinds = {_kind(one) for one in case.answers}
         return next((kind for kind in ("sql", "number", "exact") if kinds == {kind}), "repetition")
 
-    def _kind(self, answer: str) -> str:
-        if _is_query(answer):
-            return "sql"
-        if _is_number(answer):
-            return "number"
-        return "exact" if is_short(answer) else "repetition"
+
+@lru_cache(4096)  # asked for each answer of each model
+def _kind(answer: str) -> str:
+    if _is_query(answer):
+        return "sql"
+    if is_one_number(answer):
+        return "number"
+    return "exact" if is_short(answer) else "repetition"
 
 
 def _repeats(ids: Sequence[int]) -> bool:
@@ -224,17 +221,6 @@ def is_short(answer: str) -> bool:
     if _INNER_MARKS.search(inner):
         return False
     return len(text_units(inner)) <= int(limits["short_answer_units"]) or not _SENTENCE_END.search(answer)
-
-
-def _is_number(answer: str) -> bool:
-    """Whether it is one number with at most its unit, or names one as its result."""
-    named = final_answer(answer)
-    text = (named if named is not None else answer).strip()
-    found = numbers_in(text)
-    if re.search(r"[A-Za-z]\d", text):  # H2O
-        return False
-    letters = re.sub(r"[\d\s.,，%$¥€£+\-−/\\{}]", "", text)
-    return len(found) == 1 and any(c.isdigit() for c in text) and width(letters) <= 8
 
 
 def _is_query(answer: str) -> bool:

@@ -18,14 +18,16 @@ from typing import Any
 
 from pipeline.config_files import load_config
 from pipeline.evaluation.replay import CHANGES, STATUSES, listed_first
+from pipeline.evaluation.replay_cases import left_out_said
 from pipeline.evaluation.results import Replayed, ReplayResult, ReplaySummary
+from pipeline.refusal import Sentence
 from pipeline.whole_file import written_whole
 
 MOST_CHARACTERS = 32_767  # of a cell, in UTF-16 units: https://support.microsoft.com/office/1672b34d-7043-467e-8e27
 MOST_ROWS = 1_048_575  # of a sheet beside its header
 FILLS = {"fixed": "C6EFCE", "broken": "FFC7CE", "still_bad": "FFEB9C"}
 """Green, red and amber, as Excel's own cell styles Good, Bad and Neutral have them."""
-_HEADER, _BASE = "1F3864", "F2F2F2"
+_HEADER, _BASE, _DIM = "1F3864", "F2F2F2", "808080"
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # in XML 1.0, or not to be seen
 # What a program may begin a formula with, also behind white space: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA_SIGNS = frozenset("=+-@＝＋－＠")
@@ -75,6 +77,14 @@ def write_workbook(result: ReplayResult, path: Path, *, lang: str = "en", whole_
         _Book(result, lang, whole_in).write(temporary)
 
 
+def unmeasured_said(result: ReplayResult, model: str, why: Mapping[str, str], lang: str) -> str:
+    """That a model answered no case, or not all, and why."""
+    done = next((one.cases for one in result.summary if one.model == model), 0)
+    entry = "unmeasured_partly" if done else "unmeasured"
+    params = {"model": model, "why": why.get(lang, ""), "done": f"{done:,}", "total": f"{result.cases:,}"}
+    return Sentence(f"replay/{entry}", params, "evaluation").said(lang)
+
+
 def is_replay_workbook(path: Path) -> bool:
     """Whether write_workbook may have made it, by the names of its sheets in either language."""
     from openpyxl import load_workbook
@@ -106,7 +116,9 @@ class _Book:
         from openpyxl import Workbook
 
         self.result, self.lang, self.whole_in = result, lang, whole_in
-        self.words: Mapping[str, Any] = load_config(f"words/{lang}/evaluation.yaml")["replay_workbook"]
+        known = load_config(f"words/{lang}/evaluation.yaml")
+        self.words: Mapping[str, Any] = known["replay_workbook"]
+        self.absent = str(known["evaluation_not_measured"])
         self.book = Workbook(write_only=True)
 
     def write(self, path: Path) -> None:
@@ -143,7 +155,7 @@ class _Book:
     def _styles(self) -> None:
         from openpyxl.styles import Alignment, Font, PatternFill
 
-        self.bold, self.title = Font(bold=True), Font(bold=True, size=14)
+        self.bold, self.title, self.dim = Font(bold=True), Font(bold=True, size=14), Font(italic=True, color=_DIM)
         self.head_font, self.head_fill = Font(bold=True, color="FFFFFF"), PatternFill("solid", fgColor=_HEADER)
         self.fills = {name: PatternFill("solid", fgColor=colour) for name, colour in FILLS.items()}
         self.base_fill = PatternFill("solid", fgColor=_BASE)
@@ -193,11 +205,18 @@ class _Book:
             sheet.column_dimensions[column].width = width
         line = "interrupted" if result.interrupted else "title"
         sheet.append([self._cell(sheet, words[line].format(cases=result.cases), font=self.title)])
+        for model, why in result.unmeasured.items():
+            sheet.append([self._cell(sheet, self._unmeasured_said(model, why), fill=self.fills["still_bad"])])
         sheet.append([])
         columns = ["model", *_COUNTS, "good_share", "similarity", "chrf", "rep_2", "rep_3", "rep_4", "pooled_rep_4"]
         sheet.append(self._header(sheet, [words["columns"][name] for name in columns]))
-        for one in result.summary:
-            sheet.append(self._counts(sheet, one))
+        summaries = {one.model: one for one in result.summary}
+        for named in result.models:
+            if named.name in summaries:
+                sheet.append(self._counts(sheet, summaries[named.name]))
+            else:
+                cells = [self._cell(sheet, self.absent, font=self.dim) for _ in columns[1:]]
+                sheet.append([self._cell(sheet, named.name, font=self.bold), *cells])
         sheet.append([])
         for one in result.summary:
             if one.change is not None:
@@ -206,8 +225,8 @@ class _Book:
         sheet.append([self._cell(sheet, words["legend_title"], font=self.bold)])
         for change in (*CHANGES, "unknown"):
             fill = self.fills.get(change)
-            named = self._cell(sheet, words["changes"].get(change, words["unknown"]), fill=fill)
-            sheet.append([named, self._cell(sheet, words["legend"][change])])
+            word = self._cell(sheet, words["changes"].get(change, words["unknown"]), fill=fill)
+            sheet.append([word, self._cell(sheet, words["legend"][change])])
         for status in STATUSES:
             sheet.append([self._cell(sheet, words["statuses"][status]), self._cell(sheet, words["legend"][status])])
         sheet.append([])
@@ -227,6 +246,9 @@ class _Book:
         cells += [self._cell(sheet, one.rep.get(f"rep_{n}"), format="0.000") for n in (2, 3, 4)]
         return [*cells, self._cell(sheet, one.rep_pooled.get("rep_4"), format="0.000")]
 
+    def _unmeasured_said(self, model: str, why: Mapping[str, str]) -> str:
+        return unmeasured_said(self.result, model, why, self.lang)
+
     def _said(self, one: ReplaySummary) -> str:
         assert one.change is not None
         entry = self.words["verdicts"][one.change.verdict]
@@ -243,7 +265,7 @@ class _Book:
                 value = ", ".join(f"{key}: {one}" for key, one in value.items())
             yield words.get(name, name), value
         for reason, count in result.left_out.items():
-            yield words["left_out"], f"{reason}: {count}"
+            yield words["left_out"], f"{left_out_said(reason, self.lang)}: {count}"
         if result.bundle:
             yield words["bundle"], result.bundle
         yield words["created"], result.created
@@ -299,7 +321,10 @@ class _Book:
                 fill = self.fills.get(made.change or "") if made is not None else None
                 if made is not None and place == 0 and made.good is False:
                     fill = self.fills["still_bad"]
-                cells.append(self._cell(sheet, None if made is None else made.answer, fill=fill, wrap=True))
+                if made is None:  # an empty cell is an empty answer
+                    cells.append(self._cell(sheet, self.absent, font=self.dim, wrap=True))
+                else:
+                    cells.append(self._cell(sheet, made.answer, fill=fill, wrap=True))
             sheet.append(cells)
 
     @staticmethod

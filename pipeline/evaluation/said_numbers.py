@@ -5,12 +5,14 @@ told. What said_answers says of where a right text must stand holds here too.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
 from pipeline.candidates.reward_functions import Number, final_answer, numbers_in, same_value
+from pipeline.candidates.text_measures import width
 from pipeline.evaluation.said_answers import CLOSERS, LAST, LINKS, NEAR, QUESTION, SENTENCES
 
 _DIGIT = re.compile(r"\d|[零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾½⅓⅔¼¾⅕⅛]")
@@ -31,12 +33,15 @@ _DATES = re.compile(
     r"|(?P<day>\d{1,2})(?:st|nd|rd|th)?\s+(?P<m1>[A-Z][a-z]{2,8})\.?,?\s+(?P<y1>\d{4})(?!\d)"
     r"|(?P<m2>[A-Z][a-z]{2,8})\.?\s+(?P<day2>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<y2>\d{4})(?!\d)"
 )
+_YEAR = re.compile(r"\d{4}|[〇零一二三四五六七八九]{4}年")  # in all of them
 _MARK = "[$¥￥€£*`\"'“‘「\\s]*"
 _DENIED_NUMBER = re.compile(
     r"(?:\bnot\b|n't\b|\bnever\b|\bcannot\b|\brather\s+than\b|\binstead\s+of\b|≠|!=|\\neq?\b|不是|并非|而非|不等于|不为|并不是)"
     rf"{_MARK}(?:(?:be|equal(?:\s+to)?|exactly|the|an?)\s+)*{_MARK}[-−]?[\d零〇一二两三四五六七八九十百千万亿][\d,.%]*",
     re.IGNORECASE,
 )
+_DENIALS = ("not", "n't", "never", "rather", "instead", "≠", "!=", "\\ne", "不是", "并非", "而非", "不等于", "不为")
+"""One of these is in whatever _DENIED_NUMBER finds."""
 _BOUND = re.compile(
     r"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower)\s+than|at\s+(?:least|most)|up\s+to|over|under|above|below)"
     rf"|至少|至多|最多|最少|大于|小于|超过|不到|不足|多于|少于|高于|低于|≥|≤|[<>])[有是为]?{_MARK}$",
@@ -76,12 +81,43 @@ def says_number(text: str, gold: str) -> bool | None:
             return found
         if _DENIED_NUMBER.search(named):
             return False
-    for sentence in reversed(SENTENCES.split(text)):
+    for sentence in _sentences_from_end(text):
         found = _number_said(sentence, wanted) if _DIGIT.search(sentence) else "none"
         if found != "none":
             return found
     found = _number_said(text, wanted, words=True)
     return found if found != "none" else None if _OTHER_NUMERALS.search(text) else False
+
+
+def is_one_number(right: str) -> bool:
+    """Whether a right answer is one number with at most its unit (`$1,200`, `5 apples`, 二十五, 1e5), or names one as
+    its result. H2O is none."""
+    named = final_answer(right)
+    text = (right if named is None else named).strip()
+    if len(text) > _ONE or _IN_NAME.search(text) or len(numbers_in(text)) != 1:
+        return False
+    if not any(char.isdigit() for char in text):
+        return _ZH_ALONE.fullmatch(text.strip(CLOSERS)) is not None
+    return width(re.sub(r"[\d\s.,，%$¥€£+\-−/\\{}]", "", text)) <= _UNIT
+
+
+_ONE = 200  # characters of a text that is one number
+_UNIT = 8  # columns of what stands beside it
+_IN_NAME = re.compile(r"(?<!\d)[A-Za-z]\d")
+_ZH_ALONE = re.compile("[负零〇一壹二贰两三叁四肆五伍六陆七柒八捌九玖十百千万亿点分之拾佰仟萬億]+")
+
+
+def _sentences_from_end(text: str) -> Iterator[str]:
+    """reversed(SENTENCES.split(text)), perhaps with empty ones between: a long answer is seldom needed as a whole."""
+    end, window = len(text), NEAR
+    while end > 0:
+        start = max(0, end - window)
+        pieces = SENTENCES.split(text[start:end])
+        if start and start + len(pieces[0]) == end:
+            window *= 4
+            continue
+        yield from reversed(pieces[1:] if start else pieces)
+        end = start + len(pieces[0]) if start else 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +153,10 @@ def _number_said(
         return f" {year} "
 
     whole = _digits(text, words=words or (ends and not _DIGIT.search(text)))
-    shown = _DATES.sub(dated, _DENIED_NUMBER.sub(" ", whole)) if _DIGIT.search(whole) else whole
+    shown = whole
+    if _DIGIT.search(whole):
+        shown = _DENIED_NUMBER.sub(" ", shown) if _holds(shown, _DENIALS) else shown
+        shown = _DATES.sub(dated, shown) if _YEAR.search(shown) else shown
     bare = _ASIDE.sub(without, shown)
     said = numbers_in(bare)
     if not said and bare != shown:
@@ -157,7 +196,21 @@ def _digits(text: str, *, words: bool = False) -> str:
         text = _NUMBER_WORDS.sub(_worth, text)
     if not _DIGIT.search(text):  # long texts without one are common, and these patterns slow
         return text
-    return _MINUS.sub("-", _POWER.sub(_power, _SCALED.sub(_scaled, text)))
+    text = _SCALED.sub(_scaled, text)
+    text = _POWER.sub(_power, text) if "^" in text else text
+    return _MINUS.sub("-", text) if _holds(text, ("minus", "negative")) else text
+
+
+def _holds(text: str, words: Sequence[str]) -> bool:
+    """Whether one of the words may be in a text, upper or lower case: much faster than their pattern."""
+    lower = text.lower()
+    for word in words:
+        if word in lower:
+            return True
+    return not text.isascii() and _OTHER_CASES.search(text) is not None
+
+
+_OTHER_CASES = re.compile("[ſıİ\u212a]")  # that patterns take for s, i and k
 
 
 def _scaled(found: re.Match[str]) -> str:

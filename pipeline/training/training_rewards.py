@@ -13,8 +13,6 @@ from pipeline.training.recipe import Recipe
 
 OWN = ("exact_answer", "regular_expression", "sql_execution")
 TRLS = ("accuracy_reward", "reasoning_accuracy_reward", "think_format_reward", "get_soft_overlong_punishment")
-_CHINESE_NUMERALS = frozenset("零〇一壹二贰两三叁四肆五伍六陆七柒八捌九玖十百千万亿点负分之拾佰仟萬億")
-_BESIDE_DIGITS = frozenset("eE万亿千百")
 
 RewardFunction = Callable[..., list[float]]
 Judge = Callable[[str, str | None, Mapping[str, Any]], bool | None]
@@ -82,24 +80,13 @@ def completion_text(completion: Any) -> str:
 
 
 def right_answer(text: str, gold: str | None, measures: Mapping[str, Any] | None = None) -> bool | None:
-    """Whether an answer is, or names as its result, the right one; for a number, whether it is the same number."""
-    from pipeline.candidates.reward_functions import exact_answer, same_number
+    """Whether an answer says the right one; for a number, whether it is the same number. As replays judge it."""
+    from pipeline.evaluation.said_answers import says
+    from pipeline.evaluation.said_numbers import is_one_number, says_number
 
-    if gold is not None and is_number(gold):
-        return same_number(text, gold)
-    return exact_answer(text, gold)
-
-
-def is_number(text: str) -> bool:
-    """Whether a right answer is one number and nothing else, but for signs: `1,234`, `$5`, `二十五`, `#### 7`."""
-    from pipeline.candidates.reward_functions import final_answer, numbers_in
-
-    named = final_answer(text)
-    text = text.strip() if named is None else named
-    if len(text) > 200 or len(numbers_in(text)) != 1:
-        return False
-    letters = {c for c in text if c.isalpha()}
-    return letters <= (_BESIDE_DIGITS if any(c.isdigit() for c in text) else _CHINESE_NUMERALS)
+    if gold is None:
+        return None
+    return says_number(text, gold) if is_one_number(gold) else says(text, gold)
 
 
 def _judging(name: str, judge: Judge) -> RewardFunction:
