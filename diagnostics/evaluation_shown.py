@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diagnostics.check_table import EVALUATION_CHECKS
 from diagnostics.report import Finding, Report
+from diagnostics.words import said_ability, unscored_reasons
 from pipeline.config_files import load_config
 
 KINDS = ("scores", "comparison", "replay", "abilities")
+CODES = frozenset(check.code for checks in EVALUATION_CHECKS.values() for check in checks)
 CASES_IN_TEXT, CASES_IN_MARKDOWN, CASES_IN_HTML = 3, 12, 120
 _SEVERE = {"error": 0, "warning": 1, "info": 2, "ok": 3}
 _LEADING = {"scores": ("RWD011", "RWD010"), "comparison": ("CMP001",), "replay": ("CMP020",), "abilities": ("CMP030",)}
@@ -62,6 +65,28 @@ def is_unjudged(report: Report) -> bool:
 
 def _worst(findings: Sequence[Finding], besides: Sequence[str]) -> Finding | None:
     return next((f for f in findings if f.severity == "error" and f.code not in besides), None)
+
+
+def figure_place(code: str, where: str, lang: str) -> str:
+    """What a figure of a finding is, in words: `rep_4: lora-1`, `win rate: reward`. What stands behind the colon is a
+    name, or an id with words of its own."""
+    report, own = (load_config(f"words/{lang}/{name}.yaml") for name in ("report", "evaluation"))
+    places = report["evaluation"]["places"]
+    if where in places:
+        return str(places[where])
+    place, colon, name = where.partition(": ")
+    if code == "RWD016":
+        said = unscored_reasons(lang).get(place)
+    elif code == "CMP023":
+        said = load_config(f"words/{lang}/candidates.yaml").get(f"problem_{place}")
+        return where if said is None else str(said).replace("{detail}", name)
+    else:
+        said = places.get(place) or report["measures"].get(place)
+    if said is None:
+        return where
+    ids = {"CMP001": report["judged_by"], "CMP002": report["judged_by"], "CMP011": own["compare"]["not_judged_reasons"]}
+    name = said_ability(name, lang) if code == "CMP030" else str(ids.get(code, {}).get(name, name))
+    return str(report["evaluation"]["place_named"]).format(place=said, name=name) if colon else str(said)
 
 
 # --- tables
@@ -163,11 +188,16 @@ def _abilities(result: Mapping[str, Any], words: Mapping[str, Any], lang: str) -
         scores = _map(a, "scores")
         changes = [c for c in _list(a, "changes") if isinstance(c, Mapping)]
         rows.append((
-            f"{a.get('name', '')} ({a.get('lang', '')})", _count(a.get("n")), _percent(a.get("chance")),
+            _ability(a, lang), _count(a.get("n")), _percent(a.get("chance")),
             *(_share(scores.get(name)) for name in names), "; ".join(_difference(c.get("difference")) for c in changes),
             "; ".join(str(words["verdicts"].get(c.get("verdict"), c.get("verdict"))) for c in changes),
         ))  # fmt: skip
     yield Table(str(words["figures"]), head, tuple(rows))
+
+
+def _ability(told: Mapping[str, Any], lang: str) -> str:
+    name, of = str(told.get("name", "")), str(told.get("lang") or "")
+    return said_ability(f"{name} ({of})" if of else name, lang)
 
 
 def _as_map(value: Any) -> Mapping[str, Any]:
@@ -254,12 +284,13 @@ def cases(report: Report) -> list[Mapping[str, Any]]:
     return found
 
 
-def case_head(case: Mapping[str, Any], words: Mapping[str, Any]) -> str:
+def case_head(case: Mapping[str, Any], words: Mapping[str, Any], lang: str) -> str:
     """`lost · row 12 · math`. words: `evaluation` of report.yaml."""
     kind = str(words["kinds"].get(case.get("kind"), case.get("kind")))
     place = case.get("line", case.get("row"))
     parts = [kind, str(words["row"]).format(n=place) if place is not None else ""]
-    parts += [str(case.get(name) or "") for name in ("category", "ability", "set")]
+    ability = said_ability(str(case.get("ability") or ""), lang)
+    parts += [str(case.get("category") or ""), ability, str(case.get("set") or "")]
     if (margin := _real(case.get("margin"))) is not None:
         parts.append(str(words["margin_is"]).format(margin=f"{margin:.3g}", percent=_percent(case.get("probability"))))
     return " · ".join(part for part in parts if part)
@@ -286,7 +317,7 @@ def case_lines(report: Report, most: int) -> list[tuple[str, list[str]]]:
             note = side_note(side, own, judged)
             name = own["sides"].get(side.get("name"), side.get("name", ""))
             lines.append(f"{name}{f' ({note})' if note else ''}: {side.get('text', '')}")
-        made.append((case_head(case, own), lines))
+        made.append((case_head(case, own, report.lang), lines))
     return made
 
 
@@ -319,7 +350,7 @@ def html_cases(report: Report, escape: Callable[[Any], str]) -> str:
         reference = case.get("reference")
         told = f"<p class='dim'>{escape(own['reference'])}: {escape(reference)}</p>" if reference is not None else ""
         parts.append(
-            f"<section class='card'><p class='dim'>{escape(case_head(case, own))}</p>"
+            f"<section class='card'><p class='dim'>{escape(case_head(case, own, report.lang))}</p>"
             f"<pre>{escape(case.get('prompt', ''))}</pre>{told}"
             f"<div class='scroll'><table class='pair'><thead><tr>{heads}</tr></thead>"
             f"<tbody><tr>{texts}</tr></tbody></table></div></section>"

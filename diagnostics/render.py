@@ -148,7 +148,10 @@ def _evidence_text(report: Report, finding: Finding) -> list[str]:
 
 
 def evidence_place(finding: Finding, evidence: Evidence, lang: str) -> str:
-    """Where a piece of evidence of data stands, in words: lines, sides, reasons why rows were left out."""
+    """Where a piece of evidence of data stands, in words: lines, sides, reasons why rows were left out; what a figure
+    of an evaluation is."""
+    if finding.code in evaluation_shown.CODES:
+        return evaluation_shown.figure_place(finding.code, evidence.where, lang)
     if finding.code[:3] not in _OF_DATA:
         return evidence.where
     words = _words(lang)["places"]

@@ -84,9 +84,11 @@ def in_both_languages(sentence: Sentence) -> dict[str, Any]:
 
 
 def _said(value: Any, lang: str) -> Any:
-    """What in_both_languages made, alone or several, in words; everything else as it is."""
+    """What in_both_languages made, or text by language, alone or several, in words; everything else as it is."""
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
         return ("；" if lang == "zh" else "; ").join(str(_said(one, lang)) for one in value)
+    if isinstance(value, dict) and set(value) == {"en", "zh"} and all(isinstance(one, str) for one in value.values()):
+        return value[lang]
     if not isinstance(value, dict) or set(value) != {"entry", "words", "params"}:
         return value
     try:
@@ -106,8 +108,8 @@ def say_finding(finding: Finding, lang: str, by_rows: bool = False) -> Finding:
 
 def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
     """Params with ids among them said in words: the `reason` why a row was left out, the `problem` that kept one from
-    being tokenised, `kinds` of personal data and `reasons` without a reward with their counts, a `measure`, and what
-    judged answers (`by`, `lead`, `others`)."""
+    being tokenised, `kinds` of personal data and `reasons` without a reward with their counts, `abilities` (`chance`,
+    `wide`), a `measure`, and what judged answers (`by`, `lead`, `others`)."""
     reason, problem, kinds, reasons = (params.get(name) for name in ("reason", "problem", "kinds", "reasons"))
     said = {name: _said(value, lang) for name, value in params.items()}
     if isinstance(reason, str):
@@ -118,9 +120,12 @@ def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
         names = load_config(f"words/{lang}/report.yaml")["personal_data"]
         said["kinds"] = ", ".join(f"{names.get(kind, kind)}: {count}" for kind, count in kinds.items())
     if isinstance(reasons, dict):
-        names = {k.removeprefix("row_"): v for k, v in load_config(f"words/{lang}/formats.yaml").items()}
-        names |= load_config(f"words/{lang}/report.yaml")["unscored"]
+        names = unscored_reasons(lang)
         said["reasons"] = ", ".join(f"{names.get(one, one)}: {count}" for one, count in reasons.items())
+    for name in ("abilities", "chance", "wide"):
+        if isinstance(value := params.get(name), (list, tuple)):
+            joint = load_config(f"words/{lang}/evaluation.yaml")["abilities"]["joint"]
+            said[name] = str(joint).join(said_ability(str(one), lang) for one in value)
     if isinstance(params.get("measure"), str):
         said["measure"] = load_config(f"words/{lang}/report.yaml")["measures"].get(params["measure"], params["measure"])
     judged = [name for name in ("by", "lead", "others") if isinstance(params.get(name), (str, list, tuple))]
@@ -130,6 +135,18 @@ def _in_words(params: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
             value = params[name]
             said[name] = names.get(value, value) if isinstance(value, str) else [names.get(v, v) for v in value]
     return said
+
+
+def unscored_reasons(lang: str) -> dict[str, str]:
+    """Why rows have no reward, by id."""
+    names = {k.removeprefix("row_"): v for k, v in load_config(f"words/{lang}/formats.yaml").items()}
+    return names | load_config(f"words/{lang}/report.yaml")["unscored"]
+
+
+def said_ability(label: str, lang: str) -> str:
+    """`arithmetic (en)` with the name in words where it is one of the built-in abilities."""
+    name, between, rest = label.partition(" (")
+    return f"{load_config(f'words/{lang}/evaluation.yaml')['abilities']['names'].get(name, name)}{between}{rest}"
 
 
 def say_skipped(skipped: Skipped, lang: str) -> Skipped:

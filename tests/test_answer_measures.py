@@ -20,10 +20,12 @@ def _side(row: int, sample: int = 0) -> Side:
     return Side(row, sample, None, "a", "b", (), "", None, None)
 
 
-def _drawn(generator: np.random.Generator, length: int) -> Likelihoods:
-    """An answer of so many tokens from AFTER."""
-    tokens = generator.choice(4, size=length, p=AFTER)
-    before, after = np.log(BEFORE)[tokens], np.log(AFTER)[tokens]
+def _drawn(
+    generator: np.random.Generator, length: int, old: np.ndarray = BEFORE, new: np.ndarray = AFTER
+) -> Likelihoods:
+    """An answer of so many tokens from the later model."""
+    tokens = generator.choice(4, size=length, p=new)
+    before, after = np.log(old)[tokens], np.log(new)[tokens]
     k3 = float((np.expm1(before - after) - (before - after)).sum())
     return Likelihoods(-1.0, -1.0, float(before.sum()), float(after.sum()), length, k3)
 
@@ -46,6 +48,18 @@ def test_the_interval_holds_the_true_distance_and_no_answer_is_negative() -> Non
         held += all(one.kl_k3 >= 0 for one in answers)
     assert held == 200 and negative > 1000
     assert 180 <= inside <= 198, inside
+
+
+def test_the_interval_holds_a_distance_that_lies_in_tokens_hardly_ever_drawn() -> None:
+    """What the model before mostly says the later one says once in 10,000 tokens: k3 alone is one nat too low."""
+    old, new = np.array([0.96, 0.02, 0.01, 0.01]), np.array([0.0001, 0.4, 0.3, 0.2999])
+    true, inside = float((new * np.log(new / old)).sum()), 0
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        answers = [_drawn(generator, int(length), old, new) for length in generator.integers(1, 40, 60)]
+        found = _changes([_side(row) for row in range(60)], [*answers])[KL_K3]
+        inside += found.difference.low <= true <= found.difference.high
+    assert inside >= 90, inside
 
 
 def test_tokens_count_and_not_answers() -> None:

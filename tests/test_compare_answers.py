@@ -56,7 +56,7 @@ def test_sentences_are_no_reference_that_can_be_checked(tmp_path: Path) -> None:
     result = _compared(tmp_path, ["One way."] * 5, ["Another way."] * 5, gold)
     assert result.contests == ()
     assert result.decoding["task_checks"] == {"text": 5}
-    assert _compared(tmp_path, ["One way."] * 5, [gold] * 5, gold, "exact_answer").verdict == "better"
+    assert _compared(tmp_path, ["One way."] * 6, [gold] * 6, gold, "exact_answer").verdict == "better"
 
 
 def test_rows_of_the_same_prompt_are_one_prompt(tmp_path: Path) -> None:

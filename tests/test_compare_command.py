@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from contextlib import suppress
@@ -107,6 +108,31 @@ def test_a_model_with_a_name_of_its_own_leaves_the_others_theirs(
     assert [one["name"] for one in result["models"]] == ["old", "same"]
 
 
+def test_an_adapter_whose_base_is_gone_stands_on_that_of_before_and_it_is_said(
+    demo: DemoFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`compare` and `abilities` put the same models together."""
+    moved = shutil.copytree(demo.root / "healthy_decoder_lora", tmp_path / "lora")
+    config = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "/gone/someones-base"}))
+    prompts, before = str(demo.root / "data" / "held_out.jsonl"), ["--before", str(demo.root / "base_decoder")]
+    _, result, said = _run(capsys, *before, "--after", f"lora={moved}", "--prompts", prompts, "--max-samples", "6", *SHORT,
+                           "--output", str(tmp_path / "r.json"))  # fmt: skip
+    assert result["contests"][0]["n"] > 0 and "/gone/someones-base" in said
+    assert "/gone/someones-base" in str(result["decoding"]["remarks"])
+    answers = [json.loads(line)["response"] for line in (tmp_path / "r.lora.answers.jsonl").read_text().splitlines()]
+    own = ["--before", str(demo.root / "healthy_decoder"), "--after", str(demo.root / "healthy_decoder_lora")]
+    _run(capsys, *own, "--prompts", prompts, "--max-samples", "6", *SHORT, "--output", str(tmp_path / "own.json"))
+    place = tmp_path / "own.healthy_decoder_lora.answers.jsonl"  # on the base its files name, here the same one
+    assert [json.loads(line)["response"] for line in place.read_text().splitlines()] == answers
+    assert main(["abilities", *before, "--after", str(moved), "--abilities", "facts", "--max-samples", "2",
+                 "--output", str(tmp_path / "a.json"), "--format", "json"]) in (0, 1)  # fmt: skip
+    assert "/gone/someones-base" in capsys.readouterr().err
+    written = _file(tmp_path / "f.jsonl", [{"prompt": "1 + 1 =", "response": "2"}])
+    status, _, said = _run(capsys, "--before", written, "--after", str(moved))  # nothing to put it on
+    assert status == 2 and "/gone/someones-base" in said
+
+
 def _file(path: Path, rows: list[Any]) -> str:
     path.write_text("\n".join(map(json.dumps, rows)))
     return str(path)
@@ -135,7 +161,7 @@ def test_the_account_says_what_was_not_judged_and_how_rows_were_matched(
     after = _file(tmp_path / "new.jsonl", [{"id": i, **row} for i, row in enumerate(rows, 1)])
     said = _run(capsys, "--before", before, "--after", after)[1]
     assert "numbered from 0 in one file and from 1 in the other" in said
-    assert ("new: 2 answers could not be judged by task check: the right answer is a text that can't be checked 1, "
+    assert ("new: answers that could not be judged by task check: 2: the right answer is a text that can't be checked 1, "
             "no right answer 1") in said  # fmt: skip
     said = _run(capsys, "--before", before, "--after", after, "--lang", "zh", "--check", "exact_answer")[1]
     assert "编号" in said and "new：1 个回答无法由任务检查判定：没有正确答案 1" in said

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,13 +24,15 @@ from diagnostics import report_store
 from diagnostics.check_table import EVALUATION_CHECKS
 from diagnostics.diagnose_evaluation import diagnose_evaluation
 from diagnostics.evaluation_points import MOST_POINTS, thinned
+from diagnostics.evaluation_shown import figure_place
 from diagnostics.evaluation_subject import EvaluationSubject
-from diagnostics.render import to_html, to_markdown, to_text, verdict_line
+from diagnostics.render import evidence_place, to_html, to_markdown, to_text, verdict_line
 from diagnostics.report import Report
 from diagnostics.run_checks import run_checks
 from diagnostics.thresholds import load_thresholds
 from diagnostics.words import say
 from pipeline.config_files import CONFIGS
+from pipeline.evaluation.answer_measures import WANTED
 from pipeline.evaluation.ask_diagnosis import ask_diagnosis
 from pipeline.evaluation.intervals import contest, contest_of_outcomes, paired_difference, share_of, spread_of
 from pipeline.evaluation.replay import summary_of
@@ -293,6 +298,27 @@ def test_a_category_that_is_turned_round_or_fails(tmp_path: Path) -> None:
     assert "RWD019" not in found(scores(pairs(np.random.default_rng(1), 300, "data")))
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "clipped"])
+def test_bounded_rewards_are_no_label_noise(name: str) -> None:
+    """Sound labels, read rightly in nine of ten; the same rewards without a bound tell turned labels."""
+    bound = {"sigmoid": lambda r: 1 / (1 + np.exp(-r)), "tanh": np.tanh, "clipped": lambda r: np.clip(r, -2, 2)}[name]
+    alarms, seen = 0, 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        quality = rng.normal(0, 1, (1000, 2))
+        rewards = 7 * (quality + 0.25 * rng.normal(0, 1, (1000, 2)))
+        first = rng.random(1000) < 1 / (1 + np.exp(-8 * (quality[:, 0] - quality[:, 1])))
+        chars = rng.integers(20, 90, 1000), rng.integers(20, 90, 1000)
+
+        def judged(rewards: Any, first: Any, chars: Any = chars) -> tuple[str, str]:
+            sides = np.where(first[:, None], rewards, rewards[:, ::-1])
+            return found(scores(scored("data", sides[:, 0], sides[:, 1], chars)))["RWD015"]
+
+        alarms += judged(bound(rewards), first)[0] == "warning"
+        seen += judged(rewards, first ^ (rng.random(1000) < 0.1)) == ("warning", "more_than_allowed")
+    assert alarms == 0 and seen == 6, (alarms, seen)
+
+
 def test_where_nothing_was_judged_nothing_is_called_right(tmp_path: Path) -> None:
     alone = ScoredSet(name="a", role="data", path="a", holds="answers", rows=40, scored=40,
                       answers=spread_of(np.random.default_rng(0).normal(0, 1, 40)))  # fmt: skip
@@ -304,6 +330,16 @@ def test_missing_rewards_shared_prompts_and_scale(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     one = pairs(rng, 200, "data")
     assert found(scores(replace(one, unscored={"not_finite": 60}, rows=260)))["RWD016"] == ("error", "not_numbers")
+    for reason, few, many in (("overflow", "some_overflow", "overflows"), ("not_finite", "some_not_numbers", "not_numbers")):
+        assert found(scores(replace(one, unscored={reason: 60}, rows=260)))["RWD016"] == ("error", many)
+        # 60 answers that are too long and 4 that are no numbers, in 2 of 232 rows
+        lost = replace(one, unscored={"too_long": 60, reason: 4}, unscored_rows={"too_long": 30, reason: 2}, rows=232)
+        assert found(scores(lost))["RWD016"] == ("warning", few)
+        said = next(f.message for f in report_of(scores(lost), tmp_path).findings if f.code == "RWD016")
+        assert "4 answers of data.jsonl, in 2 of 232 rows" in said and ("overflow" in said) == (reason == "overflow")
+    broken = scores(replace(one, unscored={"weights_not_finite": 1, "not_finite": 1}, rows=202))
+    assert found(broken)["RWD016"] == ("error", "weights_not_finite")
+    assert report_of(broken, tmp_path).causes[0].id == "corrupt_weights"
     assert found(scores(replace(one, unscored={"too_long": 40}, rows=240)))["RWD016"] == ("warning", "many_missing")
     assert found(scores(replace(one, unscored={"too_long": 1}, rows=201)))["RWD016"] == ("info", "some_missing")
     # Both answers of 13 pairs are too long: reasons count answers, the share is of rows
@@ -534,6 +570,58 @@ def test_every_kind_is_shown_in_all_forms(result: Result, tmp_path: Path, monkey
             assert not [name for name in ("{value", "{after}", "{set}") if name in shown]
         assert page == to_html(say(report, lang))
     assert len(to_text(report, figures=False)) < len(to_text(report))
+
+
+def named_badly(result: Result, folder: Path) -> list[str]:
+    """Evidence that a Chinese report doesn't name in Chinese."""
+    made = report_of(result, folder)
+    places = [evidence_place(f, e, "zh") for f in made.findings for e in f.evidence]
+    assert places and all(e.where for f in made.findings for e in f.evidence)
+    return [place for place in places if not re.match(r"[\u4e00-\u9fff]|(chosen|rejected) 较", place)]
+
+
+def test_evidence_has_chinese_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    n, margins = 200, np.random.default_rng(9).normal(1, 1, 200)
+    chars = rng.integers(20, 90, n), rng.integers(20, 90, n)
+    category = np.where(np.arange(n) % 2 == 0, "math", "code").tolist()
+    held_out = scored("held_out", np.where(np.arange(n) % 2 == 0, -margins, margins), np.zeros(n), chars, categories=category)
+    made: list[Result] = [
+        scores(pairs(rng, 800, "train", accuracy=0.9), replace(held_out, unscored={"too_long": 30}, rows=230),
+               shared_prompts=30, held_out_prompts=200),
+        scores(pairs(rng, 800, "data", flipped=0.3, length=2.0)),
+    ]
+    won = np.where(np.arange(n) < 150, 1.0, -1.0)
+    lengths = (np.full(n, 100), np.where(np.arange(n) % 3 == 0, 60, 140) + np.arange(n) % 7)
+    judged = contest(np.zeros(n), won, before_name="sft", after_name="dpo", by="reward", lengths=lengths)
+    whole = outcomes(10, 20, 170, categories=["math"] * 190 + ["code"] * 10)
+    moved = [measure(name, np.zeros(n), rng.random(n) + 0.4) for name in WANTED]
+    judging = {"dpo": {"prompts": 200, "both_orders": 150, "agreed": 60, "first_won": 80, "second_won": 10,
+                       "problems": {"no_verdict": 30, "cut_off": 20}}}  # fmt: skip
+    made.append(compared((whole, judged), tuple(moved), judge=judging))
+    made.append(replayed("broken", "still_bad", "fixed", "still_good", loops=(2, 1)))
+    failed = replayed("broken", "still_bad", "fixed", "still_good")
+    rows = tuple(replace(r, status="failed", problem="endpoint_failed: 503") for r in failed.rows)
+    summary = tuple(summary_of(name, [r for r in rows if r.model == name], base="base") for name in ("base", "lora"))
+    made.append(replace(failed, rows=rows, summary=summary))
+    lost = abilities((90, 30, 100), (80, 70, 100))
+    named = [replace(a, name=name) for a, name in zip(lost.abilities, ("arithmetic", "reading"), strict=True)]
+    made.append(replace(lost, abilities=tuple(named)))
+    assert [place for result in made for place in named_badly(result, tmp_path)] == []
+    text = to_text(say(report_of(made[-1], tmp_path), "zh"))
+    assert "算术 (en)" in text and "arithmetic" not in text
+
+
+def test_every_name_of_evidence_has_words() -> None:
+    """The names that stand in the checks themselves, as far as they are written out."""
+    for check in {check for checks in EVALUATION_CHECKS.values() for check in checks}:
+        tree = ast.parse(Path(inspect.getfile(check.function)).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant)):
+                continue
+            name = node.elts[0].value
+            if isinstance(name, str) and not (isinstance(node.elts[1], ast.Constant) or name in ("chosen", "rejected")):
+                assert figure_place(check.code, name, "zh") != name, f"{check.code}: {name}"
 
 
 def test_points_come_from_the_rows_beside(tmp_path: Path) -> None:

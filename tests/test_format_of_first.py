@@ -104,4 +104,4 @@ def test_half_a_character_in_a_prompt_is_asked_as_a_sign(
                  str(tmp_path / "c.json"), *few]) in (0, 1)  # fmt: skip
     assert main(["replay", "--model", models[0], "--cases", str(rows), "--output", str(tmp_path / "r.xlsx"), "--greedy",
                  *few]) in (0, 1)  # fmt: skip
-    assert "2 prompts answered by both" in capsys.readouterr().out
+    assert ": 2, matched" in capsys.readouterr().out

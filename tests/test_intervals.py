@@ -66,7 +66,7 @@ def test_tangos_interval_is_wilsons_without_ties(wins: int, losses: int) -> None
     assert (low[0], high[0]) == pytest.approx((share.low, share.high), abs=1e-9)
 
 
-@pytest.mark.parametrize(("wins", "ties", "losses"), [(12, 36, 2), (5, 1, 0), (0, 30, 4), (120, 200, 80)])
+@pytest.mark.parametrize(("wins", "ties", "losses"), [(12, 36, 2), (9, 2, 1), (0, 30, 4), (120, 200, 80)])
 def test_limits_with_ties_are_where_the_score_test_turns(wins: int, ties: int, losses: int) -> None:
     """The likeliest shares under a difference are searched for here, not solved for."""
     share, n = win_rate(wins, ties, losses), wins + ties + losses
@@ -207,6 +207,20 @@ def test_spreads() -> None:
 def test_the_verdict_is_whether_one_half_is_left_out() -> None:
     assert verdict_of(win_rate(60, 0, 40)) == "better" and verdict_of(win_rate(40, 0, 60)) == "worse"
     assert verdict_of(win_rate(58, 0, 42)) == "no_difference" and verdict_of(None) == "no_difference"
+
+
+@pytest.mark.parametrize("tied", [0.0, 0.02, 0.1, 0.3, 0.6])
+def test_of_equal_models_one_in_twenty_is_called_different_at_most(tied: float) -> None:
+    """By the probabilities of all counts; where they come in large steps, from 10 prompts on up to 6.5%."""
+    for n in (3, 5, 6, 8, 9, 10, 11, 14, 19, 30, 50):
+        counts = np.array([(w, n - w - lost, lost) for w in range(n + 1) for lost in range(n + 1 - w)])
+        low, high = win_rate_limits(*counts.T)
+        called = (low > 0.5) | (high < 0.5)
+        chance = stats.multinomial.pmf(counts, n, [(1 - tied) / 2, tied, (1 - tied) / 2])
+        assert chance[called].sum() <= (0.05 if n < 10 else 0.0575 if tied else 0.0655), n
+        if n < 10:  # few prompts: only what the exact test shows
+            exact = [w != lost and stats.binomtest(int(w), int(w + lost)).pvalue <= 0.05 for w, _, lost in counts]
+            assert not (called & ~np.array(exact)).any(), n
 
 
 @pytest.mark.parametrize(("n", "ties"), [(1, 0), (4, 0), (6, 0), (10, 4), (50, 0), (100, 0), (100, 30), (400, 399), (5001, 7)])

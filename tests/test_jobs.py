@@ -39,6 +39,7 @@ from pipeline.training.job_folder import (
 )
 from pipeline.training.job_words import account, failure_said, summary, table
 from pipeline.training.newest_record import METRICS
+from pipeline.training.process_tree import end_tree
 from pipeline.training.recipe import parse_recipe
 from pipeline.training.start_job import forget_steps_after, recipe_hash, resume_job
 from pipeline.training.stop_job import stop_job, wait_until_over
@@ -324,6 +325,19 @@ def test_deaf_run_is_ended_with_all_its_children(tmp_path: Path) -> None:
 
 # As torch.utils.file_baton does it: made exclusively, held open, removed at the end.
 BUILDER = "import os, sys, time; os.open(sys.argv[1], os.O_CREAT | os.O_EXCL); print('holds', flush=True); time.sleep(600)"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+@pytest.mark.parametrize(("deaf", "status"), [(False, -signal.SIGTERM), (True, -signal.SIGKILL)])
+def test_exit_status_of_what_is_ended_by_force_is_its_signal(deaf: bool, status: int) -> None:
+    """waitpid gives it once: whoever else waits for the child leaves its Popen with 0."""
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    code = f"{ignore}import time; print('ready', flush=True); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+    end_tree([psutil.Process(child.pid)], 0.5)
+    assert child.wait(60) == status
+    child.stdout.close()
 
 
 def test_locks_of_extensions_that_nobody_holds_are_freed(tmp_path: Path) -> None:

@@ -133,6 +133,12 @@ def test_adapters(folders: dict[str, Path], tmp_path: Path) -> None:
     state = {k.replace("base_model.model", "base_model.model.module"): v for k, v in state.items()}
     save_file(state, renamed / "adapter_model.safetensors")
     assert outcomes(renamed, base_path=str(base)) == {("error", "adapter_not_filled")}
+    headed = tmp_path / "headed"  # a trained head that the configuration doesn't name: nothing reads it
+    shutil.copytree(tmp_path / "plain", headed)
+    state = load_file(headed / "adapter_model.safetensors")
+    save_file(state | {"base_model.model.lm_head.modules_to_save.weight": torch.zeros(ROWS, 64)},
+              headed / "adapter_model.safetensors")  # fmt: skip
+    assert outcomes(headed, base_path=str(base)) == {("warning", "adapter_left_over")}
     assert outcomes(tmp_path / "plain", base_path=str(folders["t5_tied"])) == {("error", "adapter_does_not_fit")}
     with pytest.raises(ModelNotLoaded, match="no_adapter_base"):
         load_model(open_checkpoint(str(tmp_path / "plain")))

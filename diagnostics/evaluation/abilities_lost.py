@@ -44,12 +44,12 @@ def abilities_lost(subject: EvaluationSubject, limits: Thresholds) -> Iterator[O
             continue
         seen = True
         numbers: dict[str, Any] = {
-            "after": after, "lost": len(lost), "of": len(told), "names": [label_of(a) for a, _ in lost],
+            "after": after, "lost": len(lost), "of": len(told), "abilities": [label_of(a) for a, _ in lost],
         }  # fmt: skip
-        evidence = [(label_of(a), _said(c.difference)) for a, c in lost]
+        evidence = [(f"difference: {label_of(a)}", _said(c.difference)) for a, c in lost]
         if whole is not None and whole.difference is not None:
             numbers |= {"points": 100 * whole.difference.mean, "n": whole.difference.n}
-            evidence.append(("all items", _said(whole.difference)))
+            evidence.append(("difference over all items", _said(whole.difference)))
         far = limits["ability_lost_error"]
         by_much = [c for _, c in lost if c.difference is not None and c.difference.mean <= -far]
         if whole is not None and whole.verdict == "lost" and whole.difference is not None:

@@ -40,8 +40,7 @@ def after_against_before(subject: EvaluationSubject, limits: Thresholds) -> Iter
         numbers = numbers_of_contest(contest)
         evidence: list[tuple[str, Any]] = [
             ("wins, ties, losses", [contest.wins, contest.ties, contest.losses]),
-            ("win rate", f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}] n={rate.n}"),
-            ("judged by", contest.by),
+            (f"win rate: {contest.by}", f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}] n={rate.n}"),
         ]
         if contest.difference is not None:
             d = contest.difference

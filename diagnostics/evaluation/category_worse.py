@@ -46,4 +46,4 @@ def category_worse(subject: EvaluationSubject, limits: Thresholds) -> Iterator[O
 
 def _evidence(contest: Contest, names: list[str]) -> list[tuple[str, Any]]:
     own = [(name, contest.by_category[name]) for name in names]
-    return [(f"{name}: wins, ties, losses", [c.wins, c.ties, c.losses]) for name, c in own]
+    return [(f"wins, ties, losses: {name}", [c.wins, c.ties, c.losses]) for name, c in own]

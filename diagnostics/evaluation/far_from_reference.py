@@ -21,7 +21,8 @@ def far_from_reference(subject: EvaluationSubject, limits: Thresholds) -> Iterat
         away and worse was optimised too long, with too small a beta or too high a rate.
     How it is measured:
         Over the tokens of the later model's answers, in nats: the estimate k3, which no token makes negative; in
-        results without it the mean log-ratio of both models. The lower end of its 95% interval decides. Far alone is
+        results without it the mean log-ratio of both models. The lower end of its 95% interval decides; beyond about
+        one nat k3 is too low, as what it lacks is in tokens too rare to be drawn. Far alone is
         worth knowing; far and worse (CMP001) is a warning.
     Known false alarms:
         Answers of a few tokens: a new format, such as an end token, moves much in few places. A model before that is
@@ -42,7 +43,7 @@ def far_from_reference(subject: EvaluationSubject, limits: Thresholds) -> Iterat
         far = one.after.mean if math.isfinite(one.after.mean) else one.difference.mean
         subject.metrics[f"comparison.kl_per_token.{one.after_name}"] = far
         numbers: dict[str, Any] = {"after": one.after_name, "before": one.before_name, "kl": far, "n": one.difference.n}
-        evidence = [(f"{one.name}, {one.after_name}", far)]
+        evidence = [(f"{one.name}: {one.after_name}", far)]
         surely = one.difference.low if math.isfinite(one.difference.low) else far
         if surely > limits["compare_kl_far"] and verdicts.get(one.after_name) == "worse":
             yield warning("far_and_worse", *evidence, **numbers)

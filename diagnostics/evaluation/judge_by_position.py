@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from diagnostics.evaluation_subject import EvaluationSubject, afters, count_of
 from diagnostics.pairs_subject import percent
@@ -45,10 +46,11 @@ def judge_by_position(subject: EvaluationSubject, limits: Thresholds) -> Iterato
             "after": after, "torn": torn, "both": both, "silent": silent, "asked": asked,
             "percent": percent(torn / max(1, both)), "percent_silent": percent(silent / max(1, asked)),
         }  # fmt: skip
-        evidence = [
-            ("the same place won twice: first, second", [count_of(fields, n) for n in ("first_won", "second_won")]),
-            ("no verdict", fields.get("problems") or 0),
+        evidence: list[tuple[str, Any]] = [
+            ("first place won twice, second place", [count_of(fields, n) for n in ("first_won", "second_won")]),
         ]
+        if isinstance(problems, Mapping):
+            evidence += [(f"no verdict: {problem}", count_of(problems, problem)) for problem in problems]
         often = torn > limits["compare_torn_warn"] * both and share_of(torn, both).low > limits["compare_torn_usual"]
         if both >= limits["compare_judged_least"] and often:
             yield warning("by_position", *evidence, **numbers)

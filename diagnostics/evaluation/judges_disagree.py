@@ -38,7 +38,7 @@ def judges_disagree(subject: EvaluationSubject, limits: Thresholds) -> Iterator[
         if lead is None or not against:
             continue
         evidence = [
-            (c.by, f"{c.verdict}: {c.win_rate.value:.3f} [{c.win_rate.low:.3f}, {c.win_rate.high:.3f}] n={c.n}")
+            (f"win rate: {c.by}", f"{c.win_rate.value:.3f} [{c.win_rate.low:.3f}, {c.win_rate.high:.3f}] n={c.n}")
             for c in (lead, *against) if c.win_rate is not None
         ]  # fmt: skip
         numbers = {"after": after, "lead": lead.by, "others": [c.by for c in against]}

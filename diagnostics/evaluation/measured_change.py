@@ -33,7 +33,7 @@ class Change:
         one = self.measure
         d = one.difference
         return [
-            (f"{one.name}, {one.before_name}", one.before.mean), (f"{one.name}, {one.after_name}", one.after.mean),
+            (f"{one.name}: {one.before_name}", one.before.mean), (f"{one.name}: {one.after_name}", one.after.mean),
             ("difference", f"{d.mean:.4g} [{d.low:.4g}, {d.high:.4g}] n={d.n}"),
         ]  # fmt: skip
 

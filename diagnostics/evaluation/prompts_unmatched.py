@@ -43,8 +43,8 @@ def prompts_unmatched(subject: EvaluationSubject, limits: Thresholds) -> Iterato
         "matched": matched, "only_before": before, "only_after": after, "of": total, "twice": twice,
         "percent": percent((before + after) / max(1, total)),
     }  # fmt: skip
-    named = f"{worst}: " if len(each) > 1 else ""
-    evidence = [(f"{named}matched, only before, only after, more than once", [matched, before, after, twice])]
+    named = f": {worst}" if len(each) > 1 else ""
+    evidence = [(f"matched, only before, only after, more than once{named}", [matched, before, after, twice])]
     if not matched:
         yield error("none_matched", *evidence, **numbers)
         return

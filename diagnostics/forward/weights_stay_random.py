@@ -129,8 +129,7 @@ def _adapter(loaded: LoadedModel) -> Iterator[Observation]:
                     n=len(loaded.adapter_missing_keys), names=_names(loaded.adapter_missing_keys),
                     extra=len(loaded.adapter_unexpected_keys))  # fmt: skip
         return
-    # PEFT saves a resized embedding a second time under these names and ignores them when it loads.
-    left = [k for k in loaded.adapter_unexpected_keys if ".modules_to_save." not in k and ".original_module." not in k]
+    left = loaded.adapter_unexpected_keys
     if left:
-        yield warning("adapter_left_over", ("unexpected_keys", left[:20]), n=len(left), total=loaded.adapter_keys,
+        yield warning("adapter_left_over", ("unexpected_keys", list(left[:20])), n=len(left), total=loaded.adapter_keys,
                       names=_names(left))  # fmt: skip

@@ -21,7 +21,6 @@ from pipeline.config_files import load_config
 from pipeline.refusal import Refused, Sentence
 
 if TYPE_CHECKING:
-    from pipeline.checkpoint import Checkpoint
     from pipeline.evaluation.abilities import Abilities
     from pipeline.evaluation.adapters_on_base import ModelsOnBase
 
@@ -66,7 +65,7 @@ def add_parser(commands: Any) -> None:
     add("--max-samples", metavar="N", help="only the first N items of each ability")
     how = parser.add_argument_group("how it is asked")
     add = how.add_argument
-    add("--base", metavar="PATH", help="of a --before that is an adapter; default: what its files name")
+    add("--base", metavar="PATH", help="of models that are adapters; default: what their files name")
     add("--max-new-tokens", metavar="N", help=f"of written answers; default {usual['max_new_tokens']}")
     add("--system", metavar="TEXT", help="system message for items without their own")
     add("--prompt-format", metavar="NAME", default="auto", help="as of generate; each model's chat template by default")
@@ -194,12 +193,10 @@ class _Run:
         return items, left_out
 
     def _models(self) -> tuple[ModelsOnBase, list[str]]:
-        """All of them, and the names of before and the afters. An adapter whose files name another base than that of
-        before stands on its own one, unless --base says otherwise or it isn't there. Nothing is loaded yet. Raises
-        Refused."""
-        from pipeline.candidates.open_makers import default_device, find_model
-        from pipeline.checkpoint import Checkpoint, open_checkpoint
-        from pipeline.evaluation.adapters_on_base import ModelsOnBase, Placed, short_names
+        """All of them, and the names of before and the afters. Nothing is loaded yet. Raises Refused."""
+        from pipeline.candidates.open_makers import default_device
+        from pipeline.checkpoint import Checkpoint
+        from pipeline.evaluation.adapters_on_base import ModelsOnBase, Placed, files_beside, place_of, short_names
 
         sources = [source for _, source in self.given]
         for source in sources:
@@ -210,15 +207,15 @@ class _Run:
         for name in names:
             if names.count(name) > 1:
                 raise Refused("compare_name_twice", name=name)
-        found = find_model(sources[0], base=self.options.base, option="--before")
+        found = files_beside(sources[0], None, base=self.options.base, option="--before")
         others, every, apart = list[Checkpoint](), names[:1], list[Placed]()
         for name, path in zip(names[1:], sources[1:], strict=True):
-            own, other = self._own_base(path, found.checkpoint), open_checkpoint(path)
-            if own is None:
-                others.append(other)
+            files = files_beside(path, found.checkpoint, base=self.options.base, option="--after")
+            if files.adapter is None or place_of(files.checkpoint) == place_of(found.checkpoint):
+                others.append(files.adapter or files.checkpoint)
                 every.append(name)
             else:
-                apart.append(Placed(name, own, other, "apart"))
+                apart.append(Placed(name, files.checkpoint, files.adapter, "apart"))
         if found.adapter is not None:  # its base is loaded, and asked nothing
             others.insert(0, found.adapter)
             every.insert(0, next(name for n in range(len(names) + 1) if (name := "base" + "'" * n) not in names))
@@ -227,20 +224,6 @@ class _Run:
             dtype=self.options.dtype, note=self.note,
         )  # fmt: skip
         return models, names
-
-    def _own_base(self, path: str, base: Checkpoint) -> Checkpoint | None:
-        """What an adapter stands on, where that is there and isn't this base."""
-        from pipeline.candidates.open_makers import find_model
-
-        if self.options.base is not None:
-            return None
-        try:
-            files = find_model(path)
-        except Refused:  # said again, or put on this base, by who places it
-            return None
-        own, here = files.checkpoint.local_folder(), base.local_folder()
-        same = own.resolve() == here.resolve() if own and here else files.checkpoint.given == base.given
-        return None if files.adapter is None or same else files.checkpoint
 
     def _lm_eval(self, asked: Abilities, models: ModelsOnBase, names: Sequence[str]) -> dict[str, int]:
         """What was left out."""

@@ -224,15 +224,19 @@ class _Run:
         raise Refused("compare_prompts_for_models", model=next(one.source for one in self.given if one.kind != "file"))
 
     def _make(self, prompts: AnswerFile) -> ModelAnswers:
-        from pipeline.candidates.open_makers import default_device, find_model
+        from pipeline.candidates.open_makers import default_device
+        from pipeline.evaluation.adapters_on_base import files_beside
         from pipeline.evaluation.answers_of_models import ModelAnswers, ModelGiven
 
         models: list[ModelGiven] = []
+        first = None
         for one in self.given:
             if one.kind == "server":
                 models.append(ModelGiven(one.name, one.source, endpoint=self._endpoint(one.source)))
             elif one.kind == "model":
-                models.append(ModelGiven(one.name, one.source, _files(one, self.options, find_model)))
+                files = files_beside(one.source, first, base=self.options.base, option=one.option)
+                first = files.checkpoint if first is None else first
+                models.append(ModelGiven(one.name, one.source, files))
         made = ModelAnswers(
             models, prompts, self.decoding, self.output.with_suffix(""), device=default_device(self.options.device),
             dtype=self.options.dtype, overwrite=self.options.overwrite, cancel=self.cancel, tick=self.tick,
@@ -312,7 +316,8 @@ class _Run:
         if made is not None and not self.cancel.is_set():
             for name, found in made.likelihoods(self.given[0].name):
                 compared.likelihoods(name, found)
-                estimates = "kl_per_token: k1, mean of answers; kl_k3_per_token: k3, mean of all their tokens"
+                estimates = ("kl_per_token: k1, mean of answers; kl_k3_per_token: k3, mean of all their tokens; both "
+                             "over the tokens that the answers' texts are made of again")  # fmt: skip
                 compared.decoding |= {"beta": compared.beta, "kl_estimate": estimates}
             if made.remarks:
                 compared.decoding["remarks"] = [{lang: one.said(lang) for lang in ("en", "zh")} for one in made.remarks]
@@ -459,11 +464,6 @@ def _number(option: str, text: str) -> float:
     if not 0 < value < 1e9:
         raise Refused("compare_not_positive", option=option, value=text)
     return value
-
-
-def _files(one: _Given, options: argparse.Namespace, find_model: Callable[..., Any]) -> Any:
-    """--base is of adapters only."""
-    return find_model(one.source, base=options.base, option=one.option)
 
 
 def _votes_folder(given: str) -> Path:

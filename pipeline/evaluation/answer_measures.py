@@ -31,9 +31,10 @@ Tokens = Callable[[str], Sequence[Hashable]]
 
 @dataclass(frozen=True, slots=True)
 class Likelihoods:
-    """Nats (log-probability, negative) of both answers of a side, all tokens together, under both models. tokens: of
-    the answer of `after`. k3: sum over them of exp(d) - 1 - d, d = log pi_before - log pi_after. NaN where they can't
-    be had."""
+    """Nats (log-probability, negative) of both answers of a side, all tokens together, under both models: of the tokens
+    that the text is made of again. Of answers drawn from a model that writes badly 15 in 100 were written with others,
+    which moved KL by 1% and the implicit reward by 6%; of greedy ones 1 in 100. tokens: of the answer of `after`. k3:
+    sum over them of exp(d) - 1 - d, d = log pi_before - log pi_after. NaN where they can't be had."""
 
     before_by_before: float
     before_by_after: float
@@ -128,7 +129,11 @@ def _kl_of_tokens(
     """KL(after || before) for each token of the answers of `after`: the mean over all tokens of the estimate k3 of
     http://joschu.net/blog/kl-approx.html, which no token makes negative; it has k1's expectation over drawn answers and
     a smaller variance, and of greedy answers tells how far apart both models are on them. The interval is that of a
-    ratio of sums, with prompts as the units (W. G. Cochran 1977, Sampling Techniques, section 6.4), from 0 up."""
+    ratio of sums, with prompts as the units (W. G. Cochran 1977, Sampling Techniques, section 6.4), from 0 up.
+
+    k3 less k1 is pi_before / pi_after - 1, 0 in the mean, but beyond about one nat nearly all of it comes from tokens
+    too rare to be drawn: k3 is too low then (1.26 +- 0.11 where the whole distributions have 1.48). Where that shows,
+    the interval goes up to the upper end of k1's."""
     known = [(row, one) for row, one in zip(rows, likelihoods, strict=True)
              if one is not None and one.tokens and math.isfinite(one.k3)]  # fmt: skip
     if not known:
@@ -137,12 +142,21 @@ def _kl_of_tokens(
     sums = np.bincount(places, weights=[one.k3 for _, one in known])
     tokens = np.bincount(places, weights=[one.tokens for _, one in known])
     mean, n = float(sums.sum() / tokens.sum()), len(sums)
-    # Student's interval of the residuals has the ratio's width.
-    off = paired_difference(np.zeros(n), (sums - mean * tokens) / tokens.mean())
-    difference = Difference(mean, max(mean + off.low - off.mean, 0.0), mean + off.high - off.mean, n)
+    logs = np.bincount(places, weights=[one.after_by_after - one.after_by_before for _, one in known])
+    low, high = _limits_of_ratio(sums, tokens)
+    if _limits_of_ratio(sums - logs, tokens)[1] < 0:
+        high = max(high, _limits_of_ratio(logs, tokens)[1])
+    difference = Difference(mean, max(low, 0.0), high, n)
     each = sums / tokens
     old, new = Spread(0.0, 0.0, n), Spread(mean, float(each.std(ddof=1)) if n > 1 else math.nan, n)
     return MeasureChange(KL_K3, *names, old, new, difference, WANTED[KL_K3], _verdict(difference, WANTED[KL_K3]))
+
+
+def _limits_of_ratio(over: Any, under: Any) -> tuple[float, float]:
+    """Of the ratio of both sums: Student's interval of the residuals has its width."""
+    ratio = float(over.sum() / under.sum())
+    off = paired_difference(np.zeros(len(over)), (over - ratio * under) / under.mean())
+    return ratio + off.low - off.mean, ratio + off.high - off.mean
 
 
 def _change(

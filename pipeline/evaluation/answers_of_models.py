@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.candidates.candidate import Candidate, CandidateStrategy, Counter, Kind, SourceRow
-from pipeline.evaluation.adapters_on_base import ModelsOnBase
+from pipeline.evaluation.adapters_on_base import ModelsOnBase, place_of
 from pipeline.evaluation.answer_file import AnsweredRow, AnswerFile
 from pipeline.evaluation.answer_measures import Likelihoods
 from pipeline.evaluation.format_of_first import FormatOfFirst, FormatTaken
@@ -200,9 +200,7 @@ class ModelAnswers:
         for name in sorted(self.models, key=lambda one: one != before):
             files = self.models[name].files
             if files is not None:
-                folder = files.checkpoint.local_folder()
-                place = str(folder.resolve()) if folder is not None else files.checkpoint.given
-                found.setdefault(place, []).append(name)
+                found.setdefault(place_of(files.checkpoint), []).append(name)
         return list(found.values())
 
     def _with_base(self, names: Sequence[str], before: str, wanted: bool, alone: bool) -> None:

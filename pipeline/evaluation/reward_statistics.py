@@ -131,7 +131,7 @@ def statistics_of(
         prompts=asked,
         suspect_count=len(found.pairs) if found is not None else 0,
         suspects_expected=found.expected if found is not None else None,
-        label_noise=found.noise if found is not None else None,
+        label_noise=found.noise if found is not None and not bounded(np.concatenate([better, worse])) else None,
         suspects=found,
     )
 
@@ -354,6 +354,15 @@ def suspected(margins: Floats, prompts: Groups | None = None) -> Suspects | None
     found = found[np.argsort(margins[found], kind="stable")]
     pairs = tuple(SuspectPair(int(i), float(margins[i]), float(probability[i])) for i in found)
     return Suspects(pairs, float(sure[sure <= limit].sum()), whole.temperature, whole.noise)
+
+
+def bounded(rewards: Floats) -> bool:
+    """Whether rewards crowd at the ends of their range, as behind a sigmoid or a clip. Margins there stop growing while
+    the model goes on being right more often, so its errors look like a share of labels that no margin explains."""
+    low, high = float(rewards.min()), float(rewards.max())
+    near = statistics_setting("bounded_near") * (high - low)
+    ends = (rewards <= low + near) | (rewards >= high - near)
+    return bool(ends.mean() >= statistics_setting("bounded_share"))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import psutil
 
 from pipeline.running_process import Process
 
+_LOOK_SECONDS = 0.05
+
 
 def tree_of(root: Process) -> list[psutil.Process]:
     """The process and its descendants, those that live. Empty where the root is gone."""
@@ -41,10 +43,27 @@ def end_tree(processes: list[psutil.Process], firm_seconds: float) -> None:
     processes: as `tree_of` gave them; children of a launcher that is gone meanwhile are in it.
     """
     _signal(processes, signal.SIGTERM)
-    _, left = psutil.wait_procs(processes, timeout=firm_seconds)
+    left = _left(processes, firm_seconds)
     grown = {child for process in left for child in _children(process)}
     _signal([*left, *grown], signal.SIGKILL)
-    psutil.wait_procs([*left, *grown], timeout=firm_seconds)
+    _left([*left, *grown], firm_seconds)
+
+
+def _left(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that live after so long, or none as soon as none does. Not psutil.wait_procs, which takes the exit status
+    of a child away from the Popen that started it: that would read 0."""
+    until = time.monotonic() + seconds
+    while left := [process for process in processes if _lives(process)]:
+        if time.monotonic() >= until:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
