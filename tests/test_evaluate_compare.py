@@ -433,6 +433,7 @@ def test_names_columns_and_a_database_are_taken_as_the_command_takes_them(tmp_pa
     assert (read.before, read.after) == (f"OLD={one}", ["NEW=demo:healthy_t5", f"对齐后={one}"])
     assert read.column == ["prompt=q", "answer=text"] and read.database.endswith("shop.sqlite") and read.base == "demo:healthy_decoder"
     assert set(evaluate_compare.checked({**given, "columns": "q"}, "zh").problems) == {"columns", "after"}
+    (tmp_path / "config.json").write_text("{}")
     kept = evaluate_abilities.checked({"before": "A=demo:healthy_t5", "after": f"B={tmp_path}"}, "en")
     assert not kept.problems and _parsed(kept.arguments).after == [f"B={tmp_path}"] and kept.name == "A → B"
 
@@ -578,6 +579,7 @@ def test_files_are_compared_looked_at_and_voted_on(tab: Callable[..., Any], tmp_
     assert set(page.locator("[data-part=listed] .dd-outcome-chip").all_inner_texts()) == {"worse"}
     page.click("[data-ask=votes][data-value=open]")
     page.wait_for_selector(".dd-votes-open")
+    page.wait_for_function("document.querySelector('[data-part=votes]').contains(document.activeElement)")  # Tab goes on here
     count = ".dd-votes-open .dd-move .dd-dim"
     for n, key in enumerate(("ArrowLeft", "t", "ArrowRight"), 1):
         page.keyboard.press(key)
@@ -594,6 +596,17 @@ def test_files_are_compared_looked_at_and_voted_on(tab: Callable[..., Any], tmp_
     assert "2 of" in page.inner_text(".dd-votes .dd-facts")
     page.click("label:has-text('中文')")
     page.wait_for_function("document.querySelector('.dd-compare .dd-verdict h2')?.textContent === 'dpo 比 sft 更好'")
+
+
+OVERLAPPING = """() => [...document.querySelectorAll(".dd-compare-table tr")].filter((row) => {
+    const boxes = [...row.children].map((cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect();
+    }).filter((box) => box.width);
+    return boxes.some((one, n) => boxes.slice(n + 1).some((other) =>
+        one.left < other.right - 1 && other.left < one.right - 1 && one.top < other.bottom - 1 && other.top < one.bottom - 1));
+}).map((row) => row.innerText)"""  # rows of a table whose cells lie over each other
 
 
 def test_a_point_opens_its_case_on_a_phone_too(visit: Callable[..., Any], server: Server, tmp_path: Path) -> None:
@@ -615,6 +628,7 @@ def test_a_point_opens_its_case_on_a_phone_too(visit: Callable[..., Any], server
     for context in ({}, {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"}):
         page = visit(f"{server.url}?evaluate={'p' * 22}", ready=".dd-compare dd-figure.dd-drawn", **context)
         page.set_default_timeout(120_000)
+        assert page.evaluate(OVERLAPPING) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         figure = page.locator("dd-figure[data-set=reward]")
         figure.scroll_into_view_if_needed()

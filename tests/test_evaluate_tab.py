@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_in_browser import Server
+from app_in_browser import FLAGS, Server, serve
+from install_chromium import installed_chromium
 from tiny_answering_models import ROWS, TEMPLATE, _tokenizer, train
 
 from diagnostics import report_store
@@ -37,7 +38,15 @@ from pipeline.evaluation.results import (
     to_json,
     write_result_file,
 )
-from ui import evaluate_replay, evaluate_requests, evaluate_rows, evaluate_runs, evaluate_scores, evaluate_tab
+from ui import (
+    evaluate_case,
+    evaluate_replay,
+    evaluate_requests,
+    evaluate_rows,
+    evaluate_runs,
+    evaluate_scores,
+    evaluate_tab,
+)
 from ui.command_runs import write_object
 from ui.evaluate_panel import Shown
 from ui.evaluate_panels import panels
@@ -112,6 +121,7 @@ def test_every_kind_is_a_form_and_a_command(kind: str, lang: str, own_home: Path
 def test_scoring_form_is_the_command(tmp_path: Path, own_home: Path) -> None:
     (tmp_path / "my pairs.jsonl").write_text("{}\n")
     (tmp_path / "rm").mkdir()
+    (tmp_path / "rm" / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
     form = {"reward_model": str(tmp_path / "rm"), "data": str(tmp_path / "my pairs.jsonl"), "train": "demo:pairs",
             "columns": "prompt=q\nchosen=a", "max_samples": "50", "prompts": "demo:held_out"}  # fmt: skip
     found = evaluate_scores.checked(form, "en")
@@ -128,6 +138,7 @@ def test_replay_form_tells_adapters_from_models(tmp_path: Path, own_home: Path) 
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "adapter_config.json").write_text("{}")
     (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "config.json").write_text("{}")
     form = {"model": "demo:healthy_decoder", "others": f"{tmp_path / 'lora'}\n{tmp_path / 'whole'}", "cases": "demo:repetition",
             "decoding": "sampling", "temperature": "0.7", "check": "exact"}  # fmt: skip
     given = evaluate_replay.checked(form, "en").arguments
@@ -138,12 +149,12 @@ def test_replay_form_tells_adapters_from_models(tmp_path: Path, own_home: Path) 
 
 
 @pytest.mark.parametrize(("form", "field"), [
-    ({"reward_model": "", "data": "demo:pairs"}, "reward_model"), ({"reward_model": "demo:healthy_t5", "data": "demo:no"}, "data"),
+    ({"reward_model": "", "data": "demo:pairs"}, "reward_model"), ({"reward_model": "owner/reward", "data": "demo:no"}, "data"),
     ({"reward_model": "/nowhere/at/all/x", "data": "demo:pairs"}, "reward_model"),
     ({"reward_model": "job:gone", "data": "demo:pairs"}, "reward_model"),
-    ({"reward_model": "demo:healthy_t5", "data": "upload:AAAAAAAAAAAAAAAAAAAAAA/x"}, "data"),
-    ({"reward_model": "demo:healthy_t5", "data": "demo:pairs", "max_samples": "-1"}, "max_samples"),
-    ({"reward_model": "demo:healthy_t5", "data": "demo:pairs", "columns": "x"}, "columns"),
+    ({"reward_model": "owner/reward", "data": "upload:AAAAAAAAAAAAAAAAAAAAAA/x"}, "data"),
+    ({"reward_model": "owner/reward", "data": "demo:pairs", "max_samples": "-1"}, "max_samples"),
+    ({"reward_model": "owner/reward", "data": "demo:pairs", "columns": "x"}, "columns"),
 ])  # fmt: skip
 def test_form_says_what_is_wrong_at_its_field(form: dict[str, str], field: str, own_home: Path) -> None:
     for lang in ("en", "zh"):
@@ -244,6 +255,15 @@ def test_page_of_a_replay(lang: str, own_home: Path) -> None:
     assert listed(status="repeats", of_model="dpo") == [] and listed(search="SO SO") == ["0"]
     case = evaluate_requests.evaluate_panel({"id": run_id, "lang": lang, "does": "case", "row": 0, "set": "cases"})["parts"]["case"]
     assert "seven" in case and "<img" not in case and 'data-way="next"' in case
+
+
+@pytest.mark.parametrize(("lang", "line"), [
+    ("en", "dpo-2: not measured: x/adapter.safetensors &lt;cut&gt;"), ("zh", "dpo-2：未测量：文件被截断"),
+])  # fmt: skip
+def test_model_that_answered_nothing_is_named_with_its_reason(lang: str, line: str, own_home: Path) -> None:
+    why = {"en": "x/adapter.safetensors <cut>", "zh": "文件被截断"}
+    page = evaluate_requests.evaluate_open({"id": run_of(replace(replayed(), unmeasured={"dpo-2": why}), "replay"), "lang": lang})
+    assert line in page["parts"]["view"]
 
 
 def test_why_a_row_is_no_case_is_said_in_the_language_of_the_page(own_home: Path) -> None:
@@ -566,9 +586,10 @@ def test_back_and_forward_of_the_browser_stay_within_the_app(
     assert page.is_visible(".dd-case-none")
     page.go_back()
     page.wait_for_selector(at_start)
-    page.wait_for_function("!location.search")
+    page.wait_for_function("location.search === '?evaluate=scores'")
     page.go_back()
     page.wait_for_selector("button[role=tab]:nth-of-type(1)[aria-selected=true]")
+    page.wait_for_function("!location.search")
     page.go_forward()
     page.wait_for_selector(at_start)
     page.go_forward()
@@ -586,6 +607,91 @@ def test_back_and_forward_of_the_browser_stay_within_the_app(
     page.reload()
     row(5)
     assert page.evaluate("history.length") == before  # what the page opens by itself is no step
+
+
+def test_form_says_at_the_field_what_no_command_can_use(own_home: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    def problems(kind: str, **form: str) -> dict[str, str]:
+        return dict(panels()[kind].checked(form, "en").problems)
+
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "model.bin").write_bytes(b"x")
+    reward, sound, pairs = (str(models[name]) for name in ("reward", "sound", "pairs.jsonl"))
+    assert problems("scores", reward_model=reward, data=pairs) == {}
+    for path in (pairs, str(tmp_path), str(tmp_path / "bare")):
+        assert "holds no model" in problems("scores", reward_model=path, data=pairs)["reward_model"]
+        assert "holds no model" in problems("replay", model=path, cases=pairs)["model"]
+    for path in (sound, "demo:healthy_decoder"):
+        assert "has no head that scores" in problems("scores", reward_model=path, data=pairs)["reward_model"]
+        assert "reward_model" in problems("comparison", before=sound, after=sound, prompts=pairs, reward_model=path)
+    assert problems("scores", reward_model=reward, data=pairs, max_samples="0")["max_samples"].endswith("1 to 1,000,000,000, please.")
+    assert list(problems("comparison", before=sound, after=f"new={sound}", prompts="")) == ["prompts"]
+    assert problems("comparison", before=pairs, after=f"new={sound}", prompts="") == {}  # the file has its prompts
+    assert problems("comparison", before=pairs, after=f"new={pairs}", prompts="") == {}
+    assert list(problems("comparison", before=pairs, after=str(tmp_path / "none.jsonl"), prompts="")) == ["after"]
+    for kind, form in (("comparison", {"before": pairs, "after": pairs, "check": "regex:"}),
+                       ("replay", {"model": sound, "cases": pairs, "check": "pattern"})):  # fmt: skip
+        assert "can't be used (missing" in problems(kind, **form, pattern="(")["pattern"]
+        assert list(problems(kind, **form, pattern="")) == ["pattern"] and problems(kind, **form, pattern="a+") == {}
+    offered = [choice.value for choice in evaluate_case.demo_models()]
+    assert "demo:literal_eos_t5" not in offered and "demo:healthy_t5" in offered  # the first is a bare file
+
+
+def test_address_keeps_the_form_that_is_open(tab: Callable[..., Any], visit: Callable[..., Any], server: Server) -> None:
+    page = tab("scores")
+    for kind in ("comparison", "replay", "abilities"):
+        page.check(f"#dd-evaluate-form [name=kind][value={kind}]", force=True)
+        page.wait_for_function(f"location.search === '?evaluate={kind}'")
+    page.reload()
+    page.wait_for_selector("#dd-evaluate-form [data-kind=abilities]")
+    page.click("button[role=tab]:nth-of-type(2)")
+    page.wait_for_function("!location.search")
+    page.go_back()
+    page.wait_for_selector("#dd-evaluate-form [data-kind=abilities]")
+    page.wait_for_function("location.search === '?evaluate=abilities'")
+    given = visit(f"{server.url}?evaluate=replay", ready="#dd-evaluate-form [data-kind=replay]")  # as a link
+    assert given.get_attribute("#dd-evaluate-body", "data-state") == "start"
+    given.wait_for_function("location.search === '?evaluate=replay'")
+
+
+SPACE = "https://huggingface.co/spaces/someone/doctor"
+AROUND = """<!doctype html><iframe src="{app}?{query}" width="1200" height="900"></iframe><script>
+  addEventListener("message", ({{ data, origin }}) => {{
+    if (origin + "/" !== "{app}" || typeof data?.queryString !== "string") return;
+    history.replaceState(history.state, "", location.pathname + (data.queryString ? "?" + data.queryString : ""));
+  }});
+</script>"""
+
+
+def test_page_around_a_space_has_its_address_on_the_way_back_too(browser: Any, tmp_path: Path) -> None:
+    """That page takes the query by messages and gives its own with __sign, which must not get into a link."""
+    app = serve(tmp_path / "home", SPACE_ID="someone/doctor", TMPDIR=str(tmp_path))
+    flags = [*FLAGS, "--disable-features=LocalNetworkAccessChecks"]  # a page of the Hub may hold one of this machine
+    chromium = browser.browser_type.launch(executable_path=installed_chromium(), args=flags)
+    try:
+        page = chromium.new_page(locale="en-US")
+        page.set_default_timeout(120_000)
+
+        def around(route: Any) -> None:
+            query = "&".join(p for p in ("__theme=light", "__sign=secret", route.request.url.partition("?")[2]) if p)
+            route.fulfill(content_type="text/html", body=AROUND.format(app=app.url, query=query))
+
+        page.route(SPACE + "*", around)
+        page.goto(SPACE)
+        inside = page.frame_locator("iframe")
+        inside.locator(".dd-verdict").first.wait_for(state="attached")
+        inside.locator(TAB).click()
+        page.wait_for_function("location.search === '?evaluate=scores'")
+        inside.locator("#dd-evaluate-form [name=kind][value=replay]").check(force=True)
+        page.wait_for_function("location.search === '?evaluate=replay'")
+        page.go_back()
+        page.wait_for_function("!location.search")
+        page.go_forward()
+        page.wait_for_function("location.search === '?evaluate=replay'")
+        page.reload()
+        inside.locator("#dd-evaluate-form [data-kind=replay]").wait_for()
+    finally:
+        chromium.close()
+        app.stop()
 
 
 def test_replay_from_the_form_to_a_case_and_the_workbook(tab: Callable[..., Any], models: dict[str, Path]) -> None:

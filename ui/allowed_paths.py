@@ -6,6 +6,7 @@ Guarded here, inside the handlers: an endpoint that is hidden from the API page 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pipeline.checkpoint import HUB_ID
@@ -14,6 +15,11 @@ from pipeline.checkpoint import HUB_ID
 def is_public() -> bool:
     """True on a Hugging Face Space and where DPO_DOCTOR_PUBLIC=1 says so."""
     return bool(os.environ.get("SPACE_ID")) or os.environ.get("DPO_DOCTOR_PUBLIC", "") not in ("", "0")
+
+
+def without_folders(line: str) -> str:
+    """A line as a visitor may see it: in public without the folders of this machine."""
+    return re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", line) if is_public() else line
 
 
 def is_allowed(named: str, own_roots: tuple[Path, ...] = ()) -> bool:

@@ -17,7 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import HUB_ID, PathNotFound, open_checkpoint
+from pipeline.candidates.reward_functions import REGEX, reward_function
+from pipeline.checkpoint import HUB_ID, Checkpoint, PathNotFound, open_checkpoint
 from pipeline.commands.named_model import name_and_path
 from pipeline.demo.build import STAGES
 from pipeline.demo.demo_names import PREFIX as DEMO
@@ -38,6 +39,8 @@ MAX_JOBS = 40
 PUBLIC_PARAMETERS = 60_000_000  # of a model of the Hub that a public machine runs
 PUBLIC_ROWS, PUBLIC_TOKENS, PUBLIC_SAMPLES = 100, 96, 4  # that models answer there: prompts, tokens, answers to each
 MOST_BEAMS = 64
+BARE = ("literal_eos_t5", "healthy_t5_state_dict")  # of the demo: no command here takes a tokenizer given apart
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # architectures without a head that scores
 Tell = Callable[[str], None]
 
 
@@ -172,7 +175,7 @@ def big(name: str, shown: str, below: str, tone: str = "") -> str:
 
 def demo_models() -> list[Choice]:
     """Models of the demo that answer."""
-    return [Choice(DEMO + name, DEMO + name) for name in STAGES if name != "data"]
+    return [Choice(DEMO + name, DEMO + name) for name in STAGES if name not in ("data", *BARE)]
 
 
 def demo_rows(*names: str) -> list[Choice]:
@@ -226,6 +229,30 @@ class Problems:
     def model(self, name: str, form: Form, *, required: bool = True) -> str:
         """The model that a field names, empty for none."""
         return self._named(name, form.get(name, ""), "evaluate_no_model" if required else "", self._model)
+
+    def reward_model(self, name: str, form: Form, *, required: bool = True) -> str:
+        """The reward model that a field names, empty for none. What only writes is refused before it is loaded."""
+        named = self.model(name, form, required=required)
+        if named.startswith(DEMO):
+            self.wrong(name, "evaluate_no_head", path=named, architecture="demo")
+        elif named and not named.startswith(JOB) and os.path.lexists(named):
+            found = open_checkpoint(named)
+            declared = str(next(iter(found.config.get("architectures") or ()), ""))
+            if declared.endswith(WRITERS) and not found.adapter_config.present:
+                self.wrong(name, "evaluate_no_head", path=named, architecture=declared)
+        return named
+
+    def pattern(self, name: str, form: Form, none: str) -> str:
+        """The regular expression that a field holds. none: what is said of an empty one."""
+        given = form.get(name, "").strip()
+        if not given:
+            self.wrong(name, none)
+            return ""
+        try:
+            reward_function(REGEX + given)
+        except Refused as refused:
+            self.wrong(name, "evaluate_bad_pattern", why=refused.sentence.params["why"])
+        return given
 
     def data(self, name: str, form: Form, *, required: bool = True) -> str:
         """The data that a field names, empty for none."""
@@ -300,7 +327,7 @@ class Problems:
             if not low <= value <= high or (whole and value != int(value)):
                 raise ValueError
         except (ValueError, OverflowError):
-            self.wrong(name, "evaluate_bad_number", low=f"{low:g}", high=f"{high:g}")
+            self.wrong(name, "evaluate_bad_number", low=f"{low:,g}", high=f"{high:,.0f}" if whole else f"{high:g}")
             return ""
         return str(int(value)) if whole else f"{value:g}"
 
@@ -314,7 +341,7 @@ class Problems:
 
     def _model(self, name: str, named: str) -> bool:
         if named.startswith(DEMO):
-            if named.removeprefix(DEMO) in STAGES and named != DEMO + "data":
+            if named in [choice.value for choice in demo_models()]:
                 return True
             self.wrong(name, "rejects_no_demo", names=", ".join(c.value for c in demo_models()))
             return False
@@ -324,7 +351,12 @@ class Problems:
                     return True
             self.wrong(name, "evaluate_job_gone")
             return False
-        return self._path(name, named)
+        if not self._path(name, named):
+            return False
+        if os.path.lexists(named) and not _holds_model(open_checkpoint(named)):
+            self.wrong(name, "evaluate_holds_no_model", path=named)
+            return False
+        return True
 
     def _data(self, name: str, named: str) -> bool:
         from pipeline.training.demo_data import demo_data_names
@@ -417,6 +449,12 @@ def short(named: str) -> str:
         told = train_case.data_said(named)
         return str(told[1].get("name", named)) if told else named
     return named.removeprefix(DEMO).removeprefix(BUNDLE).rstrip("/").rpartition("/")[2][:80] or named[:80]
+
+
+def _holds_model(found: Checkpoint) -> bool:
+    """Whether a command may be able to load it: weights are there, and in a folder what they are of."""
+    described = found.config.present or found.adapter_config.present
+    return found.problem is None and (described or found.kind == "state_dict")
 
 
 def is_adapter(named: str) -> bool:

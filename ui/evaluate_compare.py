@@ -73,7 +73,7 @@ def sides(problems: Problems, name: str, given: Form) -> list[str]:
     def other(line: str) -> str | None:
         if line.startswith(ADDRESSES) and not is_public():
             return line
-        held = line.startswith((evaluate_case.PAIRS, evaluate_case.UPLOAD))
+        held = line.startswith((evaluate_case.PAIRS, evaluate_case.UPLOAD)) or is_answers(line)
         return problems.data(name, {name: line}) if held else None
 
     return problems.compared(name, given, other)
@@ -96,14 +96,13 @@ def checked(given: Form, lang: str) -> Checked:
     wanted = given.get("prompts", "").strip() != PROMPTS or any(map(_answers_prompts, (*before, *after)))
     if wanted and (prompts := problems.data("prompts", given, required=False)):
         arguments += ["--prompts", prompts]
-    if reward := problems.model("reward_model", given, required=False):
+    elif before and all(map(_answers_prompts, (*before, *after))):
+        problems.wrong("prompts", "compare_no_prompts")
+    if reward := problems.reward_model("reward_model", given, required=False):
         arguments += ["--reward-model", reward]
     check = given.get("check", "auto")
     if check == REGEX:
-        pattern = given.get("pattern", "").strip()
-        if not pattern:
-            problems.wrong("pattern", "compare_no_pattern")
-        arguments += ["--check", REGEX + pattern]
+        arguments += ["--check", REGEX + problems.pattern("pattern", given, "compare_no_pattern")]
     elif check in (*CHECKS, "none"):
         arguments += ["--check", check]
     judge = given.get("judge", "").strip()

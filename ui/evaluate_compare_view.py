@@ -165,7 +165,7 @@ def _decoding(decoding: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]
     plain = [str(said["replay_decodings"].get(way, way))] if isinstance(way, str) else []
     plain += [f"{name} {decoding[name]}" for name in DECODING
               if isinstance(decoding.get(name), (int, float)) and (name, decoding[name]) != ("samples", 1)]  # fmt: skip
-    return [", ".join(plain)] if plain else []
+    return plain
 
 
 def win_rates(result: Mapping[str, Any], after: str, lang: str) -> str:
@@ -379,8 +379,7 @@ def _tone_of(share: Mapping[str, Any]) -> str:
 
 
 def _percent(value: Any) -> str:
-    shown = number(value, percent=True)
-    return shown.replace(".0%", "%")
+    return number(value, percent=True)
 
 
 def _get(value: Mapping[str, Any], *names: str) -> float | None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diagnostics.words import say
+from pipeline.durations import exactly
 from ui import evaluate_runs, report_details, report_view
-from ui.allowed_paths import is_public
+from ui.allowed_paths import is_public, without_folders
 from ui.command_runs import Status
 from ui.evaluate_case import command_line
 from ui.evaluate_panel import Checked, Form, Headline, Shown
 from ui.evaluate_panels import panels
 from ui.evaluate_runs import About, Progress
 from ui.interface_words import known, words
-from ui.reject_head import ago, duration, state_sign
+from ui.reject_head import ago, state_sign
 from ui.report_view import fix_line
 from ui.safe_html import prose, tag, text
 from ui.train_checks import severe
@@ -158,7 +158,7 @@ def now(run_id: str, about: About, status: Status, lang: str) -> str:
     if status.state == "done":
         return ""
     progress = evaluate_runs.progress(run_id)
-    facts, buttons = _facts(progress, status, said), []
+    facts, buttons = _facts(progress, status, lang), []
     if status.live:
         late = status.asked_to_stop and time.time() - status.asked_to_stop > evaluate_runs.POLITE_SECONDS
         word = said["rejects_end_now" if late else "rejects_cancel"]
@@ -201,15 +201,15 @@ def _stage(progress: Progress, status: Status, said: Mapping[str, Any]) -> str:
     return str(said[f"rejects_state_{status.state}"])
 
 
-def _facts(progress: Progress, status: Status, said: Mapping[str, Any]) -> list[str]:
-    found = []
+def _facts(progress: Progress, status: Status, lang: str) -> list[str]:
+    said, found = words(lang), []
     if status.live and progress.total:
         counted = said["evaluate_of"].get(progress.of, said["evaluate_of"]["rows"])
         found.append(str(counted).format(n=f"{progress.done:,}", of=f"{progress.total:,}"))
     if progress.left is not None and status.state == "running":
-        found.append(str(said["rejects_left"]).format(time=duration(progress.left, said)))
+        found.append(str(said["rejects_left"]).format(time=exactly(progress.left, known(lang))))
     elif status.ended and status.began and status.ended > status.began:
-        found.append(str(said["rejects_took"]).format(time=duration(status.ended - status.began, said)))
+        found.append(str(said["rejects_took"]).format(time=exactly(status.ended - status.began, known(lang))))
     return [tag("span", "", text(one)) for one in found]
 
 
@@ -219,7 +219,7 @@ def _failure(run_id: str, status: Status, lang: str) -> str:
     if bad is not None:
         return str(words(lang)[bad.entry]).format(**bad.params)
     line = status.line or str(words(lang)["rejects_failed_silently"])
-    return re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", line) if is_public() else line
+    return without_folders(line)
 
 
 def verdict(one: Shown, headline: Headline, inner: str, lang: str) -> str:

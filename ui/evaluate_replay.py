@@ -9,15 +9,15 @@ from typing import Any
 
 from pipeline.candidates.strategies import run_number
 from pipeline.evaluation.replay_cases import CHECKS
-from pipeline.refusal import Refused
+from pipeline.refusal import Refused, Sentence
 from ui import evaluate_bundles, evaluate_case, evaluate_head, evaluate_plots
-from ui.allowed_paths import is_public
+from ui.allowed_paths import is_public, without_folders
 from ui.charts import finite_number
 from ui.evaluate_case import BUNDLE, Choice, Problems, number_field, select_field, text_field
 from ui.evaluate_panel import FOLDER, Answer, Asked, Checked, Form, Headline, Panel, Shown
 from ui.evaluate_plots import Bar, number
 from ui.evaluate_rows import reason_said
-from ui.interface_words import words
+from ui.interface_words import known, words
 from ui.safe_html import tag, text, with_specials
 from ui.visitor_case import BadCase
 
@@ -87,11 +87,8 @@ def checked(given: Form, lang: str) -> Checked:
     check = given.get("check") or "auto"
     if check in CHECKS:
         arguments += ["--check", check]
-    pattern = given.get("pattern", "").strip()
-    if pattern:
-        arguments += ["--pattern", pattern]
-    elif check == "pattern":
-        problems.wrong("pattern", "replay_no_pattern")
+    if check == "pattern" or given.get("pattern", "").strip():
+        arguments += ["--pattern", problems.pattern("pattern", given, "replay_no_pattern")]
     if database := problems.data("database", given, required=False):
         arguments += ["--database", database]
     arguments += [*problems.rows(given), *problems.columns("columns", given)]
@@ -260,8 +257,26 @@ def _models(result: Json, lang: str) -> str:
     ]
     drawn = evaluate_plots.interval_bars(bars, lang, middle=None) if bars else ""
     heading = tag("h3", "dd-h", text(said["replay_models"]))
+    table += _unmeasured(result, lang)
     shares = tag("div", "dd-replay-shares", tag("h4", "dd-also", text(said["replay_shares"])), drawn) if drawn else ""
     return tag("section", "dd-card", heading, tag("div", "dd-scroll", table, tabindex=0), shares)
+
+
+def _unmeasured(result: Json, lang: str) -> str:
+    """Which models answered no case, or not all, and why."""
+    absent = result.get("unmeasured")
+    if not isinstance(absent, Mapping):
+        return ""
+    answered = {str(one.get("model")): _n(one, "cases") for one in _summaries(result)}
+    lines = []
+    for model, why in list(absent.items())[:50]:
+        reason = why.get(known(lang)) if isinstance(why, Mapping) else why
+        done = answered.get(str(model), 0)
+        numbers = {"done": f"{done:,}", "total": f"{_n(result, 'cases'):,}"}
+        params = {"model": str(model), "why": without_folders(str(reason or "")), **numbers}
+        line = Sentence("replay/unmeasured_partly" if done else "replay/unmeasured", params, "evaluation")
+        lines.append(tag("p", "dd-run-why", text(line.said(known(lang)))))
+    return "".join(lines)
 
 
 def _count(one: Json, name: str, lang: str, told: bool) -> str:

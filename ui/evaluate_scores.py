@@ -63,7 +63,7 @@ def form(given: Form, lang: str) -> str:
 def checked(given: Form, lang: str) -> Checked:
     """As a command of `score`."""
     problems = Problems(lang)
-    model, data = problems.model("reward_model", given), problems.data("data", given)
+    model, data = problems.reward_model("reward_model", given), problems.data("data", given)
     train = problems.data("train", given, required=False)
     arguments = ["score", "--reward-model", model, "--data", data]
     if train:

@@ -65,7 +65,7 @@ def build(labels: Labels, lang: gr.Radio) -> EvaluateTab:
             gr.HTML(tag("p", "dd-field-problem", data_problem="start", role="alert"), elem_classes="dd-problem-place",
                     apply_default_css=False)  # fmt: skip
         with gr.Column(elem_id="dd-evaluate-work"):
-            anchor = gr.HTML(_anchor("", "en"), elem_id="dd-evaluate-anchor", apply_default_css=False,
+            anchor = gr.HTML("", elem_id="dd-evaluate-anchor", apply_default_css=False,
                              js_on_load="watch('value', () => window.ddEvaluate?.anchor(element));"
                                         " window.ddEvaluate?.anchor(element);")  # fmt: skip
             work = gr.HTML(_skeleton(), elem_id="dd-evaluate-app", apply_default_css=False, server_functions=REQUESTS,
@@ -102,16 +102,19 @@ def _lower() -> str:
     return tag("div", "dd-pairs dd-evaluate dd-evaluate-result", *parts, data_fields=True)
 
 
-def _anchor(run_id: str, lang: str) -> str:
-    """What the page's script goes by: which evaluation the address names, in which language."""
+def _anchor(run_id: str, lang: str, kind: str = "") -> str:
+    """What the page's script goes by: which evaluation or form the address names, in which language."""
     said = {name: words(lang)[name] for name in SCRIPT_WORDS}
-    return tag("i", "", hidden=True, data_evaluate=run_id, data_lang=known(lang), data_words=json.dumps(said))
+    return tag("i", "", hidden=True, data_evaluate=run_id, data_kind=kind, data_lang=known(lang),
+               data_words=json.dumps(said))  # fmt: skip
 
 
 def open_page(named: str | None, lang: str) -> tuple[bool, dict[str, Any], list[Any]]:
-    """(whether the address names an evaluation, which, outputs for `tab.report`). named: `?evaluate=`, or a report."""
+    """(whether the address names this tab, which evaluation, outputs for `tab.report`). named: `?evaluate=`, which is
+    an evaluation or the kind whose form is open, or a report."""
     run_id = named if isinstance(named, str) and ID.fullmatch(named) else ""
-    return bool(run_id), {"id": run_id}, [_anchor(run_id, lang)]
+    kind = named if isinstance(named, str) and named in panels() else ""
+    return bool(run_id or kind), {"id": run_id}, [_anchor(run_id, lang, kind)]
 
 
 def named_by(evaluation: str | None, report: str | None) -> str | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.durations import exactly
 from pipeline.refusal import Sentence
 from ui import reject_runs
-from ui.allowed_paths import is_public
+from ui.allowed_paths import without_folders
 from ui.charts import finite_number
 from ui.interface_words import known, words
 from ui.reject_case import DEMO, alterations, policies_for
@@ -154,7 +154,7 @@ def now(run_id: str, about: About, status: Status, lang: str) -> str:
     said = words(lang)
     progress = reject_runs.progress(run_id)
     share = _share(progress) if status.live else _rows_share(progress)
-    facts = _facts(progress, status, said)
+    facts = _facts(progress, status, lang)
     buttons = []
     if status.live:
         late = status.asked_to_stop and time.time() - status.asked_to_stop > reject_runs.POLITE_SECONDS
@@ -217,7 +217,7 @@ def message(progress: Mapping[str, Any], lang: str) -> str:
 def failure(progress: Mapping[str, Any], status: Status, lang: str) -> str:
     """Why a run failed, in one line; in public without the folders of this machine."""
     line = message(progress, lang) or status.line or str(words(lang)["rejects_failed_silently"])
-    return re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", line) if is_public() else line
+    return without_folders(line)
 
 
 def by_strategy(progress: Mapping[str, Any], lang: str) -> str:
@@ -250,9 +250,9 @@ def _line(status: Status, said: Mapping[str, Any]) -> str:
     return state_word(status, said)
 
 
-def _facts(progress: Mapping[str, Any], status: Status, said: Mapping[str, Any]) -> list[str]:
+def _facts(progress: Mapping[str, Any], status: Status, lang: str) -> list[str]:
     """What the command counts, each only where it is known."""
-    facts = []
+    said, facts = words(lang), []
 
     def add(entry: str, **values: Any) -> None:
         facts.append(tag("span", "", text(said[entry].format(**values))))
@@ -277,9 +277,9 @@ def _facts(progress: Mapping[str, Any], status: Status, said: Mapping[str, Any])
         add("rejects_speed", n=f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}")
     left = finite_number(progress.get("seconds_left"))
     if left is not None and status.state == "running":
-        add("rejects_left", time=duration(left, said))
+        add("rejects_left", time=exactly(left, known(lang)))
     elif status.ended and status.began and status.ended > status.began:
-        add("rejects_took", time=duration(status.ended - status.began, said))
+        add("rejects_took", time=exactly(status.ended - status.began, known(lang)))
     problems = failures(progress)
     if problems:
         facts.append(tag("span", "dd-run-problems", text(said["rejects_problems"].format(n=f"{problems:,}"))))
@@ -323,15 +323,6 @@ def _share(progress: Mapping[str, Any]) -> float | None:
     if one.get("name") == "write" or number > of:
         return 1.0
     return min(1.0, (number - 1 + min(1.0, done / total)) / of)
-
-
-def duration(seconds: float, said: Mapping[str, Any]) -> str:
-    whole = int(round(max(0.0, seconds)))
-    if whole >= 3600:
-        return str(said["span_hours"]).format(h=whole // 3600, m=whole % 3600 // 60)
-    if whole >= 60:
-        return str(said["span_minutes"]).format(m=whole // 60, s=whole % 60)
-    return str(said["span_seconds"]).format(s=whole)
 
 
 def filters(index: Rows, view: str, place: int, matching: int, lang: str) -> str:

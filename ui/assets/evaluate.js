@@ -67,8 +67,13 @@
       const open = [...place.querySelectorAll("details[open][id]")].map((one) => one.id);
       place.innerHTML = html;
       for (const id of open) place.querySelector("#" + CSS.escape(id))?.setAttribute("open", "");
-      if (key) place.querySelector(key)?.focus({ preventScroll: true });
+      if (active && active !== place) stay(place, key && place.querySelector(key));
     }
+  }
+
+  function stay(place, element) { // what had the focus is gone: the Tab key goes on from here, not from the top of the page
+    if (!element) place.tabIndex = -1;
+    (element || place).focus({ preventScroll: true });
   }
 
   const KEYS = ["data-ask", "data-value", "data-open", "data-stop", "data-case", "data-set", "name", "value"];
@@ -100,9 +105,13 @@
     const said = anchored?.querySelector("[data-lang]");
     if (!said || !root) return;
     words = JSON.parse(said.dataset.words);
-    const { evaluate, lang } = said.dataset;
+    const { evaluate, lang, kind: asked } = said.dataset;
     const other = lang !== state.lang;
     state.lang = lang;
+    if (asked && !touched) { // the address names a form
+      choose(asked);
+      bundle = reloaded?.bundle ?? "";
+    }
     if (evaluate && evaluate !== named) enter(evaluate, evaluate === reloaded?.id && !touched ? reloaded.opened : null); // as the address has it, said once
     else if (other || !state.state) open();
     named = evaluate;
@@ -164,7 +173,7 @@
     if (!root) return;
     const byReport = state.state === "open" && state.link === "report";
     root.querySelector(".dd-verdict").dataset.report = byReport ? state.id : "";
-    requestAnimationFrame(() => window.ddAddress?.("evaluate", visible() && !byReport ? state.id : ""));
+    requestAnimationFrame(() => window.ddAddress?.("evaluate", visible() && !byReport ? state.id || kind : ""));
   }
 
   // --- back and forward: a tab, an evaluation, a bundle and a case are entries of the browser's history ---
@@ -280,8 +289,10 @@
     opened = null;
     visited();
     if (!place) return;
+    const inside = place.contains(document.activeElement);
     place.innerHTML = unread;
     filled.delete(place);
+    if (inside) stay(place);
     for (const figure of body().querySelectorAll("dd-figure[data-set]")) figure.mark?.(null);
   }
 
@@ -311,6 +322,7 @@
       choose(at.value);
       bundle = "";
       visited();
+      address();
       inTurn(async () => { await ask("kind"); keep(); await ask("form"); });
     } else if (at.matches("[data-ask]:not(button)")) asked(at, at.type === "checkbox" ? (at.checked ? at.value : "") : at.value);
   }

@@ -6,7 +6,7 @@
   const ZOOM = 1.6, STEP = 0.12, WAIT = 100; // WAIT: ms
   const NEAR = 14, MOVED = 4; // pixels
   const MANY = 5000; // points: from here on they are counted per pixel
-  const NARROW = 480, LETTER = 9; // px: where the name of an axis may not fit into one line
+  const NARROW = 480, LETTER = 9, PLACE = 110; // px: where the name of an axis, or that of a place on it, may not fit into one line
   const shown = new Map(); // element -> {figure, clicked, place, width, open, points, canvas, ring, tip}
   let loaded = null;
 
@@ -68,7 +68,8 @@
     place.addEventListener("wheel", (event) => { // the page scrolls; with Ctrl, as a pinch is too, the figure zooms
       if (!figure.moves || !(event.ctrlKey || event.metaKey)) event.stopPropagation();
     }, { capture: true });
-    if (element.clientWidth < NARROW) narrowed(layout.xaxis ?? {}, element.clientWidth);
+    const each = element.clientWidth / (layout.xaxis?.ticktext?.length || 1);
+    if (element.clientWidth < NARROW || each < PLACE) narrowed(layout.xaxis ?? {}, element.clientWidth);
     await Plotly.newPlot(place, structuredClone(figure.data), layout, { displayModeBar: false, displaylogo: false, doubleClick: false, scrollZoom: Boolean(figure.moves) });
     if (shown.get(element) !== it) return;
     it.width = element.clientWidth;

@@ -117,13 +117,29 @@
     const address = new URL(location.href);
     if (id) address.searchParams.set(name, id);
     else address.searchParams.delete(name);
-    if (address.href === location.href) return;
-    history.replaceState(history.state, "", address);
-    if (window.parent !== window && document.querySelector("#dd-space [data-space]")) {
-      // inside huggingface.co/spaces this sets the address of the page around this one
-      window.parent.postMessage({ queryString: address.search.slice(1), hash: "" }, "https://huggingface.co");
-    }
+    if (address.href !== location.href) history.replaceState(history.state, "", address);
+    tell();
   }
+
+  // Inside huggingface.co/spaces the address that people see is of the page around this one. It takes the query from
+  // here, and on the way back it does not change by itself.
+  const HUB = "https://huggingface.co";
+  let told = query();
+
+  function query() { // without what the page around this one adds: __theme, and __sign, which is a key to a private Space
+    const found = new URLSearchParams(location.search);
+    for (const name of [...found.keys()]) if (name.startsWith("__")) found.delete(name);
+    return found.toString();
+  }
+
+  function tell() {
+    const now = query();
+    if (now === told || window.parent === window || !document.querySelector("#dd-space [data-space]")) return;
+    told = now;
+    window.parent.postMessage({ queryString: now, hash: "" }, HUB);
+  }
+
+  addEventListener("popstate", tell);
 
   window.ddAddress = setAddress;
   window.ddLink = shareLink;
