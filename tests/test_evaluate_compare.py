@@ -401,9 +401,9 @@ def test_the_prompts_the_form_begins_with_are_for_models(tmp_path: Path) -> None
      ("--temperature", "0.7", "--top-p", "0.9", "--samples", "4", "--max-new-tokens", "32", "--seed", "5")),
 ])  # fmt: skip
 def test_how_models_answer_is_the_command(form: dict[str, str], options: tuple[str, ...]) -> None:
-    given = {"before": "demo:healthy_decoder", "after": "demo:undertrained_decoder", **form}
+    given = {"before": "demo:healthy_decoder", "after": "demo:undertrained_decoder", "prompts": "demo:pairs", **form}
     found = evaluate_compare.checked(given, "en")
-    assert not found.problems and found.arguments[5:-3] == options
+    assert not found.problems and found.arguments[7:-3] == options
     assert _parsed(found.arguments).temperature == (options[1] if "--temperature" in options else None)
 
 
@@ -488,10 +488,10 @@ def _large() -> Any:
     ({"check": "regex:"}, "pattern"), ({"judge": "file:///etc"}, "judge"), ({"max_samples": "none"}, "max_samples"),
     ({"reward_model": "job:0"}, "reward_model"), ({"after": "NEW=./nowhere"}, "after"), ({"before": "OLD=demo:unheard"}, "before"),
     ({"top_p": "2"}, "top_p"), ({"samples": "0"}, "samples"), ({"num_beams": "1"}, "num_beams"), ({"base": "./nowhere"}, "base"),
-    ({"database": "./nowhere.db"}, "database"),
+    ({"database": "./nowhere.db"}, "database"), ({"prompts": ""}, "prompts"),
 ])  # fmt: skip
 def test_form_says_what_is_wrong_at_its_field(change: dict[str, str], place: str) -> None:
-    given = {"before": "demo:healthy_decoder", "after": "demo:undertrained_decoder", **change}
+    given = {"before": "demo:healthy_decoder", "after": "demo:undertrained_decoder", "prompts": "demo:pairs", **change}
     for lang in ("en", "zh"):
         assert set(evaluate_compare.checked(given, lang).problems) == {place}
 
