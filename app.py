@@ -54,9 +54,10 @@ def build() -> tuple[gr.Blocks, dict[str, Any]]:
             opened = {"checkpoint": checkpoint_tab.open_page(None if elsewhere else asked["report"], lang)}
             opened |= {name: rest for name, (_, *rest) in found.items()}
             form = [*checkpoint_tab.restored(kept.get("case")), *logs_tab.restored(kept), *pairs_tab.restored(kept)]
-            first = next((name for name in reversed(found) if found[name][0]), "checkpoint")
+            first = next((name for name in reversed(found) if found[name][0]), None)
+            tab_named = gr.Tabs(selected=first) if first else gr.skip()  # a tab clicked meanwhile stays open
             pages = [part for shown, page in opened.values() for part in (shown, *page)]
-            return [lang, *labels.updates(lang), *form, gr.Tabs(selected=first), *pages]
+            return [lang, *labels.updates(lang), *form, tab_named, *pages]
 
         def switch_language(lang: str, kept: Any, *shown: dict[str, Any]) -> list[Any]:
             kept = {**(kept if isinstance(kept, dict) else {}), "lang": lang}

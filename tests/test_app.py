@@ -86,6 +86,21 @@ def test_first_screen_is_a_finished_report(server: Server, visit: Callable[..., 
     assert page.url == server.url
 
 
+def test_tab_clicked_before_the_page_is_filled_stays_open(server: Server, browser: Any) -> None:
+    page = browser.new_page(locale="en-US")
+    held: list[Any] = []
+    page.route("**/gradio_api/run/predict*", lambda route: route.continue_() if held else held.append(route))
+    page.goto(server.url)
+    page.click("button[role=tab]:has-text('Train')")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    page.wait_for_selector(".dd-verdict", state="attached")
+    page.wait_for_timeout(2000)  # that nothing closes it can't be waited for
+    assert page.get_attribute("button[role=tab]:has-text('Train')", "aria-selected") == "true"
+    page.close()
+
+
 def test_diagnosis_shows_the_verdict(diagnosed: tuple[str, str], visit: Callable[..., Any]) -> None:
     address, headline = diagnosed
     page = visit(address)
