@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.candidates.strategies import run_number
-from pipeline.evaluation.replay_cases import CHECKS
-from pipeline.refusal import Refused, Sentence
+from pipeline.evaluation.replay_cases import CHECKS, unmeasured_said
+from pipeline.refusal import Refused
 from ui import evaluate_bundles, evaluate_case, evaluate_head, evaluate_plots
 from ui.allowed_paths import is_public, without_folders
 from ui.charts import finite_number
@@ -268,15 +268,9 @@ def _unmeasured(result: Json, lang: str) -> str:
     if not isinstance(absent, Mapping):
         return ""
     answered = {str(one.get("model")): _n(one, "cases") for one in _summaries(result)}
-    lines = []
-    for model, why in list(absent.items())[:50]:
-        reason = why.get(known(lang)) if isinstance(why, Mapping) else why
-        done = answered.get(str(model), 0)
-        numbers = {"done": f"{done:,}", "total": f"{_n(result, 'cases'):,}"}
-        params = {"model": str(model), "why": without_folders(str(reason or "")), **numbers}
-        line = Sentence("replay/unmeasured_partly" if done else "replay/unmeasured", params, "evaluation")
-        lines.append(tag("p", "dd-run-why", text(line.said(known(lang)))))
-    return "".join(lines)
+    lines = unmeasured_said(dict(list(absent.items())[:50]), answered, _n(result, "cases"), known(lang))
+    return "".join(tag("p", "dd-run-why", text(without_folders(line))) for line in lines)
+
 
 
 def _count(one: Json, name: str, lang: str, told: bool) -> str:

@@ -92,7 +92,7 @@ def _final_patterns() -> tuple[Any, ...]:
     return tuple(regex.compile(pattern) for pattern in load_config("choice_policies.yaml")["final_answers"])
 
 
-def exact_answer(text: str, gold: str | None, measures: Mapping[str, Any] | None = None) -> bool | None:
+def exact_answer(text: str, gold: str | None) -> bool | None:
     """Whether the whole answer, or the result it names, is the right text but for white space, case, width and marks at
     the ends. None where the right text stands somewhere in an answer that names no result, and without a right text."""
     if gold is None or not gold.strip():

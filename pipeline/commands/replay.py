@@ -458,8 +458,7 @@ def replay_text(
     """The figures for a terminal, the regressions first among the cases."""
     from pipeline.evaluation.format_of_first import formats_said
     from pipeline.evaluation.replay import listed_first
-    from pipeline.evaluation.replay_cases import left_out_said
-    from pipeline.evaluation.replay_workbook import unmeasured_said
+    from pipeline.evaluation.replay_cases import left_out_said, unmeasured_said
 
     words = load_config(f"words/{lang}/{_WORDS}.yaml")
     book = words["replay_workbook"]
@@ -484,7 +483,7 @@ def replay_text(
         why = ", ".join(f"{left_out_said(reason, lang)} {count}" for reason, count in result.left_out.items())
         lines.append(said("left_out", count=f"{sum(result.left_out.values()):,}", why=why))
     lines += ["", *_table(result, book)]
-    lines += [unmeasured_said(result, model, why, lang) for model, why in result.unmeasured.items()]
+    lines += unmeasured_said(result.unmeasured, result.answered, result.cases, lang)
     base = result.models[0].name
     for one in result.summary:
         if one.change is not None:

@@ -107,6 +107,19 @@ def left_out_said(reason: str, lang: str) -> str:
     return str(said or reason.replace("_", " "))
 
 
+def unmeasured_said(models: Mapping[str, Any], answered: Mapping[str, int], cases: int, lang: str) -> list[str]:
+    """Of each model that answered no case, or not all of them, that it did and why. models: why, by language, of each;
+    answered: cases, by model."""
+    lines = []
+    for model, why in models.items():
+        done = answered.get(model, 0)
+        reason = why.get(lang, "") if isinstance(why, Mapping) else why
+        params = {"model": model, "why": reason, "done": f"{done:,}", "total": f"{cases:,}"}
+        entry = "replay/unmeasured_partly" if done else "replay/unmeasured"
+        lines.append(Sentence(entry, params, "evaluation").said(lang))
+    return lines
+
+
 def columns_of_cases(given: Sequence[str]) -> dict[str, str]:
     """`--column NAME=COLUMN`, NAME one of NAMED. Raises Refused."""
     found = {}

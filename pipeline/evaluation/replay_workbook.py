@@ -18,9 +18,8 @@ from typing import Any
 
 from pipeline.config_files import load_config
 from pipeline.evaluation.replay import CHANGES, STATUSES, listed_first
-from pipeline.evaluation.replay_cases import left_out_said
+from pipeline.evaluation.replay_cases import left_out_said, unmeasured_said
 from pipeline.evaluation.results import Replayed, ReplayResult, ReplaySummary
-from pipeline.refusal import Sentence
 from pipeline.whole_file import written_whole
 
 MOST_CHARACTERS = 32_767  # of a cell, in UTF-16 units: https://support.microsoft.com/office/1672b34d-7043-467e-8e27
@@ -75,14 +74,6 @@ def write_workbook(result: ReplayResult, path: Path, *, lang: str = "en", whole_
     """whole_in: name of the JSON file that holds what cells are too small for. Raises OSError."""
     with written_whole(path, mode=0o666) as temporary:  # to be passed on
         _Book(result, lang, whole_in).write(temporary)
-
-
-def unmeasured_said(result: ReplayResult, model: str, why: Mapping[str, str], lang: str) -> str:
-    """That a model answered no case, or not all, and why."""
-    done = next((one.cases for one in result.summary if one.model == model), 0)
-    entry = "unmeasured_partly" if done else "unmeasured"
-    params = {"model": model, "why": why.get(lang, ""), "done": f"{done:,}", "total": f"{result.cases:,}"}
-    return Sentence(f"replay/{entry}", params, "evaluation").said(lang)
 
 
 def is_replay_workbook(path: Path) -> bool:
@@ -205,8 +196,8 @@ class _Book:
             sheet.column_dimensions[column].width = width
         line = "interrupted" if result.interrupted else "title"
         sheet.append([self._cell(sheet, words[line].format(cases=result.cases), font=self.title)])
-        for model, why in result.unmeasured.items():
-            sheet.append([self._cell(sheet, self._unmeasured_said(model, why), fill=self.fills["still_bad"])])
+        for line in unmeasured_said(result.unmeasured, result.answered, result.cases, self.lang):
+            sheet.append([self._cell(sheet, line, fill=self.fills["still_bad"])])
         sheet.append([])
         columns = ["model", *_COUNTS, "good_share", "similarity", "chrf", "rep_2", "rep_3", "rep_4", "pooled_rep_4"]
         sheet.append(self._header(sheet, [words["columns"][name] for name in columns]))
@@ -245,9 +236,6 @@ class _Book:
         cells += [self._cell(sheet, one.similarity, format="0.000"), self._cell(sheet, one.chrf, format="0.0")]
         cells += [self._cell(sheet, one.rep.get(f"rep_{n}"), format="0.000") for n in (2, 3, 4)]
         return [*cells, self._cell(sheet, one.rep_pooled.get("rep_4"), format="0.000")]
-
-    def _unmeasured_said(self, model: str, why: Mapping[str, str]) -> str:
-        return unmeasured_said(self.result, model, why, self.lang)
 
     def _said(self, one: ReplaySummary) -> str:
         assert one.change is not None

@@ -397,6 +397,11 @@ class ReplayResult:
     created: str = ""
     kind: Literal["replay"] = "replay"
 
+    @property
+    def answered(self) -> dict[str, int]:
+        """Cases that each model answered."""
+        return {one.model: one.cases for one in self.summary}
+
 
 # --- abilities kept ----------------------------------------------------------------------------------------------
 
